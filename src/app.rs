@@ -1,0 +1,1 @@
+//! Composition root: settings in, running tasks out. The only module that knows every room.

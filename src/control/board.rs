@@ -1,0 +1,144 @@
+//! The board: where control publishes and sessions read.
+//!
+//! One writer (the control plane), many readers (the workers of the data path). A snapshot is replaced whole;
+//! positions, which move every few milliseconds, are atomics beside it. Reading never waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::model::{Lsn, NodeId, Snapshot};
+
+/// The shared board. `Arc<Board>` is handed to everybody at birth.
+#[derive(Debug)]
+pub struct Board {
+    snapshot: ArcSwap<Snapshot>,
+    version: watch::Sender<u64>,
+    replayed: Box<[AtomicU64]>,
+    /// Number of the newest sample of the primary's insert position that was asked for; only grows.
+    samples_sent: AtomicU64,
+    /// Newest completed sample: number and position. The number is stored last.
+    sample_position: AtomicU64,
+    sample_done: AtomicU64,
+    wanted: AtomicBool,
+    wanted_wake: Notify,
+    moved: watch::Sender<u64>,
+    suspected: Box<[AtomicBool]>,
+    suspicion: Notify,
+}
+
+impl Board {
+    /// A board that shows `first`; the number of nodes is fixed by it.
+    pub fn new(first: Snapshot) -> Arc<Self> {
+        let nodes = first.nodes.len();
+        Arc::new(Self {
+            version: watch::Sender::new(first.version),
+            snapshot: ArcSwap::from_pointee(first),
+            replayed: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
+            samples_sent: AtomicU64::new(0),
+            sample_position: AtomicU64::new(0),
+            sample_done: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
+            wanted_wake: Notify::new(),
+            moved: watch::Sender::new(0),
+            suspected: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
+            suspicion: Notify::new(),
+        })
+    }
+
+    /// The topology now. Load once per decision and use that one throughout.
+    pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Replaces the topology and wakes everybody who waits for a change. Control only.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        self.snapshot.store(Arc::new(snapshot));
+        self.version.send_replace(version);
+    }
+
+    /// Wakes with every published snapshot. Cancellation-safe.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    // ---- positions -------------------------------------------------------------------------------------------
+
+    /// A ticket for what was acknowledged until now: any sample of that number or later covers it.
+    pub fn ticket(&self) -> u64 {
+        self.samples_sent.load(Ordering::SeqCst) + 1
+    }
+
+    /// Newest completed sample of the primary's insert position: its number and what it showed.
+    pub fn sample(&self) -> (u64, Lsn) {
+        // The position is written before the number, so the position read after the number is at least its own.
+        let number = self.sample_done.load(Ordering::Acquire);
+        (number, Lsn(self.sample_position.load(Ordering::Acquire)))
+    }
+
+    /// Last known replayed position of a node.
+    pub fn replayed(&self, node: NodeId) -> Lsn {
+        self.replayed.get(node.index()).map_or(Lsn::ZERO, |p| Lsn(p.load(Ordering::Acquire)))
+    }
+
+    /// Asks for fresh samples and replica positions soon, and returns what wakes when some have moved.
+    pub fn want_positions(&self) -> watch::Receiver<u64> {
+        let receiver = self.moved.subscribe();
+        self.wanted.store(true, Ordering::SeqCst);
+        self.wanted_wake.notify_one();
+        receiver
+    }
+
+    /// Sampler only: whether somebody wants positions; clears the wish.
+    pub fn take_wanted(&self) -> bool {
+        self.wanted.swap(false, Ordering::SeqCst)
+    }
+
+    /// Sampler only: wakes when somebody wants positions.
+    pub async fn wanted(&self) {
+        self.wanted_wake.notified().await;
+    }
+
+    /// Sampler only: call *before* the query is sent; returns the sample's number.
+    pub fn sample_sent(&self) -> u64 {
+        self.samples_sent.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Sampler only: the answer to sample `number`. Call in order of the numbers.
+    pub fn sample_done(&self, number: u64, position: Lsn) {
+        self.sample_position.store(position.0, Ordering::Release);
+        self.sample_done.store(number, Ordering::Release);
+        self.moved.send_modify(|count| *count += 1);
+    }
+
+    /// Prober and sampler only: what a node has replayed.
+    pub fn set_replayed(&self, node: NodeId, position: Lsn) {
+        if let Some(slot) = self.replayed.get(node.index()) {
+            slot.store(position.0, Ordering::Release);
+            self.moved.send_modify(|count| *count += 1);
+        }
+    }
+
+    // ---- suspicion -------------------------------------------------------------------------------------------
+
+    /// Data path: a connection to this node failed. Triggers a probe at once; decides nothing by itself.
+    pub fn suspect(&self, node: NodeId) {
+        if let Some(slot) = self.suspected.get(node.index()) {
+            slot.store(true, Ordering::SeqCst);
+            self.suspicion.notify_one();
+        }
+    }
+
+    /// Monitor only: wakes when a node was suspected.
+    pub async fn suspicion(&self) {
+        self.suspicion.notified().await;
+    }
+
+    /// Monitor only: whether this node was suspected; clears it.
+    pub fn take_suspected(&self, node: NodeId) -> bool {
+        self.suspected.get(node.index()).is_some_and(|slot| slot.swap(false, Ordering::SeqCst))
+    }
+}

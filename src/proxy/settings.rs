@@ -1,0 +1,222 @@
+//! What configuration says about the data path. Resolved by `config`, cannot be invalid.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Address, Secret};
+
+/// How long a client keeps a server connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PoolMode {
+    /// For one transaction.
+    #[default]
+    Transaction,
+    /// Until it disconnects.
+    Session,
+}
+
+/// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ServerTlsMode {
+    /// Never TLS.
+    Disable,
+    /// TLS where the server offers it.
+    #[default]
+    Prefer,
+    /// TLS or nothing; the certificate is not checked.
+    Require,
+    /// TLS with a certificate from a trusted authority.
+    VerifyCa,
+    /// The same, and the certificate names the host.
+    VerifyFull,
+}
+
+/// `sslmode`'s words towards clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClientTlsMode {
+    /// TLS is not offered.
+    #[default]
+    Disable,
+    /// Offered, not asked for (`allow` and `prefer`).
+    Prefer,
+    /// Clients over TCP must use TLS.
+    Require,
+    /// They must show a certificate from the client authority too (`verify-ca` and `verify-full`).
+    VerifyCa,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// When TLS is used.
+    pub mode: ClientTlsMode,
+    /// PEM file with the proxy's certificate chain.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub key_file: Option<PathBuf>,
+    /// PEM file with the authorities that sign client certificates.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// TLS towards servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTls {
+    /// When TLS is used and what is checked.
+    pub mode: ServerTlsMode,
+    /// PEM file with trusted authorities; the system's where absent.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A configured server, as the data path and the control plane reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Unique name.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: Address,
+    /// TLS towards it.
+    pub tls: ServerTls,
+    /// Availability zone, empty for none.
+    pub zone: Arc<str>,
+    /// Share of reads relative to others.
+    pub weight: u32,
+    /// Preference at a promotion among equals: higher first.
+    pub priority: i32,
+}
+
+/// The role that primacy itself signs in with: to watch, to look verifiers up, to promote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Role name.
+    pub user: Arc<str>,
+    /// Its password.
+    pub password: Secret,
+    /// Database to connect to.
+    pub database: Arc<str>,
+}
+
+/// Where the verifiers of clients' roles come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// A query on the servers: parameter $1 is the role name, the answer one row (name, verifier).
+    Query {
+        /// The text.
+        sql: Arc<str>,
+        /// How long an answer is used before it is asked again.
+        cache_for: Duration,
+    },
+    /// A file of lines `"user" "verifier or password"` (PgBouncer's userlist.txt format).
+    File(PathBuf),
+}
+
+/// Limits on server connections, per (node, database, user).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Most server connections at one time.
+    pub size_max: u32,
+    /// Kept open while idle, once opened by use; opened ahead of need after a failover.
+    pub idle_min: u32,
+    /// A statement waits this long for a connection, then fails with 57014... see `client_error`.
+    pub wait_max: Duration,
+    /// Statements waiting at one time, per pool.
+    pub waiters_max: u32,
+    /// An idle connection is closed after this.
+    pub idle_timeout: Duration,
+    /// A connection is closed after this, once it is idle.
+    pub lifetime: Duration,
+    /// To open and sign in.
+    pub connect_timeout: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            size_max: 20,
+            idle_min: 0,
+            wait_max: Duration::from_secs(30),
+            waiters_max: 10_000,
+            idle_timeout: Duration::from_mins(10),
+            lifetime: Duration::from_hours(1),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Limits on clients. Zero durations mean "no limit" where said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients connected at one time; the next one gets 53300.
+    pub clients_max: u32,
+    /// From accept to signed in.
+    pub login_timeout: Duration,
+    /// Longest message before sign-in, in bytes.
+    pub login_message_max: u32,
+    /// Longest batch (one simple query, or an extended pipeline up to Sync) that is looked at whole, kept for a second
+    /// try and routed by content; larger ones stream to the primary.
+    pub batch_max: u32,
+    /// Prepared statements of one client.
+    pub prepared_max: u32,
+    /// Bytes of prepared statements of one client.
+    pub prepared_bytes_max: u32,
+    /// Prepared statements kept on one server connection; the least recently used is closed beyond it.
+    pub server_prepared_max: u32,
+    /// A client idle outside a transaction longer than this gets 57P05. Zero: never.
+    pub idle_timeout: Duration,
+    /// A client idle inside a transaction longer than this gets 25P03. Zero: never.
+    pub idle_in_transaction_timeout: Duration,
+    /// Statements for the primary wait this long for one, then fail with 57P03.
+    pub hold_timeout: Duration,
+    /// Statements that wait for a primary at one time.
+    pub holds_max: u32,
+    /// Bytes of the statements that wait for a primary at one time.
+    pub hold_bytes_max: u64,
+    /// On SIGTERM running transactions get this long.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients_max: 10_000,
+            login_timeout: Duration::from_secs(60),
+            login_message_max: 64 * 1024,
+            batch_max: 64 * 1024,
+            prepared_max: 10_000,
+            prepared_bytes_max: 16 * 1024 * 1024,
+            server_prepared_max: 500,
+            idle_timeout: Duration::ZERO,
+            idle_in_transaction_timeout: Duration::ZERO,
+            hold_timeout: Duration::from_secs(10),
+            holds_max: 10_000,
+            hold_bytes_max: 64 * 1024 * 1024,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Settings of the data path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// TCP addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Directory for the Unix socket `.s.PGSQL.<port of the first address>`.
+    pub unix_socket_dir: Option<PathBuf>,
+    /// Threads that serve clients; each has its own connections and its part of the pools.
+    pub workers: u32,
+    /// How long a client keeps a server connection.
+    pub pool_mode: PoolMode,
+    /// The servers, by `NodeId`.
+    pub nodes: Vec<Node>,
+    /// primacy's own role.
+    pub service: Service,
+    /// Where verifiers come from.
+    pub auth: Auth,
+    /// TLS towards clients.
+    pub client_tls: ClientTls,
+    /// Limits on server connections.
+    pub pool: PoolSettings,
+    /// Limits on clients.
+    pub limits: Limits,
+}

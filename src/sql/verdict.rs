@@ -1,0 +1,243 @@
+//! The verdict on one text (a simple query or a prepared statement), as a value.
+
+use std::sync::Arc;
+
+/// Where a text may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Proven to be a read: any node.
+    Anywhere,
+    /// The primary only.
+    Primary,
+}
+
+/// Why a text has its place. One word each for metrics and `explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Every part is proven to be a read.
+    Read,
+    /// Nothing in it (comments, semicolons).
+    Empty,
+    /// It writes, or is DDL or a utility that a replica refuses.
+    Write,
+    /// It changes the session or the transaction.
+    SessionState,
+    /// It locks rows or tables.
+    Locks,
+    /// A data-modifying statement inside WITH.
+    WritingCte,
+    /// It calls a function that is volatile or unknown.
+    VolatileFunction,
+    /// It asks what differs from node to node (statistics, locks, addresses).
+    NodeLocal,
+    /// It reads an unlogged, temporary or foreign relation.
+    UnreadableRelation,
+    /// It mentions a relation that the catalog facts do not know.
+    UnknownRelation,
+    /// The catalog facts of this database are not loaded yet.
+    NoCatalog,
+    /// The parser does not know the statement.
+    Unparsed,
+    /// Longer or deeper than the parser is given.
+    TooLarge,
+    /// Several statements of which one is not a read.
+    Several,
+    /// A replica refused it before: learned.
+    Learned,
+}
+
+impl Reason {
+    /// Every reason, for tables and metrics.
+    pub const ALL: [Self; 15] = [
+        Self::Read,
+        Self::Empty,
+        Self::Write,
+        Self::SessionState,
+        Self::Locks,
+        Self::WritingCte,
+        Self::VolatileFunction,
+        Self::NodeLocal,
+        Self::UnreadableRelation,
+        Self::UnknownRelation,
+        Self::NoCatalog,
+        Self::Unparsed,
+        Self::TooLarge,
+        Self::Several,
+        Self::Learned,
+    ];
+
+    /// The word for logs, metrics and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Empty => "empty",
+            Self::Write => "write",
+            Self::SessionState => "session-state",
+            Self::Locks => "locks",
+            Self::WritingCte => "writing-cte",
+            Self::VolatileFunction => "volatile-function",
+            Self::NodeLocal => "node-local",
+            Self::UnreadableRelation => "unreadable-relation",
+            Self::UnknownRelation => "unknown-relation",
+            Self::NoCatalog => "no-catalog",
+            Self::Unparsed => "unparsed",
+            Self::TooLarge => "too-large",
+            Self::Several => "several",
+            Self::Learned => "learned",
+        }
+    }
+}
+
+/// What a person asked for in a comment (`/* primacy: replica */`) or by setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// Run it on the primary.
+    Primary,
+    /// Run it on a replica, whatever the classifier thinks.
+    Replica,
+}
+
+/// How a transaction was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BeginMode {
+    /// `READ ONLY` (`Some(true)`), `READ WRITE` (`Some(false)`) or neither.
+    pub read_only: Option<bool>,
+    /// `ISOLATION LEVEL SERIALIZABLE`.
+    pub serializable: bool,
+    /// `ISOLATION LEVEL` anything was given.
+    pub isolation_given: bool,
+    /// `DEFERRABLE`.
+    pub deferrable: bool,
+}
+
+/// What the text is, as far as the session machine treats it differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No statement at all.
+    Empty,
+    /// BEGIN or START TRANSACTION, alone.
+    Begin(BeginMode),
+    /// COMMIT or END, alone.
+    Commit {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// ROLLBACK or ABORT, alone.
+    Rollback {
+        /// `AND CHAIN`.
+        chain: bool,
+    },
+    /// PREPARE TRANSACTION.
+    PrepareTransaction,
+    /// SAVEPOINT name.
+    Savepoint(Arc<str>),
+    /// RELEASE name.
+    Release(Arc<str>),
+    /// ROLLBACK TO name.
+    RollbackTo(Arc<str>),
+    /// `SET TRANSACTION ...`: changes the open transaction's mode.
+    SetTransaction(BeginMode),
+    /// `SHOW primacy.name`: answered by the proxy.
+    ShowPrimacy(Arc<str>),
+    /// `SET primacy.name = value` (`None`: RESET): carried out by the proxy.
+    SetPrimacy(Arc<str>, Option<Arc<str>>),
+    /// One statement that returns or changes data, or a utility.
+    Plain,
+    /// Several statements in one text.
+    Several,
+}
+
+/// What ties a session to one server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PinCause {
+    /// A temporary table, view or sequence.
+    TemporaryTable,
+    /// LISTEN.
+    Listen,
+    /// A session-level advisory lock.
+    AdvisoryLock,
+    /// A cursor WITH HOLD.
+    HoldCursor,
+    /// PREPARE as SQL.
+    SqlPrepare,
+    /// LOAD.
+    Load,
+    /// A setting whose value the proxy cannot know.
+    UnknownSetting,
+    /// SET SESSION AUTHORIZATION.
+    SessionAuthorization,
+    /// `pool_mode = "session"`.
+    SessionMode,
+    /// The session speaks the replication protocol.
+    Replication,
+}
+
+impl PinCause {
+    /// The word for logs, metrics and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TemporaryTable => "temporary-table",
+            Self::Listen => "listen",
+            Self::AdvisoryLock => "advisory-lock",
+            Self::HoldCursor => "hold-cursor",
+            Self::SqlPrepare => "sql-prepare",
+            Self::Load => "load",
+            Self::UnknownSetting => "unknown-setting",
+            Self::SessionAuthorization => "session-authorization",
+            Self::SessionMode => "session-mode",
+            Self::Replication => "replication",
+        }
+    }
+}
+
+/// What a statement does to the session when it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEffect {
+    /// `SET name TO value` for the session, `set_config(name, value, false)`, SET TIME ZONE, SET NAMES, SET ROLE,
+    /// SET SESSION CHARACTERISTICS ...: run `sql` on another connection to have the same there.
+    Set {
+        /// The setting, in lower case, under its own name (`timezone`, `client_encoding`, `role`).
+        name: Arc<str>,
+        /// One statement without a trailing semicolon that sets it again.
+        sql: Arc<str>,
+    },
+    /// `SET name TO DEFAULT` or `RESET name`.
+    Reset(Arc<str>),
+    /// RESET ALL.
+    ResetAll,
+    /// DISCARD ALL.
+    DiscardAll,
+    /// DISCARD TEMP.
+    DiscardTemp,
+    /// From now on the session is tied to its connection for this cause.
+    Pin(PinCause),
+    /// The cause has gone (UNLISTEN *, pg_advisory_unlock_all, CLOSE ALL, DEALLOCATE ALL ...).
+    Unpin(PinCause),
+    /// `PREPARE name`.
+    PrepareSql(Arc<str>),
+    /// `DEALLOCATE name`.
+    Deallocate(Arc<str>),
+    /// DEALLOCATE ALL.
+    DeallocateAll,
+    /// It may have changed the catalog (DDL, GRANT, extension): facts and verdicts of this database are stale.
+    Ddl,
+}
+
+/// What the classifier has to say about one text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Where it may run.
+    pub place: Place,
+    /// Why.
+    pub reason: Reason,
+    /// What caused the reason, for people (`nextval`, `public.log`, the parser's complaint); bounded in length.
+    pub detail: Option<Arc<str>>,
+    /// What it is.
+    pub kind: Kind,
+    /// A routing hint in its comments.
+    pub hint: Option<Hint>,
+    /// What it does to the session, in the order of its statements.
+    pub effects: Box<[SessionEffect]>,
+    /// How many statements the text holds (1 where it was not parsed).
+    pub statements: u32,
+}
