@@ -57,10 +57,6 @@ impl<'a> Reader<'a> {
         self.left
     }
 
-    pub(super) fn is_empty(self) -> bool {
-        self.left.is_empty()
-    }
-
     /// Checks that nothing is left.
     #[inline]
     pub(super) fn end(self) -> Result<(), FrameError> {

@@ -29,7 +29,9 @@ pub fn auth_md5(out: &mut Vec<u8>, salt: [u8; 4]) {
 /// Offers SASL mechanisms.
 pub fn auth_sasl(out: &mut Vec<u8>, mechanisms: &[&str]) {
     let mut list = Vec::with_capacity(32);
-    mechanisms.iter().for_each(|name| cstr(&mut list, name.as_bytes()));
+    for name in mechanisms {
+        cstr(&mut list, name.as_bytes());
+    }
     list.push(0);
     authentication(out, 10, &list);
 }
@@ -65,7 +67,9 @@ pub fn negotiate_protocol_version(out: &mut Vec<u8>, newest: Version, unknown: &
     message(out, Tag::NEGOTIATE_PROTOCOL_VERSION, |out| {
         out.extend_from_slice(&newest.code().to_be_bytes());
         out.extend_from_slice(&length(unknown.len()));
-        unknown.iter().for_each(|name| cstr(out, name.as_bytes()));
+        for name in unknown {
+            cstr(out, name.as_bytes());
+        }
     });
 }
 
@@ -113,7 +117,9 @@ pub fn portal_suspended(out: &mut Vec<u8>) {
 pub fn parameter_description(out: &mut Vec<u8>, types: &[u32]) {
     message(out, Tag::PARAMETER_DESCRIPTION, |out| {
         out.extend_from_slice(&count(types.len()));
-        types.iter().for_each(|oid| out.extend_from_slice(&oid.to_be_bytes()));
+        for oid in types {
+            out.extend_from_slice(&oid.to_be_bytes());
+        }
     });
 }
 
@@ -151,7 +157,9 @@ pub(super) fn value(out: &mut Vec<u8>, value: Option<&[u8]>) {
 pub fn data_row(out: &mut Vec<u8>, values: &[Option<&[u8]>]) {
     message(out, Tag::DATA_ROW, |out| {
         out.extend_from_slice(&count(values.len()));
-        values.iter().for_each(|item| value(out, *item));
+        for item in values {
+            value(out, *item);
+        }
     });
 }
 

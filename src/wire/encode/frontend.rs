@@ -74,7 +74,9 @@ pub fn parse_typed(out: &mut Vec<u8>, name: &[u8], sql: &[u8], types: &[u32]) {
         cstr(out, name);
         cstr(out, sql);
         out.extend_from_slice(&count(types.len()));
-        types.iter().for_each(|oid| out.extend_from_slice(&oid.to_be_bytes()));
+        for oid in types {
+            out.extend_from_slice(&oid.to_be_bytes());
+        }
     });
 }
 
@@ -104,7 +106,9 @@ pub fn bind_text(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], params: &[O
         cstr(out, statement);
         out.extend_from_slice(&count(0));
         out.extend_from_slice(&count(params.len()));
-        params.iter().for_each(|value| super::value(out, *value));
+        for value in params {
+            super::value(out, *value);
+        }
         out.extend_from_slice(&count(0));
     });
 }

@@ -33,7 +33,7 @@ pub fn options(text: &str) -> Result<Vec<(String, String)>, OptionsError> {
         match setting.split_once('=') {
             // As in the server, a dash in the name stands for an underscore.
             Some((name, value)) if !name.is_empty() => {
-                settings.push((name.replace('-', "_"), value.to_owned()))
+                settings.push((name.replace('-', "_"), value.to_owned()));
             }
             _ => return Err(OptionsError::NoValue { setting }),
         }
