@@ -40,7 +40,8 @@ impl Machine {
             server.unnamed = None;
             self.unnamed = None;
         }
-        if !plan.rewrite && !inject_unnamed {
+        // A pipeline that goes on after Flush needs its answers followed in order from the start.
+        if !plan.rewrite && !inject_unnamed && plan.end != End::Flush {
             if plan.extended() && !plan.old_unnamed && self.unnamed.is_some() {
                 server.unnamed = Some((self.id, self.unnamed_number));
             }
@@ -63,7 +64,9 @@ impl Machine {
                 break;
             }
         }
-        self.relay.simplify();
+        if plan.end != End::Flush {
+            self.relay.simplify();
+        }
         Outgoing::Written
     }
 

@@ -185,6 +185,39 @@ impl Machine {
         self.pins.is_empty() && !matches!(self.tx, Tx::Open | Tx::Failed) && self.relay.is_idle()
     }
 
+    /// Whether what the client sends is dropped up to Sync, because an error was made up ahead of it.
+    pub fn skips_to_sync(&self) -> bool {
+        self.relay.skip_client_to_sync
+    }
+
+    /// What the client sends is dropped up to Sync.
+    pub fn skip_to_sync(&mut self) {
+        self.relay.skip_client_to_sync = true;
+    }
+
+    /// Sync has come: the client is told the status.
+    pub fn synced(&mut self) {
+        self.relay.skip_client_to_sync = false;
+    }
+
+    /// The batch is given up before anything was sent: the client gets an error of ours.
+    pub fn give_up(&mut self) {
+        self.relay.reset_for_error();
+        self.settle_names();
+        self.executed.clear();
+        if self.tx != Tx::None {
+            self.tx = Tx::Lost { reported: true };
+        }
+    }
+
+    /// Begins to stream a batch that is not gathered; `out` takes what goes ahead of it.
+    pub fn begin_stream(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
+        self.executed.clear();
+        self.relay.portals.clear();
+        self.relay.own_unnamed = false;
+        self.begin_dispatch(server, super::relay::Hold::None, out);
+    }
+
     /// Whether a statement is running, or an unfinished pipeline is open.
     pub fn is_busy(&self) -> bool {
         !self.relay.is_idle()

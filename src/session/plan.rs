@@ -71,6 +71,11 @@ impl Plan {
         self.solo.as_ref()
     }
 
+    /// Whether it is nothing but COMMIT.
+    pub fn is_commit(&self) -> bool {
+        self.solo.as_ref().is_some_and(|verdict| matches!(verdict.kind, Kind::Commit { .. }))
+    }
+
     /// Whether it speaks the extended protocol.
     pub fn extended(&self) -> bool {
         matches!(self.end, End::Sync | End::Flush)

@@ -158,6 +158,12 @@ impl Relay {
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
+
+    /// Like `reset`, but the names that the batch has entered are kept for `settle_names` to drop.
+    pub(super) fn reset_for_error(&mut self) {
+        let tentative = std::mem::take(&mut self.tentative);
+        *self = Self { tentative, ..Self::default() };
+    }
 }
 
 /// Collects what goes to the client: one run of the input as long as that is enough, else a copy.
@@ -298,7 +304,8 @@ impl Machine {
                 return Ok(Some(Event::Ready(status)));
             }
             Tag::ERROR_RESPONSE => {
-                if ErrorFields::new(frame.get(5..).unwrap_or_default()).ends_connection() {
+                let fields = ErrorFields::new(frame.get(5..).unwrap_or_default());
+                if matches!(fields.severity(), "FATAL" | "PANIC") {
                     return Ok(Some(Event::Fatal(frame.to_vec())));
                 }
                 self.note_error();

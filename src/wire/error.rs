@@ -5,6 +5,12 @@ use super::Tag;
 /// A frame or a message body that no PostgreSQL peer would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
+    /// A message that its sender may not send at this place.
+    #[error("message {tag} has no place here")]
+    UnexpectedTag {
+        /// The message.
+        tag: Tag,
+    },
     /// The length field counts itself, so it is at least 4.
     #[error("length field of message {tag} is {declared}, the least is 4")]
     LengthTooShort {
