@@ -2,5 +2,11 @@
 //! publishes what is known.
 
 pub mod board;
+pub mod link;
+pub mod settings;
+mod store;
+mod task;
+mod tls;
 
 pub use board::Board;
+pub use settings::Settings;
