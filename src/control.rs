@@ -2,7 +2,10 @@
 //! publishes what is known.
 
 pub mod board;
+pub mod conninfo;
 pub mod link;
+mod probe;
+mod sampler;
 pub mod settings;
 mod store;
 mod task;

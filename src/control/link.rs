@@ -190,7 +190,7 @@ impl Target {
             .keepalives_interval(Duration::from_secs(1))
             .keepalives_retries(3)
             // Roles may have defaults that would make our own statements fail or wait.
-            .options("-c statement_timeout=0 -c lock_timeout=0 -c search_path=pg_catalog");
+            .options("-c statement_timeout=0 -c lock_timeout=0 -c search_path=pg_catalog -c standard_conforming_strings=on");
         if !role.password.is_empty() {
             config.password(role.password.reveal());
         }

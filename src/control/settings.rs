@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-//FAIL use crate::failover;
+use crate::failover;
 use crate::model::{Address, NodeId, Secret};
 
 /// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
@@ -109,14 +109,10 @@ pub struct Settings {
     /// The role that replicas stream with; the service role where absent.
     pub replication: Option<Credentials>,
     /// The decision core's limits and modes.
-    //FAIL pub failover: failover::Settings,
+    pub failover: failover::Settings,
     /// Directory for the journal and its lock. `None`: kept in memory only, so that a failover interrupted by the
     /// death of primacy itself is not finished by the next start.
     pub state_dir: Option<PathBuf>,
-    /// Replicas further behind serve no reads; zero: no limit.
-    pub max_lag_bytes: u64,
-    /// Replicas further behind in time serve no reads; zero: no limit.
-    pub max_lag: Duration,
     /// Least time between two samples of the primary's position.
     pub sample_every: Duration,
     /// Whether primacy creates physical replication slots on the primary, one per replica, and has replicas use them.
@@ -125,16 +121,14 @@ pub struct Settings {
 
 impl Settings {
     /// Settings for `nodes`, watched as `service`, the rest at its default.
-    pub fn new(nodes: Vec<NodeSettings>, service: Credentials) -> Self {
+    pub fn new(nodes: Vec<NodeSettings>, service: Credentials, failover: failover::Settings) -> Self {
         Self {
             nodes,
             service,
             database: "postgres".into(),
             replication: None,
-            //FAIL failover,
+            failover,
             state_dir: None,
-            max_lag_bytes: 0,
-            max_lag: Duration::ZERO,
             sample_every: Duration::from_millis(2),
             slots: true,
         }
