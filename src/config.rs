@@ -21,7 +21,7 @@ pub use describe::{Item, describe};
 pub use diff::{Change, Reload, diff};
 pub use problem::{ConfigProblems, Position, Problem};
 
-use crate::{admin, observe, proxy, route};
+use crate::{admin, control, observe, proxy, route, sql};
 
 /// Largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -35,6 +35,10 @@ pub struct Settings {
     pub proxy: proxy::Settings,
     /// Routing.
     pub route: route::Settings,
+    /// The classifier.
+    pub sql: sql::Settings,
+    /// The control plane, with the decision core's settings in `failover`.
+    pub control: control::Settings,
     /// The HTTP address.
     pub admin: admin::Settings,
     /// The log.

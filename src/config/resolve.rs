@@ -3,6 +3,7 @@
 //! One function per table of the file. Every number, duration and size has a range, so that no limit can be switched
 //! off by a typing mistake; defaults come from the rooms' own `Default`.
 
+mod control;
 mod limits;
 mod nodes;
 mod planes;
@@ -32,6 +33,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     let words = [("transaction", PoolMode::Transaction), ("session", PoolMode::Session)];
     let pool_mode = check.word("pool_mode", document.pool_mode.as_deref(), &words);
     let route = planes::route(document, check);
+    let sql = planes::sql(document, check);
     let admin = planes::admin(document, base, check);
     let observe = planes::observe(document, check);
     let proxy = proxy::Settings {
@@ -46,7 +48,9 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         pool,
         limits,
     };
-    Some(Settings { origin: Origin::CommandLine, proxy, route, admin, observe, warnings: Vec::new() })
+    let control = control::control(document, base, &proxy, check);
+    let origin = Origin::CommandLine;
+    Some(Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() })
 }
 
 fn listen(document: &Document, check: &mut Checker) -> Vec<SocketAddr> {

@@ -103,6 +103,8 @@ pub(super) struct Node {
     pub(super) weight: Option<i64>,
     /// Preference at a promotion.
     pub(super) priority: Option<i64>,
+    /// Taken out by a person.
+    pub(super) disabled: Option<bool>,
 }
 
 /// `[service]`.
@@ -231,6 +233,12 @@ pub(super) struct Routing {
     pub(super) zone: Option<String>,
     /// Least time between samples.
     pub(super) sample_interval: Option<WrittenDuration>,
+    /// Longest text that is parsed.
+    pub(super) max_parse: Option<WrittenSize>,
+    /// Verdicts kept.
+    pub(super) verdict_cache: Option<i64>,
+    /// Bytes of them.
+    pub(super) verdict_cache_bytes: Option<WrittenSize>,
 }
 
 /// `[failover]`.
@@ -241,12 +249,38 @@ pub(super) struct Failover {
     pub(super) automatic: Option<bool>,
     /// `quorum` or `async`.
     pub(super) durability: Option<String>,
+    /// Replicas that must have a commit.
+    pub(super) sync_replicas: Option<i64>,
+    /// Whether `synchronous_standby_names` is primacy's to set.
+    pub(super) manage_sync_names: Option<bool>,
+    /// Between two probes.
+    pub(super) probe_interval: Option<WrittenDuration>,
     /// Silence that makes evidence.
     pub(super) detect_timeout: Option<WrittenDuration>,
     /// For a server that restarts.
     pub(super) restart_grace: Option<WrittenDuration>,
     /// Commits that stand still.
     pub(super) stall_timeout: Option<WrittenDuration>,
+    /// For the receivers to stop.
+    pub(super) recruit_timeout: Option<WrittenDuration>,
+    /// For the candidate to replay.
+    pub(super) replay_timeout: Option<WrittenDuration>,
+    /// For `pg_promote`.
+    pub(super) promote_timeout: Option<WrittenDuration>,
+    /// For transactions to end before a switchover.
+    pub(super) switchover_drain: Option<WrittenDuration>,
+    /// `wal_receiver_timeout` on the nodes.
+    pub(super) wal_receiver_timeout: Option<WrittenDuration>,
+    /// Failovers on silence alone, per hour.
+    pub(super) max_soft_per_hour: Option<i64>,
+    /// Between two of them.
+    pub(super) soft_interval: Option<WrittenDuration>,
+    /// Bring returning nodes back.
+    pub(super) rejoin: Option<bool>,
+    /// For a rejoin.
+    pub(super) rejoin_timeout: Option<WrittenDuration>,
+    /// Keep `standby.signal` on the primary.
+    pub(super) arm_standby_signal: Option<bool>,
     /// Statements wait for a primary.
     pub(super) hold_timeout: Option<WrittenDuration>,
     /// Number of them.

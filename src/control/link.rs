@@ -173,7 +173,12 @@ impl Target {
     }
 
     /// One node as a target.
-    pub fn new(id: NodeId, node: &NodeSettings, role: &Credentials, database: &str) -> Result<Self, TlsError> {
+    pub fn new(
+        id: NodeId,
+        node: &NodeSettings,
+        role: &Credentials,
+        database: &str,
+    ) -> Result<Self, TlsError> {
         let mut config = Config::new();
         match &node.address {
             Address::Tcp { host, port } => config.host(host).port(*port),

@@ -6,7 +6,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::label::Label;
+use super::label::{ErrorClass, Label, Origin};
 use super::meter::{Cells, NodeCells, Waits};
 use super::metrics::Metrics;
 use super::tally::{Counter, Durations, DurationsShown, Tally};
@@ -37,7 +37,7 @@ impl<'e> Exposition<'e> {
             "sign_in_refusals",
             "Clients not let in",
             "reason",
-            all.iter().map(|c| &c.sign_in_refusals),
+            &all.iter().map(|c| &c.sign_in_refusals),
         )?;
         self.counter("client_read_bytes", "Bytes read from clients", sum(|c| &c.client_bytes_in))?;
         self.counter("client_written_bytes", "Bytes written to clients", sum(|c| &c.client_bytes_out))?;
@@ -47,16 +47,16 @@ impl<'e> Exposition<'e> {
             "verdicts",
             "What statements were found to be",
             "reason",
-            all.iter().map(|c| &c.verdicts),
+            &all.iter().map(|c| &c.verdicts),
         )?;
         self.counter("verdict_cache_hits", "Verdicts from the cache", sum(|c| &c.verdict_hits))?;
         self.counter("verdict_cache_misses", "Verdicts by parsing", sum(|c| &c.verdict_misses))?;
-        self.tally("pins", "Sessions tied to a connection", "cause", all.iter().map(|c| &c.pins))?;
-        self.tally("retries", "Statements run again unseen", "reason", all.iter().map(|c| &c.retries))?;
-        self.errors(all.iter().map(|cells| &**cells))?;
-        self.waits("hold", "for a primary", all.iter().map(|c| &c.holds))?;
-        self.waits("pool_wait", "for a server connection", all.iter().map(|c| &c.pool_waits))?;
-        self.waits("freshness_wait", "for a replica to catch up", all.iter().map(|c| &c.freshness_waits))
+        self.tally("pins", "Sessions tied to a connection", "cause", &all.iter().map(|c| &c.pins))?;
+        self.tally("retries", "Statements run again unseen", "reason", &all.iter().map(|c| &c.retries))?;
+        self.errors(&all.iter().map(|cells| &**cells))?;
+        self.waits("hold", "for a primary", &all.iter().map(|c| &c.holds))?;
+        self.waits("pool_wait", "for a server connection", &all.iter().map(|c| &c.pool_waits))?;
+        self.waits("freshness_wait", "for a replica to catch up", &all.iter().map(|c| &c.freshness_waits))
     }
 
     /// What the workers counted about server connections and routes, by node.
@@ -82,7 +82,7 @@ impl<'e> Exposition<'e> {
         })?;
         let times =
             metrics.workers.iter().flat_map(|cells| cells.nodes.iter()).map(|node| &node.connect_times);
-        self.durations("server_connect", "Time to open a server connection and sign in", times)
+        self.durations("server_connect", "Time to open a server connection and sign in", &times)
     }
 
     /// What the control plane counted.
@@ -91,13 +91,13 @@ impl<'e> Exposition<'e> {
             "primary_changes",
             "Changes of primary, and attempts",
             "how",
-            [&metrics.changes].into_iter(),
+            &[&metrics.changes].into_iter(),
         )?;
         let times = [&metrics.change_times].into_iter();
         self.durations(
             "primary_change",
             "From the first sign of trouble, or the command, to the new primary",
-            times,
+            &times,
         )?;
         let mut probes =
             self.0.encode_descriptor("probe_failures", "Probes that failed", None, MetricType::Counter)?;
@@ -155,7 +155,7 @@ impl<'e> Exposition<'e> {
         name: &str,
         help: &str,
         label: &str,
-        tallies: impl Iterator<Item = &'t Tally<L>> + Clone,
+        tallies: &(impl Iterator<Item = &'t Tally<L>> + Clone),
     ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for value in L::ALL {
@@ -167,16 +167,14 @@ impl<'e> Exposition<'e> {
         Ok(())
     }
 
-    fn errors<'c>(&mut self, cells: impl Iterator<Item = &'c Cells> + Clone) -> fmt::Result {
+    fn errors<'c>(&mut self, cells: &(impl Iterator<Item = &'c Cells> + Clone)) -> fmt::Result {
         let help = "Errors that went to clients, by SQLSTATE class";
         let mut encoder = self.0.encode_descriptor("errors", help, None, MetricType::Counter)?;
-        let origins: [(&str, fn(&Cells) -> &Tally<super::label::ErrorClass>); 2] =
-            [("server", |c| &c.server_errors), ("proxy", |c| &c.proxy_errors)];
-        for (origin, tally) in origins {
-            for class in super::label::ErrorClass::ALL {
-                let count: u64 = cells.clone().map(|cells| tally(cells).value(*class)).sum();
+        for origin in [Origin::Server, Origin::Proxy] {
+            for class in ErrorClass::ALL {
+                let count: u64 = cells.clone().map(|cells| cells.errors(origin).value(*class)).sum();
                 if count > 0 {
-                    let labels = [("origin", origin), ("class", class.word())];
+                    let labels = [("origin", origin.word()), ("class", class.word())];
                     encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
@@ -188,19 +186,19 @@ impl<'e> Exposition<'e> {
         &mut self,
         name: &str,
         what: &str,
-        waits: impl Iterator<Item = &'w Waits> + Clone,
+        waits: &(impl Iterator<Item = &'w Waits> + Clone),
     ) -> fmt::Result {
         let waiting: i64 = waits.clone().map(|w| w.waiting.value()).sum();
         self.gauge(&format!("{name}s_waiting"), &format!("Waiting now {what}"), waiting)?;
-        self.tally(&format!("{name}s"), &format!("Waits {what}"), "end", waits.clone().map(|w| &w.ends))?;
-        self.durations(name, &format!("Time waited {what}"), waits.map(|w| &w.times))
+        self.tally(&format!("{name}s"), &format!("Waits {what}"), "end", &waits.clone().map(|w| &w.ends))?;
+        self.durations(name, &format!("Time waited {what}"), &waits.clone().map(|w| &w.times))
     }
 
     fn durations<'d>(
         &mut self,
         name: &str,
         help: &str,
-        durations: impl Iterator<Item = &'d Durations> + Clone,
+        durations: &(impl Iterator<Item = &'d Durations> + Clone),
     ) -> fmt::Result {
         let shown = DurationsShown::of(durations);
         self.0
@@ -267,7 +265,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::label::{ChangeOfPrimary, Origin, WaitEnd};
+    use super::super::label::{ChangeOfPrimary, WaitEnd};
     use super::super::meter::Wait;
     use super::*;
     use crate::model::{Address, Epoch, Lsn, NodeId, SqlState, Timeline};

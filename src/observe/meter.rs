@@ -78,6 +78,14 @@ impl Cells {
             clients: Gauge::default(),
         }
     }
+
+    /// The errors that came from there.
+    pub(super) fn errors(&self, origin: Origin) -> &Tally<ErrorClass> {
+        match origin {
+            Origin::Server => &self.server_errors,
+            Origin::Proxy => &self.proxy_errors,
+        }
+    }
 }
 
 /// What is waited for.
@@ -157,11 +165,7 @@ impl Meter {
 
     /// An error went to a client.
     pub fn error(&self, origin: Origin, code: SqlState) {
-        let errors = match origin {
-            Origin::Server => &self.0.server_errors,
-            Origin::Proxy => &self.0.proxy_errors,
-        };
-        errors.count(ErrorClass::of(code));
+        self.0.errors(origin).count(ErrorClass::of(code));
     }
 
     /// A statement is run again without the client seeing it.

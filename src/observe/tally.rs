@@ -97,7 +97,7 @@ pub(super) struct DurationsShown {
 }
 
 impl DurationsShown {
-    pub(super) fn of<'d>(all: impl Iterator<Item = &'d Durations> + Clone) -> Self {
+    pub(super) fn of<'d>(all: &(impl Iterator<Item = &'d Durations> + Clone)) -> Self {
         let sum_us: u64 = all.clone().map(|durations| durations.sum_us.value()).sum();
         let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64()).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds

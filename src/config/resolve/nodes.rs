@@ -108,6 +108,20 @@ fn address(
     }
 }
 
+/// Where the other servers reach the node, where that is not where primacy does.
+pub(super) fn replication_address(number: usize, written: &written::Node, check: &mut Checker) -> Option<Address> {
+    let text = written.replication_address.as_deref()?;
+    let address = url::split_port(text).ok().filter(|(host, _)| !host.is_empty()).and_then(|(host, port)| {
+        let port = if port.is_empty() { 5432 } else { port.parse().ok()? };
+        Some(url::address(host, port))
+    });
+    if address.is_none() {
+        let key = format!("nodes[{number}].replication_address");
+        check.problem(&key, format!("found {text:?}"), "host:port", None);
+    }
+    address
+}
+
 /// A given name, checked; empty where none is given.
 fn name(key: &str, written: Option<&str>, check: &mut Checker) -> Arc<str> {
     let Some(name) = written else { return Arc::from("") };

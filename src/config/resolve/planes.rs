@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{socket_address, under};
-use crate::admin;
+use crate::{admin, sql};
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
 use crate::config::written::Document;
@@ -29,6 +29,27 @@ pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings
         transactions: check.word("routing.transactions", written.transactions.as_deref(), &transactions),
         causal_wait: check.duration("routing.causal_wait", written.causal_wait, default.causal_wait, wait),
         zone: written.zone.as_deref().unwrap_or_default().into(),
+    }
+}
+
+pub(super) fn sql(document: &Document, check: &mut Checker) -> sql::Settings {
+    let (written, default) = (&document.routing, sql::Settings::default());
+    let (kib, mib) = (1 << 10, 1 << 20);
+    sql::Settings {
+        text_bytes_max: check.size("routing.max_parse", written.max_parse, default.text_bytes_max, kib..=mib),
+        cache_entries_max: check.number(
+            "routing.verdict_cache",
+            written.verdict_cache,
+            default.cache_entries_max,
+            0..=1_000_000,
+        ),
+        cache_bytes_max: check.size(
+            "routing.verdict_cache_bytes",
+            written.verdict_cache_bytes,
+            default.cache_bytes_max,
+            0..=1024 * mib,
+        ),
+        ..default
     }
 }
 
