@@ -1,6 +1,7 @@
 //! Resolved settings -> one line per key: what is in force, and whether a reload can change it.
 //!
-//! Every struct is taken apart without `..`, so that a setting that is added and not listed here does not compile.
+//! The structs that hold configured keys alone are taken apart without `..`, so that a key that is added and not
+//! listed here does not compile.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -8,12 +9,14 @@ use std::time::Duration;
 
 use super::Settings;
 use super::units::{show_duration, show_size};
+use crate::control::settings::Credentials;
+use crate::failover::{self, Durability};
 use crate::model::Secret;
 use crate::proxy::settings::{
     Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ServerTlsMode, Service,
 };
 use crate::route::{Consistency, PrimaryReads, TransactionRouting};
-use crate::{admin, observe, proxy, route};
+use crate::{admin, control, observe, proxy, route, sql};
 
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +40,13 @@ impl Item {
 
 /// Every setting in force, in the order of the reference file.
 pub fn describe(settings: &Settings) -> Vec<Item> {
-    let Settings { origin: _, proxy, route, admin, observe, warnings: _ } = settings;
+    let Settings { origin: _, proxy, route, sql, control, admin, observe, warnings: _ } = settings;
     let mut list = List::default();
     data_path(&mut list, proxy);
     routing(&mut list, route);
+    classifier(&mut list, *sql);
+    control_plane(&mut list, control);
+    failing_over(&mut list, &control.failover);
     operator(&mut list, admin, observe);
     list.0
 }
@@ -213,6 +219,71 @@ fn routing(list: &mut List, settings: &route::Settings) {
     list.live("routing.transactions", transactions);
     list.duration("routing.causal_wait", *causal_wait);
     list.live("routing.zone", zone);
+}
+
+fn classifier(list: &mut List, settings: sql::Settings) {
+    let sql::Settings { text_bytes_max, tokens_max: _, depth_max: _, cache_entries_max, cache_bytes_max } =
+        settings;
+    let size = |bytes: usize| show_size(u64::try_from(bytes).unwrap_or(u64::MAX));
+    list.fixed("routing.max_parse", size(text_bytes_max));
+    list.fixed("routing.verdict_cache", cache_entries_max);
+    list.fixed("routing.verdict_cache_bytes", size(cache_bytes_max));
+}
+
+fn control_plane(list: &mut List, settings: &control::Settings) {
+    // The service role and the database are the data path's.
+    let control::Settings {
+        nodes,
+        service: _,
+        database: _,
+        replication,
+        failover: _,
+        state_dir,
+        sample_every,
+        slots,
+    } = settings;
+    list.fixed("state_dir", path(state_dir.as_deref()));
+    for (number, node) in nodes.iter().enumerate() {
+        let replication = node.replication_address.as_ref().map(ToString::to_string).unwrap_or_default();
+        list.fixed(&format!("nodes[{number}].replication_address"), replication);
+        list.fixed(&format!("nodes[{number}].disabled"), node.disabled);
+    }
+    if let Some(Credentials { user, password }) = replication {
+        list.fixed("replication.user", user);
+        list.secret("replication.password", password);
+    }
+    list.fixed("replication.slots", slots);
+    list.fixed("routing.sample_interval", show_duration(*sample_every));
+}
+
+fn failing_over(list: &mut List, settings: &failover::Settings) {
+    // Everything of the core needs a restart: half a failover must not change its rules under way.
+    let mut duration = |key: &str, duration: Duration| list.fixed(key, show_duration(duration));
+    duration("routing.max_lag", settings.lag_max.unwrap_or_default());
+    duration("failover.probe_interval", settings.probe_interval);
+    duration("failover.detect_timeout", settings.detect_timeout);
+    duration("failover.restart_grace", settings.restart_grace);
+    duration("failover.stall_timeout", settings.stall_timeout);
+    duration("failover.recruit_timeout", settings.recruit_timeout);
+    duration("failover.replay_timeout", settings.replay_timeout);
+    duration("failover.promote_timeout", settings.promote_timeout);
+    duration("failover.switchover_drain", settings.drain_timeout);
+    duration("failover.wal_receiver_timeout", settings.receiver_timeout.unwrap_or_default());
+    duration("failover.soft_interval", settings.flap_interval);
+    duration("failover.rejoin_timeout", settings.rejoin_timeout);
+    list.fixed("routing.max_lag_bytes", show_size(settings.lag_bytes_max.unwrap_or(0)));
+    list.fixed("failover.automatic", settings.automatic);
+    match settings.durability {
+        Durability::Async => list.fixed("failover.durability", "async"),
+        Durability::Quorum { standbys } => {
+            list.fixed("failover.durability", "quorum");
+            list.fixed("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
+        }
+    }
+    list.fixed("failover.manage_sync_names", settings.manage_sync_names);
+    list.fixed("failover.max_soft_per_hour", settings.flap_max);
+    list.fixed("failover.rejoin", settings.auto_rejoin);
+    list.fixed("failover.arm_standby_signal", settings.arm_standby_signal);
 }
 
 fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {

@@ -136,3 +136,122 @@ fn a_reload_names_what_changes_now_and_what_waits() {
     assert!(!format!("{reload:?}").contains("other"), "{reload:?}");
     assert_eq!(diff(&old, &old), Reload::default());
 }
+
+fn example(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+    std::fs::read_to_string(file).expect("the example is there")
+}
+
+#[test]
+fn the_reference_and_the_minimal_example_are_valid() {
+    for name in ["primacy.toml", "minimal.toml"] {
+        let settings = text_settings(&example(name)).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        assert_eq!(settings.proxy.nodes.len(), 3, "{name}");
+    }
+}
+
+#[test]
+fn the_production_example_lacks_only_its_environment() {
+    let problems = text_settings(&example("production.toml")).expect_err("no environment in a test").problems;
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        ["service.password_env", "replication.password_env", "admin.token_env"],
+        "{problems:#?}"
+    );
+    // With the passwords in place of the variables nothing is left to complain about.
+    let filled: String = example("production.toml")
+        .lines()
+        .map(|line| match line.split_once("_env = ") {
+            Some((key, _)) => format!("{key} = \"a-secret-text\"\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    let settings = text_settings(&filled).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(settings.proxy.pool.size_max, 40);
+}
+
+/// What serde says it would have expected in a table: the list of its keys.
+fn keys_of(table: &str) -> Vec<String> {
+    let text = match table {
+        "" => "no_such_key = 1".to_owned(),
+        "nodes" => "[[nodes]]\nno_such_key = 1".to_owned(),
+        other => format!("[{other}]\nno_such_key = 1"),
+    };
+    let error = toml::from_str::<written::Document>(&text).expect_err("unknown key");
+    let list = error.message().split_once("expected").expect("a list").1.to_owned();
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_reference_mentions_every_key_in_its_table() {
+    let reference = example("primacy.toml");
+    let mut table = String::new();
+    let mut mentioned = std::collections::BTreeSet::new();
+    for line in reference.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_matches(['[', ']']).to_owned();
+            mentioned.insert(table.clone());
+        } else if let Some((key, _)) = line.trim_start_matches("#   ").split_once(" = ") {
+            let dot = if table.is_empty() { "" } else { "." };
+            mentioned.insert(format!("{table}{dot}{key}"));
+        }
+    }
+    let top = keys_of("");
+    let tables: Vec<&String> = top
+        .iter()
+        .filter(|key| toml::from_str::<written::Document>(&format!("[{key}]")).is_ok() || *key == "nodes")
+        .collect();
+    assert!(tables.len() >= 10, "{tables:?}");
+    let inner =
+        tables.iter().flat_map(|table| keys_of(table).into_iter().map(move |key| format!("{table}.{key}")));
+    let missing: Vec<String> =
+        top.iter().cloned().chain(inner).filter(|key| !mentioned.contains(key)).collect();
+    assert!(missing.is_empty(), "config/primacy.toml does not mention {missing:?}");
+}
+
+#[test]
+fn the_reference_shows_the_defaults() {
+    let shown = describe(&text_settings(&example("primacy.toml")).expect("valid"));
+    let three =
+        "[[nodes]]\nhost = 'a'\n[[nodes]]\nhost = 'b'\n[[nodes]]\nhost = 'c'\n[service]\nuser = 'u'\n";
+    let defaults = describe(&text_settings(three).expect("valid"));
+    for item in shown.iter().filter(|item| {
+        let table = item.key.split('.').next().unwrap_or_default();
+        ["auth", "pool", "limits", "tls", "routing", "failover", "log", "pool_mode", "listen"]
+            .contains(&table)
+    }) {
+        // Written out there although nothing is the default.
+        if item.key == "failover.sync_replicas" {
+            continue;
+        }
+        let default = defaults.iter().find(|default| default.key == item.key);
+        assert_eq!(Some(&item.value), default.map(|default| &default.value), "{}", item.key);
+    }
+}
+
+#[test]
+fn the_reference_marks_what_a_reload_changes() {
+    let reference = example("primacy.toml");
+    let settings = text_settings(&reference).expect("valid");
+    let (mut table, mut comment, mut keys_begun) = (String::new(), String::new(), false);
+    for line in reference.lines() {
+        if let Some(text) = line.strip_prefix("# ") {
+            // Keys that follow each other share the comment above them.
+            if std::mem::take(&mut keys_begun) {
+                comment.clear();
+            }
+            comment.push_str(text);
+        } else if line.starts_with('[') {
+            table = line.trim_matches(['[', ']']).to_owned();
+            comment.clear();
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            keys_begun = true;
+            let dot = if table.is_empty() { "" } else { "." };
+            let key = format!("{table}{dot}{key}");
+            if let Some(item) = describe(&settings).into_iter().find(|item| item.key == key) {
+                assert_eq!(item.live, comment.contains("[reload]"), "{key}");
+            }
+        }
+    }
+}

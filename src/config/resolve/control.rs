@@ -36,8 +36,6 @@ pub(super) fn control(
         database: database.clone(),
         replication: replication(document, base, check),
         state_dir: Some(state_dir(document, base)),
-        max_lag_bytes: failover.lag_bytes_max.unwrap_or(0),
-        max_lag: failover.lag_max.unwrap_or(Duration::ZERO),
         sample_every: check.duration(
             "routing.sample_interval",
             document.routing.sample_interval,
@@ -121,8 +119,18 @@ fn failover(document: &Document, nodes: usize, check: &mut Checker) -> failover:
         manage_sync_names: written.manage_sync_names.unwrap_or(default.manage_sync_names),
         arm_standby_signal: written.arm_standby_signal.unwrap_or(default.arm_standby_signal),
         auto_rejoin: written.rejoin.unwrap_or(default.auto_rejoin),
-        flap_max: check.number("failover.max_soft_per_hour", written.max_soft_per_hour, default.flap_max, 0..=3_600),
-        lag_bytes_max: limit(check.size("routing.max_lag_bytes", document.routing.max_lag_bytes, 0, 0..=1 << 50)),
+        flap_max: check.number(
+            "failover.max_soft_per_hour",
+            written.max_soft_per_hour,
+            default.flap_max,
+            0..=3_600,
+        ),
+        lag_bytes_max: limit(check.size(
+            "routing.max_lag_bytes",
+            document.routing.max_lag_bytes,
+            0,
+            0..=1 << 50,
+        )),
         ..default
     };
     let settings = steps(document, settings, check);
@@ -146,12 +154,18 @@ fn durability(document: &Document, nodes: usize, check: &mut Checker) -> Durabil
     let words = [("auto", Word::Auto), ("quorum", Word::Quorum), ("async", Word::Async)];
     let word = check.word("failover.durability", written.durability.as_deref(), &words);
     let most = u16::try_from(nodes.saturating_sub(1)).unwrap_or(u16::MAX).max(1);
-    let standbys = written.sync_replicas.map(|k| check.number("failover.sync_replicas", Some(k), 1_u16, 1..=most));
+    let standbys =
+        written.sync_replicas.map(|k| check.number("failover.sync_replicas", Some(k), 1_u16, 1..=most));
     match (word, Durability::default_for(nodes)) {
         (Word::Async, _) | (Word::Auto, Durability::Async) => {
             if standbys.is_some() {
                 let hint = "set failover.durability = \"quorum\", or leave sync_replicas out";
-                check.problem("failover.sync_replicas", "a number with durability \"async\"", "nothing", Some(hint));
+                check.problem(
+                    "failover.sync_replicas",
+                    "a number with durability \"async\"",
+                    "nothing",
+                    Some(hint),
+                );
             }
             Durability::Async
         }
@@ -212,8 +226,12 @@ fn watching(document: &Document, settings: failover::Settings, check: &mut Check
         duration("routing.max_lag", document.routing.max_lag, Duration::ZERO, between(0, 7 * 86_400));
     let probe_interval =
         duration("failover.probe_interval", written.probe_interval, settings.probe_interval, between(10, 60));
-    let detect_timeout =
-        duration("failover.detect_timeout", written.detect_timeout, settings.detect_timeout, between(50, 600));
+    let detect_timeout = duration(
+        "failover.detect_timeout",
+        written.detect_timeout,
+        settings.detect_timeout,
+        between(50, 600),
+    );
     let watched = failover::Settings {
         restart_grace: duration(
             "failover.restart_grace",

@@ -109,7 +109,11 @@ fn address(
 }
 
 /// Where the other servers reach the node, where that is not where primacy does.
-pub(super) fn replication_address(number: usize, written: &written::Node, check: &mut Checker) -> Option<Address> {
+pub(super) fn replication_address(
+    number: usize,
+    written: &written::Node,
+    check: &mut Checker,
+) -> Option<Address> {
     let text = written.replication_address.as_deref()?;
     let address = url::split_port(text).ok().filter(|(host, _)| !host.is_empty()).and_then(|(host, port)| {
         let port = if port.is_empty() { 5432 } else { port.parse().ok()? };

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{socket_address, under};
-use crate::{admin, sql};
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
 use crate::config::written::Document;
 use crate::observe::{self, LogFormat};
 use crate::route::{self, Consistency, PrimaryReads, TransactionRouting};
+use crate::{admin, sql};
 
 pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings {
     let (written, default) = (&document.routing, route::Settings::default());
