@@ -242,6 +242,8 @@ fn the_reference_marks_what_a_reload_changes() {
                 comment.clear();
             }
             comment.push_str(text);
+        } else if line.is_empty() {
+            comment.clear();
         } else if line.starts_with('[') {
             table = line.trim_matches(['[', ']']).to_owned();
             comment.clear();

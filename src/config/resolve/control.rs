@@ -133,8 +133,8 @@ fn failover(document: &Document, nodes: usize, check: &mut Checker) -> failover:
         )),
         ..default
     };
-    let settings = steps(document, settings, check);
-    watching(document, settings, check)
+    let settings = steps(document, &settings, check);
+    watching(document, &settings, check)
 }
 
 /// Zero means no limit.
@@ -174,7 +174,7 @@ fn durability(document: &Document, nodes: usize, check: &mut Checker) -> Durabil
 }
 
 /// How long each step of a change of primary may take.
-fn steps(document: &Document, settings: failover::Settings, check: &mut Checker) -> failover::Settings {
+fn steps(document: &Document, settings: &failover::Settings, check: &mut Checker) -> failover::Settings {
     let written = &document.failover;
     let mut duration = |key, written, default, range| check.duration(key, written, default, range);
     failover::Settings {
@@ -208,12 +208,12 @@ fn steps(document: &Document, settings: failover::Settings, check: &mut Checker)
             settings.rejoin_timeout,
             between(1_000, 86_400),
         ),
-        ..settings
+        ..settings.clone()
     }
 }
 
 /// What counts as evidence, and how often is looked.
-fn watching(document: &Document, settings: failover::Settings, check: &mut Checker) -> failover::Settings {
+fn watching(document: &Document, settings: &failover::Settings, check: &mut Checker) -> failover::Settings {
     let written = &document.failover;
     let mut duration = |key, written, default, range| check.duration(key, written, default, range);
     let receiver_timeout = duration(
@@ -255,7 +255,7 @@ fn watching(document: &Document, settings: failover::Settings, check: &mut Check
         detect_timeout,
         receiver_timeout: limit(receiver_timeout),
         lag_max: limit(lag_max),
-        ..settings
+        ..settings.clone()
     };
     if probe_interval > detect_timeout {
         let allowed = "at most failover.detect_timeout";
