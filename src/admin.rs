@@ -1,1 +1,5 @@
-//! (room admin)
+//! The HTTP API: status, operator commands, metrics, health checks and a status page.
+
+pub mod settings;
+
+pub use settings::Settings;

@@ -2,5 +2,14 @@
 //! publishes what is known.
 
 pub mod board;
+pub mod conninfo;
+pub mod link;
+mod probe;
+mod sampler;
+pub mod settings;
+mod store;
+mod task;
+mod tls;
 
 pub use board::Board;
+pub use settings::Settings;

@@ -25,6 +25,6 @@ mod utility;
 mod words;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError};
-pub use classifier::{Classifier, CacheStats};
+pub use classifier::{CacheStats, Classifier};
 pub use settings::Settings;
 pub use verdict::{BeginMode, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};

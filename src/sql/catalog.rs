@@ -287,8 +287,11 @@ impl CatalogBuilder {
             return Err(too_large);
         }
         let row = self.rows;
-        let unexpected =
-            |column, found: &str| CatalogRowError::Unexpected { row, column, found: found.chars().take(64).collect() };
+        let unexpected = |column, found: &str| CatalogRowError::Unexpected {
+            row,
+            column,
+            found: found.chars().take(64).collect(),
+        };
         match kind {
             "f" => {
                 let count = |column, text: &str| text.parse::<u8>().map_err(|_| unexpected(column, text));

@@ -134,7 +134,9 @@ fn exact_key(text: &[u8]) -> Vec<u8> {
 fn verdict_bytes(verdict: &Verdict) -> usize {
     let effects: usize = verdict.effects.iter().map(super::utility::effect_bytes).sum();
     let kind = match &verdict.kind {
-        Kind::Savepoint(name) | Kind::Release(name) | Kind::RollbackTo(name) | Kind::ShowPrimacy(name) => name.len(),
+        Kind::Savepoint(name) | Kind::Release(name) | Kind::RollbackTo(name) | Kind::ShowPrimacy(name) => {
+            name.len()
+        }
         Kind::SetPrimacy(name, value) => name.len() + value.as_ref().map_or(0, |value| value.len()),
         _ => 0,
     };

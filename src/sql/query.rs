@@ -20,12 +20,49 @@ const RECURSION_MAX: usize = 150;
 
 /// What sqlparser calls a function and PostgreSQL's grammar treats as syntax: always built in, never a write.
 const SYNTAX: &[&str] = &[
-    "coalesce", "nullif", "greatest", "least", "row", "grouping", "treat", "normalize", "trim", "position", "substring",
-    "overlay", "extract", "xmlconcat", "xmlelement", "xmlforest", "xmlparse", "xmlpi", "xmlroot", "xmlserialize",
-    "xmlexists", "json_object", "json_array", "json_objectagg", "json_arrayagg", "json_exists", "json_value",
-    "json_query", "json_serialize", "json_scalar", "json", "current_date", "current_time", "current_timestamp",
-    "localtime", "localtimestamp", "current_user", "session_user", "user", "current_role", "current_catalog",
-    "current_schema", "system_user",
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "row",
+    "grouping",
+    "treat",
+    "normalize",
+    "trim",
+    "position",
+    "substring",
+    "overlay",
+    "extract",
+    "xmlconcat",
+    "xmlelement",
+    "xmlforest",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmlexists",
+    "json_object",
+    "json_array",
+    "json_objectagg",
+    "json_arrayagg",
+    "json_exists",
+    "json_value",
+    "json_query",
+    "json_serialize",
+    "json_scalar",
+    "json",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "session_user",
+    "user",
+    "current_role",
+    "current_catalog",
+    "current_schema",
+    "system_user",
 ];
 
 /// Judges a SELECT, VALUES, TABLE or WITH.
@@ -55,7 +92,8 @@ fn writing(words: Words<'_>) -> Option<Outcome> {
             TokenKind::Punctuation(b')') => depth = depth.saturating_sub(1),
             TokenKind::Word => {
                 let before = at.checked_sub(1).and_then(|at| tokens.get(at)).copied();
-                let around = Around { text: words.text, before, token: *token, after: tokens.get(at + 1).copied() };
+                let around =
+                    Around { text: words.text, before, token: *token, after: tokens.get(at + 1).copied() };
                 if let Some(reason) = around.write(depth) {
                     let outcome = Outcome::primary(reason).with_detail(&around.word());
                     let into = around.is("into") && !around.follows(&["insert", "merge"]);
@@ -102,7 +140,9 @@ impl Around<'_> {
             word if word.len() == 4 && self.is("into") => {
                 Some(if self.follows(&["insert", "merge"]) { nested } else { Reason::Write })
             }
-            word if word.len() == 6 && self.is("delete") && self.is_word(self.after, &["from"]) => Some(nested),
+            word if word.len() == 6 && self.is("delete") && self.is_word(self.after, &["from"]) => {
+                Some(nested)
+            }
             word if word.len() == 6 && self.is("update") && bracket => Some(nested),
             word if word.len() == 3 && self.is("for") => {
                 self.is_word(self.after, &["update", "share", "no", "key"]).then_some(Reason::Locks)
@@ -184,7 +224,9 @@ impl Walk<'_> {
 
     /// Unsafe functions were found among the tokens already; here it matters that the function is known at all.
     fn function(&self, name: &ObjectName) -> Found {
-        let Some(parts) = names(name) else { return ControlFlow::Break((Reason::Unparsed, name.to_string())) };
+        let Some(parts) = names(name) else {
+            return ControlFlow::Break((Reason::Unparsed, name.to_string()));
+        };
         let Some((name, schema)) = split_name(&parts) else { return ControlFlow::Continue(()) };
         if (schema.is_none() && SYNTAX.contains(&name)) || self.catalog.knows_function(schema, name) {
             return ControlFlow::Continue(());
@@ -234,7 +276,9 @@ impl Visitor for Walk<'_> {
                 Some(parts) => self.relation(&parts),
                 None => ControlFlow::Break((Reason::Unparsed, name.to_string())),
             },
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => self.function(name),
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                self.function(name)
+            }
             TableFactor::Derived { .. }
             | TableFactor::NestedJoin { .. }
             | TableFactor::UNNEST { .. }
@@ -248,7 +292,8 @@ impl Visitor for Walk<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> Found {
         match expr {
             Expr::Function(Function { name, args: FunctionArguments::None, .. })
-                if name.0.len() == 1 && names(name).is_some_and(|n| n.iter().all(|n| SYNTAX.contains(&n.as_str()))) =>
+                if name.0.len() == 1
+                    && names(name).is_some_and(|n| n.iter().all(|n| SYNTAX.contains(&n.as_str()))) =>
             {
                 ControlFlow::Continue(())
             }

@@ -139,15 +139,19 @@ fn split<'t>(text: &'t [u8], tokens: &'t [Token]) -> Vec<Words<'t>> {
         }
     }
     statements.push(tokens.get(start..).unwrap_or_default());
-    statements.into_iter().filter(|tokens| !tokens.is_empty()).map(|tokens| Words::new(text, tokens)).collect()
+    statements
+        .into_iter()
+        .filter(|tokens| !tokens.is_empty())
+        .map(|tokens| Words::new(text, tokens))
+        .collect()
 }
 
 /// How many blocks are open behind the word at `at`. CASE counts inside of a block only, because it ends with END too.
 fn blocks_after(blocks: usize, text: &[u8], tokens: &[Token], at: usize) -> usize {
     let is = |at: usize, word: &str| {
-        tokens.get(at).is_some_and(|t| {
-            t.kind == TokenKind::Word && t.bytes(text).eq_ignore_ascii_case(word.as_bytes())
-        })
+        tokens
+            .get(at)
+            .is_some_and(|t| t.kind == TokenKind::Word && t.bytes(text).eq_ignore_ascii_case(word.as_bytes()))
     };
     if (is(at, "begin") && is(at + 1, "atomic")) || (blocks > 0 && is(at, "case")) {
         blocks + 1
@@ -202,7 +206,9 @@ fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcom
     words.advance();
     let mut analyze = false;
     let mut ahead = words;
-    if ahead.eat_punctuation(b'(') && !ahead.sees_any(&["select", "with", "values", "table"]) && ahead.keyword().is_some()
+    if ahead.eat_punctuation(b'(')
+        && !ahead.sees_any(&["select", "with", "values", "table"])
+        && ahead.keyword().is_some()
     {
         analyze = explain_options(&mut ahead);
         words = ahead;

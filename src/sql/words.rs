@@ -78,9 +78,9 @@ impl<'t> Words<'t> {
     }
 
     pub(super) fn eat_operator(&mut self, operator: &str) -> bool {
-        let found = self
-            .peek()
-            .is_some_and(|token| token.kind == TokenKind::Operator && token.bytes(self.text) == operator.as_bytes());
+        let found = self.peek().is_some_and(|token| {
+            token.kind == TokenKind::Operator && token.bytes(self.text) == operator.as_bytes()
+        });
         self.at += usize::from(found);
         found
     }
