@@ -11,6 +11,7 @@ use super::pool::{AcquireError, ServerConn};
 use super::server::ConnectError;
 use crate::clock;
 use crate::model::{NodeId, Snapshot};
+use crate::observe::{self, WaitEnd};
 use crate::route::{Consistency, Decision, Floor, Request, RouteReason};
 use crate::session::ClientError;
 use crate::session::client_error::HoldLimit;
@@ -49,7 +50,7 @@ impl Driver {
 
     /// Counts the decision, and the lease for the drain before a switchover.
     fn entered(&self, node: NodeId, reason: RouteReason) {
-        self.worker.shared.metrics.route(node, reason);
+        self.worker.meter.route(node, reason);
         self.worker.entered(node);
     }
 
@@ -87,7 +88,8 @@ impl Driver {
         if wait.held {
             let (count, bytes) = self.worker.holds.get();
             self.worker.holds.set((count.saturating_sub(1), bytes.saturating_sub(wait.bytes)));
-            self.worker.shared.metrics.hold_ended(clock::now().duration_since(started), outcome.is_ok());
+            let end = if outcome.is_ok() { WaitEnd::Served } else { WaitEnd::TimedOut };
+            self.worker.meter.wait_ended(observe::Wait::Primary, end, clock::now().duration_since(started));
         }
         let conn = outcome?;
         self.hold_lease(conn);
@@ -232,7 +234,7 @@ impl Driver {
         }
         self.worker.holds.set((count + 1, bytes + wait.bytes));
         wait.held = true;
-        self.worker.shared.metrics.hold_began();
+        self.worker.meter.wait_began(observe::Wait::Primary);
         Ok(())
     }
 

@@ -9,11 +9,12 @@ use super::flow::{internal, poll_read};
 use super::handle::Doing;
 use super::pool::ServerConn;
 use crate::model::{NodeId, SqlState};
+use crate::observe::Retry;
 use crate::route::Consistency;
 use crate::session::batch::End;
 use crate::session::{Event, Facts, Judge, Loss, Step, Stream as StreamKind};
 use crate::sql::{PinCause, Place, Reason};
-use crate::wire::{TxStatus, encode};
+use crate::wire::TxStatus;
 
 impl Driver {
     /// Reads from the server and hands on. `true`: something happened.
@@ -150,12 +151,13 @@ impl Driver {
     /// A replica (or a server that stops) refused a batch that changed nothing: it runs elsewhere.
     fn refused(&mut self, state: SqlState) -> Result<(), Turn> {
         let Some(node) = self.discard() else { return Err(internal("a refusal without a server")) };
-        self.worker.shared.metrics.refused(node, state);
         let stopping = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
         if stopping.contains(&state) {
             self.worker.board().suspect(node);
         }
         self.machine.rewind();
+        let why = if state == SqlState::SERIALIZATION_FAILURE { Retry::RecoveryConflict } else { Retry::RefusedByReplica };
+        self.worker.meter.retried(why);
         let conflict = state == SqlState::SERIALIZATION_FAILURE || stopping.contains(&state);
         if !conflict {
             self.learn();
@@ -226,6 +228,7 @@ impl Driver {
         match loss {
             Loss::RunAgain => {
                 self.plan = Some(plan);
+                self.worker.meter.retried(Retry::ConnectionLost);
                 self.machine.freshness.leave_home(self.worker.board().ticket());
                 self.run_again(Some(node))
             }
@@ -303,11 +306,9 @@ pub(super) fn give_back(worker: &Rc<super::worker::Worker>, pool: &Rc<super::poo
 /// Cleans a connection that a session leaves behind with state in it, and gives it back.
 async fn clean(worker: Rc<super::worker::Worker>, pool: Rc<super::pool::UserPool>, mut conn: ServerConn) {
     let node = conn.session.node;
-    let mut query = Vec::new();
-    encode::query(&mut query, b"DISCARD ALL");
-    let cleaned = super::server::exchange(&mut conn.stream, &query);
+    let cleaned = super::query::rows(&mut conn.stream, "DISCARD ALL");
     let limit = std::time::Duration::from_secs(5);
-    if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok(TxStatus::Idle))) {
+    if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok((_, TxStatus::Idle)))) {
         conn.session = crate::session::ServerSession::new(node);
         give_back(&worker, &pool, conn);
     } else {

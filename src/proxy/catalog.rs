@@ -10,18 +10,23 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use tracing::{debug, warn};
+use tokio::time::timeout;
+use tracing::debug;
 
-use super::settings::Service;
+use super::Stream;
 use super::pool::NodeLink;
+use super::query::{self, QueryError};
+use super::server::{self, ConnectError, Credential, SignIn};
+use super::settings::Service;
 use crate::control::Board;
 use crate::model::NodeId;
-use crate::sql::Catalog;
 use crate::sql::catalog::{CHANGE_SQL, LOAD_SQL};
+use crate::sql::{Catalog, CatalogBuilder, CatalogRowError};
 
 /// The facts of one database.
 #[derive(Debug)]
 pub struct Facts {
+    id: u64,
     database: Arc<str>,
     catalog: ArcSwap<Catalog>,
     /// One more with every change that the proxy has seen; what was loaded before it is not published.
@@ -39,8 +44,26 @@ impl Facts {
     /// DDL was committed: nothing is known until the facts are loaded again.
     pub fn invalidate(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        self.catalog.store(Arc::new(Catalog::empty()));
+        self.clear();
         self.wake.notify_one();
+    }
+
+    fn clear(&self) {
+        self.catalog.store(Arc::new(Catalog::empty_for(self.id)));
+    }
+
+    /// Publishes what was loaded, unless a change was seen since `seen`.
+    fn publish(&self, catalog: Catalog, seen: u64) -> bool {
+        if self.changes.load(Ordering::SeqCst) != seen {
+            return false;
+        }
+        self.catalog.store(Arc::new(catalog));
+        // A change between the look and the store would be overwritten: look again.
+        let current = self.changes.load(Ordering::SeqCst) == seen;
+        if !current {
+            self.clear();
+        }
+        current
     }
 }
 
@@ -53,6 +76,8 @@ pub struct CatalogHub {
     service: Service,
     runtime: tokio::runtime::Handle,
     poll: Duration,
+    /// One more with every catalog that is loaded, whatever its database.
+    generation: AtomicU64,
 }
 
 /// Most databases whose facts are kept; clients of further ones read on the primary.
@@ -67,7 +92,15 @@ impl CatalogHub {
         runtime: tokio::runtime::Handle,
         poll: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { databases: Mutex::default(), board, links, service, runtime, poll })
+        Arc::new(Self {
+            databases: Mutex::default(),
+            board,
+            links,
+            service,
+            runtime,
+            poll,
+            generation: AtomicU64::new(0),
+        })
     }
 
     /// The facts of a database. The first call starts its loader.
@@ -76,9 +109,11 @@ impl CatalogHub {
         if let Some(facts) = databases.get(database) {
             return Arc::clone(facts);
         }
+        let id = databases.len() as u64 + 1;
         let facts = Arc::new(Facts {
+            id,
             database: Arc::clone(database),
-            catalog: ArcSwap::from_pointee(Catalog::empty()),
+            catalog: ArcSwap::from_pointee(Catalog::empty_for(id)),
             changes: AtomicU64::new(0),
             wake: Notify::new(),
         });
@@ -96,71 +131,63 @@ impl CatalogHub {
             if let Err(error) = self.serve(&facts).await {
                 debug!(database = %facts.database, %error, "catalog facts are not available");
             }
-            facts.catalog.store(Arc::new(Catalog::empty()));
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            facts.clear();
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     /// Loads and reloads over one connection, until it breaks.
     async fn serve(&self, facts: &Facts) -> Result<(), CatalogError> {
-        let client = self.connect(&facts.database).await?;
+        let (node, mut stream) = self.connect(&facts.database).await?;
         let mut stamp = None;
         loop {
+            if self.board.snapshot().writable_primary() != Some(node) {
+                return Err(CatalogError::NoPrimary);
+            }
             let seen = facts.changes.load(Ordering::SeqCst);
-            let now = self.stamp(&client).await?;
+            let now = timeout(STAMP_LIMIT, query::rows(&mut stream, CHANGE_SQL)).await??.0;
             if stamp.as_ref() != Some(&now) || facts.load().is_empty() {
-                let catalog = Self::load(&client).await?;
-                if facts.changes.load(Ordering::SeqCst) == seen {
-                    facts.catalog.store(Arc::new(catalog));
+                let catalog = self.read(facts, &mut stream).await?;
+                if facts.publish(catalog, seen) {
                     stamp = Some(now);
-                    if facts.changes.load(Ordering::SeqCst) != seen {
-                        facts.catalog.store(Arc::new(Catalog::empty()));
-                    }
                 }
             }
             if facts.changes.load(Ordering::SeqCst) == seen {
                 // The time limit is the bound within which changes made elsewhere are noticed.
-                drop(tokio::time::timeout(self.poll, facts.wake.notified()).await);
+                drop(timeout(self.poll, facts.wake.notified()).await);
             }
         }
     }
 
-    async fn stamp(&self, client: &tokio_postgres::Client) -> Result<String, CatalogError> {
-        let query = client.simple_query(CHANGE_SQL);
-        let messages = tokio::time::timeout(Duration::from_secs(10), query).await??;
-        let text = messages.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        Ok(text.unwrap_or_default())
-    }
-
-    async fn load(client: &tokio_postgres::Client) -> Result<Catalog, CatalogError> {
-        let query = client.simple_query(LOAD_SQL);
-        let messages = tokio::time::timeout(Duration::from_secs(30), query).await??;
-        let rows = messages.iter().filter_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|at| row.get(at)).collect::<Vec<_>>())
+    async fn read(&self, facts: &Facts, stream: &mut Stream) -> Result<Catalog, CatalogError> {
+        let (rows, _) = timeout(LOAD_LIMIT, query::rows(stream, LOAD_SQL)).await??;
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut builder = CatalogBuilder::new(facts.id, generation);
+        for row in &rows {
+            let mut columns = [""; 6];
+            for (column, value) in columns.iter_mut().zip(row) {
+                *column = value.as_deref().unwrap_or_default();
             }
-            _ => None,
-        });
-        Ok(Catalog::from_rows(rows))
+            builder.add(columns)?;
+        }
+        Ok(builder.finish())
     }
 
     /// A connection to the primary: a replica could be behind the DDL that a client has just been told of.
-    async fn connect(&self, database: &str) -> Result<tokio_postgres::Client, CatalogError> {
-        let primary: NodeId = self.board.snapshot().writable_primary().ok_or(CatalogError::NoPrimary)?;
+    async fn connect(&self, database: &str) -> Result<(NodeId, Stream), CatalogError> {
+        let primary = self.board.snapshot().writable_primary().ok_or(CatalogError::NoPrimary)?;
         let link = self.links.get(primary.index()).ok_or(CatalogError::NoPrimary)?;
-        let connecting = super::service::connect(link, &self.service, database);
-        let (client, task) = tokio::time::timeout(Duration::from_secs(5), connecting).await??;
-        self.runtime.spawn(async move {
-            if let Err(error) = task.await {
-                warn!(%error, "the connection for catalog facts was lost");
-            }
-        });
-        Ok(client)
+        let credential = Credential::Password(self.service.password.clone());
+        let startup = [("application_name".to_owned(), "primacy catalog".to_owned())];
+        let who = SignIn { user: &self.service.user, database, startup: &startup, credential: &credential };
+        let connected = server::connect(&link.node, &link.tls, &who, CONNECT_LIMIT).await?;
+        Ok((primary, connected.stream))
     }
 }
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const STAMP_LIMIT: Duration = Duration::from_secs(10);
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why facts could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +196,10 @@ enum CatalogError {
     NoPrimary,
     #[error("no answer in time")]
     Timeout(#[from] tokio::time::error::Elapsed),
+    #[error("cannot connect: {0}")]
+    Connect(#[from] ConnectError),
     #[error("{0}")]
-    Postgres(#[from] tokio_postgres::Error),
+    Query(#[from] QueryError),
+    #[error("{0}")]
+    Row(#[from] CatalogRowError),
 }

@@ -14,6 +14,7 @@ use super::pool::{Profile, ServerConn, UserPool};
 use super::stream::Stream;
 use super::worker::{Database, Worker};
 use crate::model::Role;
+use crate::observe::Origin;
 use crate::route::Request;
 use crate::session::batch::{Lookahead, Scanner};
 use crate::session::{ClientError, Hold, Machine, Plan, Stream as StreamKind, Tx};
@@ -267,7 +268,7 @@ impl Driver {
 
     /// Answers a batch that is not sent to any server with an error of ours; the session goes on.
     pub(super) fn refuse(&mut self, error: &ClientError) {
-        self.worker.shared.metrics.client_error(error.sqlstate());
+        self.worker.meter.error(Origin::Proxy, error.sqlstate());
         let mut frame = Vec::new();
         error.encode(&mut frame);
         self.refuse_with(&frame);
@@ -297,7 +298,7 @@ impl Driver {
     /// A last error, then the end. A client that does not take it in a second has had its chance.
     async fn say_last(&mut self, error: &ClientError) {
         use tokio::io::AsyncWriteExt;
-        self.worker.shared.metrics.client_error(error.sqlstate());
+        self.worker.meter.error(Origin::Proxy, error.sqlstate());
         error.encode_fatal(&mut self.client_out);
         let bytes = std::mem::take(&mut self.client_out);
         let limit = std::time::Duration::from_secs(1);

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::server::{self, ConnectError, Credential};
+use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
 use super::stream::Stream;
 use super::tls::ServerTlsConfig;
 use crate::clock;
 use crate::model::{Epoch, NodeId};
 use crate::session::ServerSession;
+use crate::wire::encode;
 
 /// The settings that a server connection is started with: those of the clients that may use it.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -177,7 +178,7 @@ impl UserPool {
         loop {
             let at = pool.idle.iter().rposition(|conn| Rc::ptr_eq(&conn.profile, profile) || conn.profile == *profile)?;
             let conn = pool.idle.swap_remove(at);
-            if conn.stream.is_quiet() {
+            if is_quiet(&conn.stream) {
                 return Some(conn);
             }
             // It was closed by the server, or says something that nobody asked for.
@@ -203,7 +204,7 @@ impl UserPool {
         if !self.reserve(node) {
             match self.wait(node).await? {
                 Grant::Conn(conn) if conn.profile == *profile => return Ok(*conn),
-                Grant::Conn(conn) => server::say_goodbye(conn.stream),
+                Grant::Conn(conn) => say_goodbye(conn.stream),
                 Grant::Slot => {}
             }
         }
@@ -224,7 +225,7 @@ impl UserPool {
         if pool.idle.is_empty() {
             return false;
         }
-        server::say_goodbye(pool.idle.remove(0).stream);
+        say_goodbye(pool.idle.remove(0).stream);
         true
     }
 
@@ -264,14 +265,14 @@ impl UserPool {
         };
         let credential = self.credential.borrow().clone();
         let deadline = self.settings.borrow().connect_timeout;
-        let login = server::Login {
+        let who = SignIn {
             user: &self.user,
             database: &self.database,
             startup: &profile.params,
             credential: &credential,
         };
         let connected =
-            server::connect(&link.node, &link.tls, login, deadline).await.map_err(AcquireError::Connect)?;
+            server::connect(&link.node, &link.tls, &who, deadline).await.map_err(AcquireError::Connect)?;
         slot.kept = true;
         self.remember_greeting(profile, connected.params);
         let now = clock::now();
@@ -298,7 +299,7 @@ impl UserPool {
         }
         if pool.total > self.settings.borrow().size_max.max(1) {
             pool.total -= 1;
-            server::say_goodbye(conn.stream);
+            say_goodbye(conn.stream);
             return;
         }
         // The time of the worker's last tick would do; this is read once per transaction.
@@ -334,10 +335,10 @@ impl UserPool {
             for conn in pool.idle.drain(..) {
                 let too_idle = spare > 0 && now.duration_since(conn.idle_since) >= settings.idle_timeout;
                 let too_old = now.duration_since(conn.opened) >= settings.lifetime;
-                if too_idle || too_old || !conn.stream.is_quiet() {
+                if too_idle || too_old || !is_quiet(&conn.stream) {
                     spare = spare.saturating_sub(1);
                     pool.total = pool.total.saturating_sub(1);
-                    server::say_goodbye(conn.stream);
+                    say_goodbye(conn.stream);
                 } else {
                     kept.push(conn);
                 }
@@ -373,6 +374,21 @@ impl UserPool {
             waiting: u32::try_from(pool.waiters.len()).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Whether nothing has come from the server since it was last ready, not even the end. Costs no system call in the usual
+/// case; under TLS it cannot be told, and the second try of a lost batch has to do.
+fn is_quiet(stream: &Stream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Ends a connection politely, as far as that needs no waiting.
+pub(super) fn say_goodbye(stream: Stream) {
+    let mut terminate = Vec::with_capacity(5);
+    encode::terminate(&mut terminate);
+    // Whether it arrives does not matter: the server notices the end anyway.
+    drop(stream.try_write(&terminate));
+    drop(stream);
 }
 
 /// A place in the queue. Dropped with a grant in it, it gives the grant on.

@@ -20,8 +20,8 @@ use super::settings::{PoolMode, PoolSettings, Settings};
 use crate::clock;
 use crate::control::Board;
 use crate::model::{Epoch, Lsn, NodeId, Snapshot};
-use crate::observe::Metrics;
-use crate::route::{self, Decision, Positions, Request};
+use crate::observe::{Meter, Metrics};
+use crate::route::{self, Decision, Positions, Request, Scene};
 use crate::session::{self, Statements};
 use crate::sql::Classifier;
 
@@ -51,16 +51,6 @@ pub struct Database {
     pub statements: RefCell<Statements>,
 }
 
-/// Dice for the balancer: fast, not for secrets.
-#[derive(Debug)]
-pub struct WorkerDice(fastrand::Rng);
-
-impl route::Dice for WorkerDice {
-    fn below(&mut self, n: u32) -> u32 {
-        self.0.u32(..n.max(1))
-    }
-}
-
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -68,6 +58,8 @@ pub struct Worker {
     pub index: usize,
     /// What all workers share.
     pub shared: Arc<Shared>,
+    /// Counts.
+    pub meter: Meter,
     /// How to reach the nodes.
     pub links: Rc<[NodeLink]>,
     /// Judges statements.
@@ -84,7 +76,7 @@ pub struct Worker {
     machine_settings: RefCell<Rc<session::Settings>>,
     /// Statements running per node.
     load: RefCell<Vec<u32>>,
-    dice: RefCell<WorkerDice>,
+    dice: RefCell<fastrand::Rng>,
     draining: Cell<bool>,
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
@@ -113,10 +105,11 @@ impl Worker {
             pools: RefCell::default(),
             sessions: RefCell::default(),
             machine_settings,
-            dice: RefCell::new(WorkerDice(fastrand::Rng::new())),
+            dice: RefCell::new(fastrand::Rng::new()),
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
+            meter: shared.metrics.meter(index),
             shared,
         })
     }
@@ -227,13 +220,9 @@ impl Worker {
         let replayed: SmallVec<[Lsn; 8]> = snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
         let positions = Positions { sample: board.sample(), replayed: &replayed };
         let settings = self.shared.route.load();
-        route::decide(
-            request,
-            snapshot,
-            &positions,
-            (&self.load.borrow(), &settings),
-            &mut *self.dice.borrow_mut(),
-        )
+        let load = self.load.borrow();
+        let scene = Scene { snapshot, positions, load: &load, settings: &settings };
+        route::decide(request, &scene, &mut *self.dice.borrow_mut())
     }
 
     /// A statement begins (+1) or ends (-1) on a node.
@@ -283,12 +272,12 @@ impl Worker {
 
     /// A session took a connection to a node.
     pub fn entered(&self, node: NodeId) {
-        let _ = node;
+        self.meter.server_leased(node);
     }
 
     /// A session gave a connection up.
     pub fn left(&self, node: NodeId) {
-        let _ = node;
+        self.meter.server_returned(node);
     }
 
     /// Breaks what runs on a node: the drain before a switchover took too long.

@@ -231,7 +231,7 @@ impl Machine {
         if held {
             return Step::Held;
         }
-        let transaction = match (&self.tx, plan.begin) {
+        let transaction = match (&self.tx, &plan.begin) {
             (Tx::Deferred { mode, .. }, _) | (_, Some(mode)) => {
                 Transaction::Deferred { read_only: mode.read_only == Some(true), serializable: mode.serializable }
             }
