@@ -1,6 +1,11 @@
 //! The data path's I/O: listener, TLS, server connections and their sign-in, pools, the driver that feeds the session
 //! machine and carries out its actions.
 
+pub mod frames;
+
 pub mod settings;
+pub mod stream;
+pub mod tls;
 
 pub use settings::Settings;
+pub use stream::Stream;
