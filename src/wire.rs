@@ -10,7 +10,9 @@ pub mod encode;
 mod error;
 pub mod frontend;
 mod header;
+pub mod md5;
 mod reader;
+pub mod scram;
 pub mod startup;
 mod tag;
 
