@@ -14,7 +14,7 @@ use crate::model::Secret;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(super) enum Refused {
     /// The token is missing or wrong.
     #[error(
         "this needs the token: Authorization: Bearer TOKEN (primacy: --token-file or PRIMACY_ADMIN_TOKEN)"
@@ -33,7 +33,7 @@ pub enum Refused {
 
 impl Refused {
     /// The HTTP status.
-    pub fn status(self) -> StatusCode {
+    pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::Remote => StatusCode::FORBIDDEN,
@@ -44,12 +44,12 @@ impl Refused {
 }
 
 /// Whether a request that only looks may go on.
-pub fn may_look(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn may_look(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), Refused> {
     if expected_host(headers) || has_token(token, headers) { Ok(()) } else { Err(Refused::Host) }
 }
 
 /// Whether a request that changes something may go on.
-pub fn may_change(token: Option<&Secret>, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Refused> {
+pub(super) fn may_change(token: Option<&Secret>, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Refused> {
     if token.is_some() {
         if !has_token(token, headers) {
             return Err(Refused::Token);

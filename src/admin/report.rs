@@ -31,14 +31,14 @@ pub fn status(
         ..StatusReport::default()
     };
     if let Some(core) = core {
-        report.phase = core.phase.as_str().to_owned();
+        report.phase = core.phase.as_str().into();
         report.reason.clone_from(&core.reason);
         report.automatic = core.automatic;
         report.recruits_needed = count(core.recruits_needed);
         report.alarms = core.alarms.iter().map(|alarm| named(&alarm.to_string(), snapshot)).collect();
         if let Some(cohort) = &core.cohort {
             report.sync_replicas = count(cohort.standbys);
-            report.durability = if cohort.standbys == 0 { "async" } else { "quorum" }.to_owned();
+            report.durability = if cohort.standbys == 0 { "async" } else { "quorum" }.into();
         }
     }
     report

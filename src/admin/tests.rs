@@ -112,12 +112,12 @@ impl Running {
         let exchange = async {
             let mut stream = TcpStream::connect(self.address).await.expect("connected");
             let host = if head.contains("host:") { "" } else { "host: 127.0.0.1\r\n" };
-            let text = format!(
-                "{} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {}\r\n{}\r\n{body}",
-                head.lines().next().unwrap_or_default(),
-                body.len(),
-                head.lines().skip(1).map(|line| format!("{line}\r\n")).collect::<String>(),
-            );
+            let mut text = head.replacen('\n', " HTTP/1.1\r\n", 1).replace('\n', "\r\n").replace("\r\r", "\r");
+            if !head.contains('\n') {
+                text.push_str(" HTTP/1.1");
+            }
+            let length = body.len();
+            let text = format!("{text}\r\n{host}connection: close\r\ncontent-length: {length}\r\n\r\n{body}");
             stream.write_all(text.as_bytes()).await.expect("sent");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.expect("answered");
