@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn reads_what_libpq_reads() {
-        let conninfo = Conninfo::parse(r"host = a  port=5432 password='it\'s \\ here' options= user=b\ c").unwrap();
+        let conninfo =
+            Conninfo::parse(r"host = a  port=5432 password='it\'s \\ here' options= user=b\ c").unwrap();
         assert_eq!(conninfo.value("host"), Some("a"));
         assert_eq!(conninfo.value("password"), Some(r"it's \ here"));
         // An empty unquoted value swallows the next word in libpq, too.

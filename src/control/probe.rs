@@ -111,7 +111,8 @@ fn read(text: &str, upstream: &impl Fn(&str, u16) -> Option<NodeId>) -> Result<F
     let system_id: i64 =
         written.system_id.parse().map_err(|error: ParseIntError| unexpected(error.to_string()))?;
     let receiver = written.receiver.map(|receiver| read_receiver(receiver, upstream));
-    let senders = written.senders.unwrap_or_default().into_iter().map(read_sender).collect::<Result<_, _>>()?;
+    let senders =
+        written.senders.unwrap_or_default().into_iter().map(read_sender).collect::<Result<_, _>>()?;
     let known =
         [written.checkpoint_timeline, written.recovery_timeline, receiver.as_ref().map(|r| r.timeline.0)];
     let replayed = lsn(written.replayed.as_deref())?;
@@ -201,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_replica_is_on_the_newest_timeline_it_knows_and_received_what_it_replayed() {
-        let facts = read(REPLICA, &|host, port| (host == "10.0.0.1" && port == 5432).then_some(NodeId(4))).unwrap();
+        let facts =
+            read(REPLICA, &|host, port| (host == "10.0.0.1" && port == 5432).then_some(NodeId(4))).unwrap();
         assert_eq!(facts.timeline, Timeline(3));
         assert_eq!(facts.received, facts.replayed);
         assert_eq!(facts.replay_age, Some(Duration::ZERO));

@@ -64,8 +64,10 @@ pub struct NodeSettings {
     pub zone: Arc<str>,
     /// Share of reads relative to others.
     pub weight: u32,
-    /// Preference at a promotion among equals: higher first.
-    pub priority: i32,
+    /// Preference at a promotion among equals: higher first. Zero: never promoted without a person.
+    pub priority: u32,
+    /// Taken out by a person: serves no reads, is not promoted, still counts in the quorum.
+    pub disabled: bool,
 }
 
 impl NodeSettings {
@@ -78,7 +80,20 @@ impl NodeSettings {
             tls: Tls::default(),
             zone: "".into(),
             weight: 100,
-            priority: 0,
+            priority: 100,
+            disabled: false,
+        }
+    }
+
+    /// What the decision core needs to know of it.
+    pub(crate) fn member(&self) -> failover::Member {
+        failover::Member {
+            name: self.name.clone(),
+            address: self.address.clone(),
+            weight: self.weight,
+            zone: self.zone.clone(),
+            priority: self.priority,
+            disabled: self.disabled,
         }
     }
 
@@ -117,6 +132,9 @@ pub struct Settings {
     pub sample_every: Duration,
     /// Whether primacy creates physical replication slots on the primary, one per replica, and has replicas use them.
     pub slots: bool,
+    /// Whether a fenced former primary may be restarted by the crash of one of its sessions where nobody here can restart
+    /// it otherwise. Needs `pg_execute_server_program` and `pg_write_server_files`.
+    pub restart_by_sql: bool,
 }
 
 impl Settings {
@@ -131,6 +149,7 @@ impl Settings {
             state_dir: None,
             sample_every: Duration::from_millis(2),
             slots: true,
+            restart_by_sql: true,
         }
     }
 

@@ -77,7 +77,12 @@ impl Store {
             }
             other => io_error("lock", &lock_file)(other.into()),
         })?;
-        Ok(Self { dir: dir.to_owned(), file: dir.join("journal.json"), draft: dir.join("journal.new"), _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            file: dir.join("journal.json"),
+            draft: dir.join("journal.new"),
+            _lock: lock,
+        })
     }
 
     /// The document as last saved; `None` where there is none yet.
