@@ -1,0 +1,12 @@
+//! Integration tests: real PostgreSQL servers, real sockets, the real program.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, says what it does on stderr and reads the clock itself"
+)]
+
+mod local_servers;
