@@ -9,6 +9,7 @@ mod account;
 mod cluster;
 mod command;
 mod conf;
+mod copy;
 mod error;
 mod find;
 mod instance;

@@ -290,7 +290,7 @@ impl Cluster {
         }
     }
 
-    fn write_marker(&self, primary: &Instance) -> Result<(), PostgresError> {
+    pub(super) fn write_marker(&self, primary: &Instance) -> Result<(), PostgresError> {
         let path = self.dir.join(MARKER);
         let version = &primary.installation().version.text;
         let text = format!("nodes = {}\nversion = \"{version}\"\n", self.nodes.len());
@@ -299,7 +299,7 @@ impl Cluster {
 
     // ---- resuming ----------------------------------------------------------------------------------------------
 
-    async fn resume(&self, progress: Progress<'_>) -> Result<(), PostgresError> {
+    pub(super) async fn resume(&self, progress: Progress<'_>) -> Result<(), PostgresError> {
         self.check_marker()?;
         let primary = self.primary_on_disk()?;
         self.bring_up(primary, progress).await?;

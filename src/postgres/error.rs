@@ -212,10 +212,10 @@ impl fmt::Display for FindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.major {
             Some(major) => {
-                write!(f, "no usable PostgreSQL {major} server programs (the data directory needs them)")?
+                write!(f, "no usable PostgreSQL {major} server programs (the data there needs them)")
             }
-            None => f.write_str("no usable PostgreSQL server programs, version 14 to 18")?,
-        }
+            None => f.write_str("no usable PostgreSQL server programs, version 14 to 18"),
+        }?;
         match &self.given {
             Some(dir) => write!(f, " in {} (--pg-bin)", dir.display())?,
             None => write!(f, "; looked in {}", self.searched.join(", "))?,

@@ -165,10 +165,13 @@ mod tests {
 
     fn fake_programs(dir: &Path, version: &str) {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = dir.join("script");
+        std::fs::write(&script, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         for name in PROGRAMS {
-            let file = dir.join(name);
-            std::fs::write(&file, format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")).unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+            // Copied by another process: a file that a sibling test's fork holds open for writing cannot be run.
+            let copied = std::process::Command::new("cp").arg(&script).arg(dir.join(name)).status().unwrap();
+            assert!(copied.success());
         }
     }
 

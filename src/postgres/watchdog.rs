@@ -1,18 +1,19 @@
 //! Ends the servers of a temporary cluster when this program is gone, even when it was killed.
 //!
 //! A small shell process reads from a pipe whose other end only we hold. When we close it, or the kernel closes it
-//! for us, the shell kills what the directory's `postmaster.pid` files name and removes the directory. No unsafe
-//! code, no polling, and process ids are checked against their working directory before they are signalled.
+//! for us, the shell kills what the `*.pid` files in the directory's subdirectories name, `postmaster.pid` above all,
+//! and removes the directory. No unsafe code, no polling, and a process is signalled only if it works in the
+//! subdirectory that holds its file (where /proc can tell).
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::PostgresError;
 
-/// `$1` is the directory of the cluster. Its servers' working directories are `$1/*`.
+/// `$1` is the directory of the cluster. Whatever runs for it works in a subdirectory that has its process id in a file.
 const SCRIPT: &str = r#"
 cat >/dev/null
-for file in "$1"/*/postmaster.pid; do
+for file in "$1"/*/*.pid; do
     [ -f "$file" ] || continue
     read -r pid <"$file" || continue
     home=$(cd "${file%/*}" && pwd -P)
