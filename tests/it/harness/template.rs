@@ -19,14 +19,13 @@ pub(crate) async fn installation() -> Arc<Installation> {
 
 /// The settings of servers whose machine never crashes: a killed process loses nothing that it handed to the kernel.
 pub(crate) fn test_settings() -> Vec<(String, String)> {
-    let quick =
-        [("fsync", "off"), ("full_page_writes", "off"), ("shared_buffers", "32MB"), ("max_wal_size", "64MB")];
+    let quick = [("fsync", "off"), ("shared_buffers", "32MB"), ("max_wal_size", "64MB")];
     quick.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// The template for this version, made by the first test that needs it. Different `identity`, different cluster.
 pub(crate) async fn data_dir(installation: &Arc<Installation>, identity: &str) -> PathBuf {
-    let label: String = installation.version.text.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let label: String = installation.version.text.chars().filter(char::is_ascii_alphanumeric).collect();
     let shared = shared_dir();
     let open =
         || OpenOptions::new().create(true).truncate(false).write(true).open(shared.join("template.lock"));
