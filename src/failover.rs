@@ -18,7 +18,30 @@ pub mod rule;
 pub mod settings;
 pub mod status;
 
+// States.
+mod discover;
+mod establish;
+mod lock;
+mod promote;
+mod read_only;
+mod record;
+mod recruit;
+mod resolve;
+mod state;
+mod steady;
+mod suspect;
+mod switch;
+
+// What the states share.
+mod attempt;
+mod candidate;
+mod care;
+mod claims;
+mod command;
+mod evidence;
 mod nodes;
+mod quorum;
+mod upkeep;
 mod view;
 mod world;
 

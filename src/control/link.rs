@@ -5,13 +5,15 @@
 //! differently. Every wait here has a deadline: TCP connects to a frozen server too.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 
 use super::settings::{Credentials, NodeSettings, Settings};
 use super::task::{self, Task};
@@ -20,6 +22,9 @@ use crate::model::{Address, NodeId, SqlState};
 
 /// How primacy's own connections name themselves in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "primacy";
+
+/// To deliver a cancel request.
+const CANCEL_MAX: Duration = Duration::from_secs(1);
 
 /// Why a connection could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -217,6 +222,7 @@ impl Target {
 pub struct Link {
     client: Client,
     closed: watch::Receiver<bool>,
+    quorum_wait_cancelled: Arc<AtomicBool>,
     _driver: Task,
 }
 
@@ -232,12 +238,13 @@ impl Link {
         within(deadline, async {
             let (client, connection) = target.config.connect(target.connector.clone()).await?;
             let (announce, closed) = watch::channel(false);
+            let quorum_wait_cancelled = Arc::new(AtomicBool::new(false));
+            let cancelled = quorum_wait_cancelled.clone();
             let driver = task::spawn("link", &target.name, async move {
-                // How it ended is of no interest: whoever uses the link gets an error from its own statement.
-                drop(connection.await);
+                drive(connection, &cancelled).await;
                 announce.send_replace(true);
             });
-            Ok::<_, LinkError>(Self { client, closed, _driver: driver })
+            Ok::<_, LinkError>(Self { client, closed, quorum_wait_cancelled, _driver: driver })
         })
         .await
     }
@@ -245,6 +252,17 @@ impl Link {
     /// The client, for statements.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Whether the server warned that a commit on this connection was acknowledged without its quorum.
+    pub fn quorum_wait_cancelled(&self) -> bool {
+        self.quorum_wait_cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Asks the server to cancel what runs on this connection. Best effort.
+    pub(crate) async fn cancel(&self, target: &Target) {
+        let cancel = self.client.cancel_token();
+        drop(within(CANCEL_MAX, cancel.cancel_query(target.connector.clone())).await);
     }
 
     /// Whether the connection has ended.
@@ -257,6 +275,23 @@ impl Link {
         let mut closed = self.closed.clone();
         // An error means that the driver is gone, which is the same news.
         drop(closed.wait_for(|closed| *closed).await);
+    }
+}
+
+/// Moves the connection's bytes until it ends. How it ended is of no interest: whoever uses the link gets an error from
+/// his own statement.
+async fn drive<S, T>(mut connection: Connection<S, T>, quorum_wait_cancelled: &AtomicBool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        // The routine's name is the same in every language; the text is not.
+        if let AsyncMessage::Notice(notice) = message
+            && notice.routine() == Some("SyncRepWaitForLSN")
+        {
+            quorum_wait_cancelled.store(true, Ordering::SeqCst);
+        }
     }
 }
 

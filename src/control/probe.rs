@@ -16,7 +16,7 @@ use crate::model::{Lsn, NodeId, ParseLsnError, SystemId, Timeline};
 
 /// The statement. Positions that exist only in one of the two roles stand in `CASE`: asking a primary's on a replica
 /// is an error.
-pub const SQL: &str = "\
+pub(crate) const SQL: &str = "\
 SELECT row_to_json(f)::text FROM (SELECT
   pg_is_in_recovery() AS in_recovery,
   (SELECT system_identifier::text FROM pg_control_system()) AS system_id,

@@ -132,6 +132,9 @@ pub struct Settings {
     pub sample_every: Duration,
     /// Whether primacy creates physical replication slots on the primary, one per replica, and has replicas use them.
     pub slots: bool,
+    /// Whether a fenced former primary may be restarted by the crash of one of its sessions where nobody here can restart
+    /// it otherwise. Needs `pg_execute_server_program` and `pg_write_server_files`.
+    pub restart_by_sql: bool,
 }
 
 impl Settings {
@@ -146,6 +149,7 @@ impl Settings {
             state_dir: None,
             sample_every: Duration::from_millis(2),
             slots: true,
+            restart_by_sql: true,
         }
     }
 

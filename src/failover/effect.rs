@@ -1,7 +1,9 @@
 //! What the core wants done. Effects are values; `control` carries them out.
 //!
-//! Effects of one `step` are given in the order in which they may be *started*; nothing waits for another one's
-//! end unless the core waits for it, which it does wherever order matters (intent before deed above all).
+//! Effects run side by side; the core waits for an outcome wherever order matters (intent before deed above all). One order
+//! is the actuator's: `StopReceiver`, `Repoint`, `Promote`, `Demote` and `Rejoin` of *one* node, which decide whom it follows,
+//! run one after another in the order of their ids, and a newer one ends an older one that still waits (a `Promote` that was
+//! sent cannot be ended): otherwise a late stop could undo a repoint.
 
 use std::time::Duration;
 
@@ -85,8 +87,8 @@ pub enum Action {
         target: Lsn,
     },
     /// Ask this standby (`pg_xact_status`) for the outcome of every commit in doubt, there may be none. The answers reach
-    /// clients only once a snapshot of this effect's epoch is published, and are thrown away if that never happens:
-    /// another candidate would answer differently. Ends with `Done`.
+    /// clients only once a snapshot of this effect's epoch is published *as open*, and are thrown away if that never
+    /// happens: another candidate would answer differently. Ends with `Done`.
     ResolveInDoubt {
         /// The candidate, not promoted yet (T3).
         candidate: NodeId,
@@ -126,6 +128,14 @@ pub enum Action {
         limit: Duration,
     },
 
+    /// Wait until this standby has received (flushed) `target`. Ends with `Done`.
+    CatchUp {
+        /// The target of a switchover.
+        node: NodeId,
+        /// The quiesced primary's last position.
+        target: Lsn,
+    },
+
     // ---- care of the nodes -----------------------------------------------------------------------------------
     /// `ALTER SYSTEM SET synchronous_standby_names`, reload. Ends with `Done`.
     SetSyncNames {
@@ -158,7 +168,7 @@ pub enum Action {
         node: NodeId,
         /// Whom to follow.
         upstream: NodeId,
-        /// Whether it has WAL that the primary does not have.
+        /// Whether it may have WAL that the primary does not have.
         rewind: bool,
     },
 }
@@ -181,6 +191,7 @@ impl Action {
             | Self::ResumeReplay(node)
             | Self::FinishReplay { node, .. }
             | Self::ResolveInDoubt { candidate: node }
+            | Self::CatchUp { node, .. }
             | Self::Repoint { node, .. }
             | Self::Promote { node, .. }
             | Self::WriteTermRow(node)
@@ -224,6 +235,7 @@ impl Action {
             Self::Quiesce(_) => "quiesce",
             Self::Unfence(_) => "unfence",
             Self::DrainClients { .. } => "drain-clients",
+            Self::CatchUp { .. } => "catch-up",
             Self::SetSyncNames { .. } => "set-sync-names",
             Self::SetReceiverTimeout { .. } => "set-receiver-timeout",
             Self::ArmStandbySignal(_) => "arm-standby-signal",

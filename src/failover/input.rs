@@ -87,6 +87,21 @@ pub enum Outcome {
     Unsupported(String),
 }
 
+impl Outcome {
+    /// In words, for people.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Done => "done",
+            Self::Recruited(_) => "recruited",
+            Self::Replayed(_) => "replayed",
+            Self::Promoted { .. } => "promoted",
+            Self::Fenced(_) => "fenced",
+            Self::Established(_) => "established",
+            Self::Failed(why) | Self::Unsupported(why) => why,
+        }
+    }
+}
+
 /// A recruited standby: its receiver was seen to be gone, so these positions cannot grow any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recruit {

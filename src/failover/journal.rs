@@ -23,6 +23,9 @@ pub struct Record {
     pub cohort: Cohort,
     /// Cohort that is being changed to: until the change is seen to be in force, both count.
     pub cohort_next: Option<Cohort>,
+    /// Nodes that lost the primary's role, or may have been half promoted, and are not vetted since: they are brought back,
+    /// and their claims to be a primary are not believed.
+    pub displaced: Vec<NodeId>,
     /// What was being done; `None` in peace.
     pub intent: Option<Intent>,
     /// Whether automatic failover was paused by a person.

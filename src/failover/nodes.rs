@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::care::Care;
 use super::observation::{Facts, Observation, Reach};
 use super::settings::Member;
 use super::status::Standing;
@@ -27,6 +28,8 @@ pub(super) struct Node {
     /// Since when it says that it is starting or stopping.
     pub(super) grace_since: Option<Instant>,
     pub(super) standing: Standing,
+    /// What is being done about it.
+    pub(super) care: Care,
 }
 
 /// Facts and the probe that brought them.
@@ -67,6 +70,7 @@ impl Node {
             failing_since: None,
             grace_since: None,
             standing: Standing::Unseen,
+            care: Care::default(),
         }
     }
 

@@ -28,7 +28,8 @@ pub enum Reach {
     Refused,
     /// The connection was reset or closed before an answer.
     Reset,
-    /// No answer within the deadline.
+    /// Nothing of it was heard: no answer within the deadline, no route to the host, or its name does not resolve (the
+    /// name of a container goes with the container).
     Timeout,
     /// 57P03: starting up, or in crash recovery.
     Starting,
@@ -36,7 +37,7 @@ pub enum Reach {
     ShuttingDown,
     /// The server answered and would not sign us in: it lives, nothing else is known.
     AuthFailed,
-    /// The server answered with another error, or the host name does not resolve: nothing is known.
+    /// The server answered with another error (too many connections, say): it lives, nothing else is known.
     Other,
 }
 

@@ -27,6 +27,11 @@ macro_rules! rules {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
+
+            /// What it says.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
         }
     };
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::effect::{Action, Effect, EffectId};
-use super::journal::Record;
+use super::input::Outcome;
+use super::journal::{Intent, Record};
 use super::nodes::{Node, Trail};
 use super::rule::RuleId;
 use super::settings::{Member, Settings, node_ids};
@@ -29,9 +30,14 @@ pub(super) struct World {
     /// What the data path is told about writes.
     pub(super) service: Service,
     pub(super) trail: Trail,
+    /// When a standby was last seen to have received more.
+    pub(super) progress_at: Option<Instant>,
     /// When automatic failovers on soft evidence were begun.
     pub(super) flaps: VecDeque<Instant>,
     pub(super) alarms: Vec<Alarm>,
+    /// The `WriteJournal` of `save` in flight, and when a failed one is tried again.
+    save: Option<EffectId>,
+    pub(super) save_again: Option<Instant>,
     pub(super) published: Option<(Instant, Snapshot)>,
     /// How often each rule decided something.
     pub(super) ruled: BTreeMap<RuleId, u64>,
@@ -59,8 +65,11 @@ impl World {
             record,
             service: Service::Held,
             trail: Trail::default(),
+            progress_at: None,
             flaps: VecDeque::new(),
             alarms: Vec::new(),
+            save: None,
+            save_again: None,
             published: None,
             ruled: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -128,6 +137,13 @@ impl World {
         id
     }
 
+    /// Asks for a probe of every node.
+    pub(super) fn probe_all(&mut self, rule: RuleId) {
+        for id in node_ids(self.nodes.len()) {
+            self.tell(rule, Action::Probe(id));
+        }
+    }
+
     /// The effect that ended; `None` where it is not awaited (any more).
     pub(super) fn settle(&mut self, id: EffectId, epoch: Epoch) -> Option<Pending> {
         if self.pending.get(&id).is_none_or(|pending| pending.epoch != epoch) {
@@ -156,6 +172,55 @@ impl World {
     /// Everything asked for since the last call.
     pub(super) fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.out)
+    }
+
+    // ---- journal -------------------------------------------------------------------------------------------------
+
+    /// An epoch that was never used before.
+    pub(super) fn next_epoch(&mut self) -> Epoch {
+        self.promised = self.promised.next();
+        self.promised
+    }
+
+    /// Notes what is about to be done; the record to be made durable before it is.
+    pub(super) fn intend(&mut self, intent: Intent) -> Option<Record> {
+        let (promised, paused) = (self.promised, self.paused);
+        let record = self.record.as_mut()?;
+        record.intent = Some(intent);
+        record.promised = promised;
+        record.paused = paused;
+        Some(record.clone())
+    }
+
+    /// Makes the record durable in its own time: for facts that a restart could find out again.
+    pub(super) fn save(&mut self, now: Instant, rule: RuleId) {
+        let (promised, paused) = (self.promised, self.paused);
+        let Some(record) = self.record.as_mut() else { return };
+        record.promised = promised;
+        record.paused = paused;
+        let action = Action::WriteJournal(record.clone());
+        let (epoch, limit) = (self.promised, self.settings.effect_timeout);
+        self.save = Some(self.ask(now, epoch, Order::new(rule, limit, action)));
+        self.save_again = None;
+    }
+
+    /// Whether a `save` is on its way, or failed and has to be tried again.
+    pub(super) fn saving(&self) -> bool {
+        self.save.is_some() || self.save_again.is_some()
+    }
+
+    /// Takes note of the end of a `save`; a failed one is tried again.
+    pub(super) fn saved(&mut self, now: Instant, id: EffectId, outcome: &Outcome) {
+        if self.save != Some(id) {
+            return;
+        }
+        self.save = None;
+        if *outcome == Outcome::Done {
+            self.clear_alarms(|alarm| matches!(alarm, Alarm::JournalFailed { .. }));
+        } else {
+            self.save_again = Some(now + self.settings.retry_after);
+            self.raise(RuleId::R7a, Alarm::JournalFailed { why: outcome.words().to_owned() });
+        }
     }
 
     // ---- alarms --------------------------------------------------------------------------------------------------

@@ -1,0 +1,271 @@
+//! One PostgreSQL server: its place on disk, its configuration, how its data directory comes to be.
+//!
+//! Our settings live in `primacy.conf`, included from `postgresql.conf`; what moves at run time (whom a standby
+//! follows) in `postgresql.auto.conf`, where `ALTER SYSTEM` keeps it too and so wins over both.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::command::run;
+use super::conf::{conf_value, edit_auto_conf};
+use super::{ConnInfo, Installation, PostgresError};
+
+const CONF: &str = "primacy.conf";
+const AUTO_CONF: &str = "postgresql.auto.conf";
+const STANDBY_SIGNAL: &str = "standby.signal";
+/// A Unix socket's path may have 107 bytes; the file's name takes up to 15 of them.
+const SOCKET_DIR_BYTES_MAX: usize = 90;
+
+/// Where a server lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its name: `cluster_name`, and the `application_name` of its walreceiver once it is trusted.
+    pub name: String,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// The file that takes its log.
+    pub log_file: PathBuf,
+    /// The directory for its Unix socket; must exist.
+    pub socket_dir: PathBuf,
+}
+
+/// How a new data directory is made.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// Name and password of the superuser.
+    pub superuser: (String, crate::model::Secret),
+    /// Whether everything is flushed to disk before initdb returns.
+    pub sync: bool,
+    /// More arguments for initdb, e.g. `--wal-segsize=1`.
+    pub extra: Vec<String>,
+}
+
+/// One server on this machine.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    installation: Arc<Installation>,
+    place: Place,
+    /// Settings beyond the fixed ones, in order; later ones win.
+    settings: Vec<(String, String)>,
+}
+
+impl Instance {
+    /// A server with these settings on top of the fixed ones. Nothing is written yet.
+    pub fn new(installation: Arc<Installation>, place: Place, settings: Vec<(String, String)>) -> Self {
+        Self { installation, place, settings }
+    }
+
+    /// The programs it runs on.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.place.port
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.place.data_dir
+    }
+
+    /// The file with its log.
+    pub fn log_file(&self) -> &Path {
+        &self.place.log_file
+    }
+
+    /// Whether it will start as a standby.
+    pub fn is_standby(&self) -> bool {
+        self.data_dir().join(STANDBY_SIGNAL).exists()
+    }
+
+    /// Makes a new data directory: checksums, SCRAM, UTF-8, locale C.
+    pub async fn init(&self, options: &InitOptions, limit: Duration) -> Result<(), PostgresError> {
+        let account = &self.installation.account;
+        account.create_dir(self.data_dir())?;
+        let (user, password) = &options.superuser;
+        let password_file = self.place.socket_dir.join(format!(".{}.password", self.name()));
+        write(&password_file, password.reveal(), "write")?;
+        account.own(&password_file)?;
+        let mut command = self.installation.command("initdb");
+        command.arg("-D").arg(self.data_dir()).arg("--data-checksums");
+        command.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]);
+        command.arg(format!("--username={user}")).arg("--pwfile").arg(&password_file);
+        command.args(&options.extra);
+        if !options.sync {
+            command.arg("--no-sync");
+        }
+        let made = run(command, limit).await;
+        // The file is gone before the outcome is looked at; that it could not be removed would show in its place.
+        let removed = std::fs::remove_file(&password_file);
+        made?;
+        removed.map_err(|source| PostgresError::File { doing: "remove", path: password_file, source })?;
+        self.write_conf()
+    }
+
+    /// Copies a running server into a new data directory, over the replication protocol; `slot` keeps what the copy
+    /// will need next.
+    pub async fn base_backup(
+        &self,
+        from: &ConnInfo,
+        slot: &str,
+        sync: bool,
+        limit: Duration,
+    ) -> Result<(), PostgresError> {
+        self.installation.account.create_dir(self.data_dir())?;
+        let mut command = self.installation.command("pg_basebackup");
+        command.arg("-D").arg(self.data_dir()).arg("-d").arg(from.to_string());
+        command.args(["-Xstream", "--checkpoint=fast", "--no-password", "--slot", slot]);
+        if !sync {
+            command.arg("--no-sync");
+        }
+        with_password(&mut command, from);
+        run(command, limit).await?;
+        self.write_conf()
+    }
+
+    /// Makes the server a standby of `upstream` from its next start on.
+    pub fn follow(&self, upstream: &ConnInfo, slot: &str) -> Result<(), PostgresError> {
+        let conninfo = upstream.with_password();
+        self.edit_auto_conf(&[
+            ("primary_conninfo", Some(conninfo.reveal())),
+            ("primary_slot_name", Some(slot)),
+            ("restore_command", None),
+        ])?;
+        self.write_owned(&self.data_dir().join(STANDBY_SIGNAL), "")
+    }
+
+    /// Takes the mark of a standby away: the data directory then recovers as a primary, and can be rewound.
+    pub(super) fn unfollow(&self) -> Result<(), PostgresError> {
+        let file = self.data_dir().join(STANDBY_SIGNAL);
+        match std::fs::remove_file(&file) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(PostgresError::File { doing: "remove", path: file, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes this stopped server's history a prefix of the server's at `source` (which needs a superuser).
+    /// pg_rewind recovers a crashed data directory first, by itself.
+    pub async fn rewind(&self, source: &ConnInfo, limit: Duration) -> Result<bool, PostgresError> {
+        let mut command = self.installation.command("pg_rewind");
+        command.arg("--target-pgdata").arg(self.data_dir());
+        command.arg(format!("--source-server={source} dbname=postgres"));
+        with_password(&mut command, source);
+        // What it found is said on stderr by some versions and on stdout by others; the files tell for sure:
+        // a rewind leaves a backup_label behind, to recover from.
+        run(command, limit).await?;
+        Ok(self.data_dir().join("backup_label").exists())
+    }
+
+    /// Writes our settings, whatever a backup or a rewind has brought in from elsewhere.
+    pub fn write_conf(&self) -> Result<(), PostgresError> {
+        self.write_owned(&self.data_dir().join(CONF), &self.render_conf())?;
+        let main = self.data_dir().join("postgresql.conf");
+        let text = read(&main)?;
+        let include = format!("include = '{CONF}'");
+        if text.lines().any(|line| line == include) {
+            return Ok(());
+        }
+        self.write_owned(&main, &format!("{text}\n# primacy's settings\n{include}\n"))
+    }
+
+    fn render_conf(&self) -> String {
+        use std::fmt::Write as _;
+        let sockets = self.place.socket_dir.display().to_string();
+        let port = self.place.port.to_string();
+        let own = [
+            ("listen_addresses", "127.0.0.1"),
+            ("port", port.as_str()),
+            (
+                "unix_socket_directories",
+                if sockets.len() > SOCKET_DIR_BYTES_MAX { "" } else { sockets.as_str() },
+            ),
+            ("cluster_name", self.name()),
+        ];
+        let extra = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let mut text = String::from(
+            "# Written by primacy at every start; edit postgresql.conf below the include instead.\n",
+        );
+        for (key, value) in own.into_iter().chain(FIXED_SETTINGS).chain(extra) {
+            writeln!(text, "{key} = {}", conf_value(value)).ok();
+        }
+        text
+    }
+
+    pub(super) fn edit_auto_conf(&self, changes: &[(&str, Option<&str>)]) -> Result<(), PostgresError> {
+        let file = self.data_dir().join(AUTO_CONF);
+        let old = if file.exists() { read(&file)? } else { String::new() };
+        self.write_owned(&file, &edit_auto_conf(&old, changes))
+    }
+
+    fn write_owned(&self, file: &Path, text: &str) -> Result<(), PostgresError> {
+        write(file, text, "write")?;
+        self.installation.account.own(file)
+    }
+}
+
+/// What every server of ours runs with.
+const FIXED_SETTINGS: [(&str, &str); 21] = [
+    ("max_connections", "200"),
+    ("superuser_reserved_connections", "10"),
+    ("password_encryption", "scram-sha-256"),
+    ("wal_level", "replica"),
+    ("hot_standby", "on"),
+    ("hot_standby_feedback", "on"),
+    ("max_wal_senders", "20"),
+    ("max_replication_slots", "20"),
+    // A node that was away for a while finds what it needs, and one that never returns does not fill the disk.
+    ("wal_keep_size", "128MB"),
+    ("max_slot_wal_keep_size", "1GB"),
+    // pg_rewind needs hint bits in the log (or checksums; both cost the same here).
+    ("wal_log_hints", "on"),
+    // Replicas are witnesses of the primary's death: they must notice silence within a second, and reconnect at once.
+    ("wal_receiver_timeout", "1s"),
+    ("wal_receiver_status_interval", "1s"),
+    ("wal_sender_timeout", "3s"),
+    ("wal_retrieve_retry_interval", "100ms"),
+    ("restart_after_crash", "on"),
+    ("logging_collector", "off"),
+    ("log_destination", "stderr"),
+    ("log_line_prefix", "%m [%p] %q%u@%d "),
+    ("log_timezone", "UTC"),
+    ("log_checkpoints", "off"),
+];
+
+fn with_password(command: &mut Command, conn: &ConnInfo) {
+    // The environment of a process can be read by its own user only; its arguments by everybody.
+    command.env("PGPASSWORD", conn.password.reveal());
+}
+
+fn read(file: &Path) -> Result<String, PostgresError> {
+    std::fs::read_to_string(file).map_err(|source| PostgresError::File {
+        doing: "read",
+        path: file.to_path_buf(),
+        source,
+    })
+}
+
+fn write(file: &Path, text: &str, doing: &'static str) -> Result<(), PostgresError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(file);
+    opened.and_then(|mut out| out.write_all(text.as_bytes())).map_err(|source| PostgresError::File {
+        doing,
+        path: file.to_path_buf(),
+        source,
+    })
+}

@@ -1,0 +1,102 @@
+//! Brings a node back into its cluster as a replica of the present primary.
+//!
+//! A former primary's history may have gone on where the present one's forked off; pg_rewind takes that part back.
+//! Under which name it returns is the caller's choice: under its own a diverged standby would falsely
+//! acknowledge commits, because the first reply of a walreceiver claims its replay position whatever its timeline.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::cluster::{SQL_LIMIT, START_LIMIT};
+use super::sql::within;
+use super::{Cluster, Instance, PostgresError, StopMode};
+use crate::model::NodeId;
+
+const REWIND_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a node comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejoin {
+    /// The `application_name` that it streams under: neutral, until it is vetted.
+    pub application_name: String,
+    /// Whether its history is fitted to the primary's first. Without it the node is stopped at once, so that it
+    /// writes no shutdown checkpoint that would put it ahead of the fork.
+    pub rewind: bool,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejoined {
+    /// Whether it had diverged and was taken back.
+    pub rewound: bool,
+}
+
+impl Cluster {
+    /// Stops `node` if it runs, takes its history back where asked to, and starts it as a standby of `upstream`.
+    ///
+    /// Dropping the future leaves the node stopped or half rewound; calling it again carries on from there.
+    pub async fn rejoin(
+        &self,
+        node: NodeId,
+        upstream: NodeId,
+        how: &Rejoin,
+    ) -> Result<Rejoined, PostgresError> {
+        self.rejoin_to(self.node(node)?, self.node(upstream)?, how).await
+    }
+
+    pub(super) async fn rejoin_to(
+        &self,
+        node: &Instance,
+        upstream: &Instance,
+        how: &Rejoin,
+    ) -> Result<Rejoined, PostgresError> {
+        if how.rewind {
+            node.stop_surely(STOP_LIMIT).await?;
+        } else if node.stop(StopMode::Immediate, STOP_LIMIT / 2).await.is_err() {
+            node.kill(STOP_LIMIT / 2).await?;
+        }
+        node.end_orphans();
+        let source = self.superuser_on(upstream, SQL_LIMIT).await?;
+        let rewound = if how.rewind { self.rewind(node, upstream, &source).await? } else { false };
+        self.create_slots(upstream, &source).await?;
+        // A rewind has brought the source's configuration with it.
+        node.write_conf()?;
+        drop_slots(node)?;
+        node.follow(&Self::replication_from(upstream, &how.application_name), node.name())?;
+        node.start(START_LIMIT).await?;
+        let client = self.superuser_on(node, SQL_LIMIT).await?;
+        self.create_slots(node, &client).await?;
+        Ok(Rejoined { rewound })
+    }
+
+    async fn rewind(
+        &self,
+        node: &Instance,
+        upstream: &Instance,
+        source: &Client,
+    ) -> Result<bool, PostgresError> {
+        // Before PostgreSQL 16 pg_rewind takes a server promoted a moment ago for one on its old timeline, until a
+        // checkpoint has written the new one to its control file.
+        within(upstream.name(), "a checkpoint", SQL_LIMIT, source.batch_execute("CHECKPOINT")).await?;
+        // Single-user recovery, which pg_rewind runs after a crash, refuses to run in a standby.
+        node.unfollow()?;
+        node.rewind(&Self::rewind_from(upstream), REWIND_LIMIT).await
+    }
+}
+
+/// Removes a stopped server's slots: they date from when it was the primary, and a standby never advances them, so
+/// they would keep its log for ever. They are made anew after the start.
+fn drop_slots(node: &Instance) -> Result<(), PostgresError> {
+    let dir = node.data_dir().join("pg_replslot");
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        std::fs::remove_dir_all(&path).map_err(|source| PostgresError::File {
+            doing: "remove",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
+}

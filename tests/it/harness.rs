@@ -1,0 +1,16 @@
+//! Real servers for tests, reading as prose:
+//! `let cluster = Cluster::with_replicas(2).await; let proxy = cluster.proxy().run().await;`
+//!
+//! A data directory is prepared once per version and kept in the temporary directory; a cluster is made of copies
+//! of it. Everything that a test starts ends with it, also when it panics or is killed. Works as root and not.
+
+mod cluster;
+mod ports;
+mod proxy;
+mod template;
+mod wait;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use ports::PortLease;
+pub(crate) use template::installation;
+pub(crate) use wait::{LIMIT, eventually};

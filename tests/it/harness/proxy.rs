@@ -1,0 +1,201 @@
+//! The real program in front of a test cluster.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio_postgres::{Client, NoTls};
+use toml::{Table, Value};
+
+use super::cluster::Cluster;
+use super::ports::PortLease;
+use super::wait::{LIMIT, eventually};
+
+/// A proxy that is to be started.
+#[derive(Debug)]
+pub(crate) struct ProxyBuilder<'a> {
+    cluster: &'a Cluster,
+    port: PortLease,
+    admin: PortLease,
+    config: Table,
+}
+
+/// A running proxy, ended with the test.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    process: Child,
+    port: PortLease,
+    admin: PortLease,
+    dir: PathBuf,
+}
+
+impl<'a> ProxyBuilder<'a> {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
+        let (port, admin) = (PortLease::take(), PortLease::take());
+        let config = config(cluster, port.number(), admin.number());
+        Self { cluster, port, admin, config }
+    }
+
+    /// Changes one key, named with its tables: `routing.consistency`.
+    pub(crate) fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let mut path: Vec<&str> = key.split('.').collect();
+        let last = path.pop().unwrap();
+        let mut table = &mut self.config;
+        for name in path {
+            let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+            table = inner.as_table_mut().unwrap_or_else(|| panic!("{name} of {key} is no table"));
+        }
+        table.insert(last.to_owned(), value.into());
+        self
+    }
+
+    /// Starts it and returns when it serves a query.
+    pub(crate) async fn run(self) -> Proxy {
+        let mut proxy = self.start();
+        proxy.serves().await;
+        proxy
+    }
+
+    /// Starts it and returns at once: for proxies that cannot serve.
+    pub(crate) fn start(self) -> Proxy {
+        // A directory per proxy, named by its port: several may stand before one cluster.
+        let dir = self.cluster.dir().join(format!("proxy-{}", self.port.number()));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("primacy.toml"), toml::to_string(&self.config).unwrap()).unwrap();
+        let process = spawn(&dir);
+        Proxy { process, port: self.port, admin: self.admin, dir }
+    }
+}
+
+fn spawn(dir: &PathBuf) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
+    command.args(["serve", "--config", "primacy.toml"]).current_dir(dir).stdin(Stdio::null());
+    let process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    // The cluster's watchdog ends what such files name.
+    std::fs::write(dir.join("proxy.pid"), format!("{}\n", process.id())).unwrap();
+    process
+}
+
+/// The configuration that every test proxy starts from.
+fn config(cluster: &Cluster, port: u16, admin: u16) -> Table {
+    let node = |node: &primacy::postgres::Instance| {
+        toml::toml! { host = "127.0.0.1" }
+            .into_iter()
+            .chain([("name".into(), node.name().into()), ("port".into(), i64::from(node.port()).into())])
+            .collect::<Table>()
+    };
+    let mut table = toml::toml! {
+        state_dir = "state"
+        [service]
+        user = "postgres"
+        password = "postgres"
+        [replication]
+        user = "replicator"
+        password = "replicator"
+        [log]
+        level = "debug"
+    };
+    let nodes = cluster.servers().nodes().iter().map(|instance| Value::Table(node(instance)));
+    table.insert("nodes".into(), Value::Array(nodes.collect()));
+    table.insert("listen".into(), format!("127.0.0.1:{port}").into());
+    let admin = Table::from_iter([("listen".to_owned(), Value::from(format!("127.0.0.1:{admin}")))]);
+    table.insert("admin".into(), admin.into());
+    table
+}
+
+impl Proxy {
+    /// A URL through it; the password is the role's name, as everywhere in test clusters.
+    pub(crate) fn url(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}:{user}@127.0.0.1:{}/{database}", self.port.number())
+    }
+
+    /// The port that clients connect to.
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Where its HTTP API listens.
+    pub(crate) fn admin(&self) -> String {
+        format!("127.0.0.1:{}", self.admin.number())
+    }
+
+    /// A client of the role and the database `app`.
+    pub(crate) async fn client(&self) -> Client {
+        self.connect(&self.url("app", "app")).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// A client by URL.
+    pub(crate) async fn connect(&self, url: &str) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has written to stdout and stderr.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// A signal, e.g. SIGHUP.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+    }
+
+    /// SIGTERM; how it ended.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.process;
+        eventually(LIMIT, "the proxy has ended", async || process.try_wait().unwrap()).await
+    }
+
+    /// Starts it again after `kill` or `terminate`, on the same ports and state, and waits until it serves.
+    pub(crate) async fn restart(&mut self) {
+        self.process = spawn(&self.dir);
+        self.serves().await;
+    }
+
+    async fn serves(&mut self) {
+        let url = self.url("app", "app");
+        let (process, log) = (&mut self.process, self.dir.join("log"));
+        let log = || std::fs::read_to_string(&log).unwrap_or_default();
+        let serves = eventually(LIMIT, "the proxy serves", async || {
+            if let Some(status) = process.try_wait().unwrap() {
+                panic!("the proxy ended ({status}) before it served:\n{}", log());
+            }
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
+            let connection = tokio::spawn(connection);
+            let answer = client.simple_query("SELECT 1").await.ok().map(drop);
+            connection.abort();
+            answer
+        });
+        serves.await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("---- the proxy's log ----\n{}", self.log());
+        }
+    }
+}

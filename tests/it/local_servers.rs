@@ -1,0 +1,178 @@
+//! The room `postgres`: clusters built, resumed, killed, frozen and rejoined on this machine.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use primacy::model::NodeId;
+use primacy::postgres::{self, ClusterSpec, Durability, PostgresError, Rejoin, Step, Watchdog};
+
+use crate::harness::{Cluster, LIMIT, PortLease, eventually, installation};
+
+fn rejoin_as(name: &str, rewind: bool) -> Rejoin {
+    Rejoin { application_name: name.to_owned(), rewind }
+}
+
+fn say(step: &Step<'_>) {
+    eprintln!("{step}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_built_from_nothing_and_resumed() {
+    let installation = installation().await;
+    let outer = tempfile::tempdir().unwrap();
+    installation.account.own(outer.path()).unwrap();
+    let dir = outer.path().join("it's a cluster");
+    let watchdog = Watchdog::over(&dir).unwrap();
+    let ports: Vec<PortLease> = (0..3).map(|_| PortLease::take()).collect();
+    let spec = ClusterSpec {
+        dir: dir.clone(),
+        ports: ports.iter().map(PortLease::number).collect(),
+        durability: Durability::Quorum,
+        sync: false,
+        settings: Vec::new(),
+        init_args: Vec::new(),
+    };
+    let cluster = postgres::Cluster::describe(&installation, &spec);
+    cluster.open(&spec, &say).await.unwrap();
+    let client = cluster.superuser_on(cluster.node(NodeId(0)).unwrap(), LIMIT).await.unwrap();
+    let row =
+        client.query_one("SELECT current_setting('data_checksums'), current_setting('fsync')", &[]).await;
+    let row = row.unwrap();
+    assert_eq!((row.get(0), row.get(1)), ("on", "on"));
+
+    // A second one finds the servers running and leaves them alone.
+    let pids: Vec<_> = cluster.nodes().iter().map(postgres::Instance::running).collect();
+    cluster.open(&spec, &say).await.unwrap();
+    assert_eq!(pids, cluster.nodes().iter().map(postgres::Instance::running).collect::<Vec<_>>());
+
+    cluster.stop(LIMIT).await.unwrap();
+    assert!(cluster.nodes().iter().all(|node| node.running().is_none()));
+    cluster.open(&spec, &say).await.unwrap();
+    let fewer = ClusterSpec { ports: spec.ports[..2].to_vec(), ..spec.clone() };
+    let error = postgres::Cluster::describe(&installation, &fewer).open(&fewer, &say).await.unwrap_err();
+    assert!(matches!(error, PostgresError::Differs { .. }), "{error}");
+    drop(watchdog);
+    assert!(!dir.exists() && cluster.nodes().iter().all(|node| node.running().is_none()));
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_a_replica() {
+    let cluster = Cluster::with_replicas(2).await;
+    assert_eq!(cluster.primary().await, 0);
+    let states =
+        cluster.sql(0, "SELECT application_name, sync_state FROM pg_stat_replication ORDER BY 1").await;
+    assert_eq!(states, [["node1", "quorum"], ["node2", "quorum"]]);
+    cluster.sql(0, "CREATE TABLE seen (n int); INSERT INTO seen VALUES (1)").await;
+    cluster.caught_up(1, 0).await;
+    assert_eq!(cluster.value(1, "SELECT n FROM seen").await, "1");
+
+    cluster.stop(1);
+    cluster.stop(2);
+    let client = cluster.client(0).await;
+    let write = client.batch_execute("SET synchronous_commit = on; INSERT INTO seen VALUES (2)");
+    assert!(tokio::time::timeout(Duration::from_millis(500), write).await.is_err(), "nobody acknowledged");
+    cluster.cont(1);
+    cluster.cont(2);
+    eventually(LIMIT, "the write is acknowledged", async || {
+        (cluster.value(0, "SELECT count(*) FROM seen").await == "2").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_former_primary_is_rewound_and_streams_again() {
+    let cluster = Cluster::with_replicas(2).await;
+    let servers = cluster.servers();
+    assert_eq!(cluster.kill_primary().await, 0);
+    cluster.sql(1, "SELECT pg_promote()").await;
+    // It comes back on its own and goes on writing what nobody else has.
+    cluster.start(0).await;
+    cluster.sql(0, "SET synchronous_commit = local; CREATE TABLE lost ()").await;
+    cluster.caught_up(2, 0).await;
+    let outcome = servers.rejoin(NodeId(0), NodeId(1), &rejoin_as("rejoin_node0", true)).await.unwrap();
+    assert!(outcome.rewound);
+    // It has followed the former primary meanwhile, and received what was written there.
+    let outcome = servers.rejoin(NodeId(2), NodeId(1), &rejoin_as("node2", true)).await.unwrap();
+    assert!(outcome.rewound);
+    assert_eq!(cluster.value(0, "SELECT to_regclass('lost') IS NULL").await, "t");
+    eventually(LIMIT, "both stream from the new primary", async || {
+        let names = cluster.sql(1, "SELECT application_name FROM pg_stat_replication ORDER BY 1").await;
+        (names == [["node2"], ["rejoin_node0"]]).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.value(0, "SELECT current_setting('cluster_name')").await, "node0");
+}
+
+#[tokio::test]
+async fn a_fenced_primary_that_is_caught_up_comes_back_without_a_rewind() {
+    let cluster = Cluster::with_replicas(1).await;
+    cluster.sql(0, "CHECKPOINT").await;
+    cluster.caught_up(1, 0).await;
+    cluster.sql(1, "SELECT pg_promote()").await;
+    let outcome = cluster.servers().rejoin(NodeId(0), NodeId(1), &rejoin_as("node0", false)).await.unwrap();
+    assert!(!outcome.rewound);
+    eventually(LIMIT, "it streams on the new timeline", async || {
+        let seen =
+            cluster.sql(0, "SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'").await;
+        (seen == [["2"]]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_orphan_that_keeps_working_does_not_keep_its_server_down() {
+    let cluster = Cluster::builder(0).asynchronous().run().await;
+    let client = cluster.client(0).await;
+    let busy = tokio::spawn(async move { client.batch_execute("DO $$ BEGIN LOOP END LOOP; END $$").await });
+    eventually(LIMIT, "it is busy", async || {
+        let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %' AND state = 'active'";
+        (cluster.value(0, running).await == "1").then_some(())
+    })
+    .await;
+    cluster.kill(0).await;
+    cluster.start(0).await;
+    assert!(busy.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_taken_port_and_a_broken_configuration_say_so() {
+    let cluster = Cluster::builder(0).asynchronous().run().await;
+    let node = cluster.node(0);
+    cluster.kill(0).await;
+    let squatter = std::net::TcpListener::bind(("127.0.0.1", node.port())).unwrap();
+    let error = node.start(LIMIT).await.unwrap_err();
+    assert!(matches!(error, PostgresError::PortBusy { .. }), "{error}");
+    drop(squatter);
+    std::fs::write(node.data_dir().join("primacy.conf"), "no_such_setting = 1\n").unwrap();
+    let error = node.start(LIMIT).await.unwrap_err();
+    assert!(matches!(error, PostgresError::Died { .. }), "{error}");
+    assert!(error.to_string().contains("no_such_setting"), "{error}");
+}
+
+#[tokio::test]
+async fn the_watchdog_spares_a_process_that_only_has_the_number() {
+    let dir = tempfile::tempdir().unwrap().keep();
+    std::fs::create_dir(dir.join("node0")).unwrap();
+    let mut bystander =
+        Command::new("sleep").arg("60").current_dir("/").stdin(Stdio::null()).spawn().unwrap();
+    std::fs::write(dir.join("node0/postmaster.pid"), format!("{}\n", bystander.id())).unwrap();
+    drop(Watchdog::over(&dir).unwrap());
+    assert!(!dir.exists());
+    assert!(bystander.try_wait().unwrap().is_none(), "it lives");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+#[tokio::test]
+async fn servers_end_when_the_test_that_started_them_panics() {
+    let cluster = Arc::new(tokio::sync::Mutex::new(Some(Cluster::with_replicas(1).await)));
+    let servers = cluster.lock().await.as_ref().unwrap().servers().clone();
+    let panicking = tokio::spawn(async move {
+        let _cluster = cluster.lock().await.take();
+        panic!("as a failing test does");
+    });
+    assert!(panicking.await.unwrap_err().is_panic());
+    assert!(servers.nodes().iter().all(|node| node.running().is_none()));
+    assert!(!servers.dir().exists());
+}

@@ -1,0 +1,14 @@
+//! Integration tests: real PostgreSQL servers, real sockets, the real program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "a test fails by panicking, says what it does on stderr and reads the clock itself; the harness may \
+              offer more than is used yet"
+)]
+
+mod harness;
+mod local_servers;
