@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::sql::within;
-use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, Rejoin, connect};
+use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, connect};
 use crate::model::{NodeId, Secret, Timeline};
 
 const MARKER: &str = "cluster.primacy";
@@ -45,7 +45,8 @@ pub struct ClusterSpec {
     pub ports: Vec<u16>,
     /// What a commit waits for.
     pub durability: Durability,
-    /// Whether initdb and the base backups are flushed to disk.
+    /// Whether initdb, base backups and rewinds are flushed to disk as a whole. Without it a crash of the machine
+    /// (not of a server) may cost a data directory; the servers' own fsync is another matter.
     pub sync: bool,
     /// More settings for every server.
     pub settings: Vec<(String, String)>,
@@ -108,6 +109,7 @@ pub type Progress<'a> = &'a (dyn Fn(&Step<'_>) + Send + Sync);
 #[derive(Clone, Debug)]
 pub struct Cluster {
     dir: PathBuf,
+    sync: bool,
     nodes: Vec<Instance>,
 }
 
@@ -135,7 +137,7 @@ impl Cluster {
         let places = names.iter().zip(&spec.ports).map(place);
         let nodes =
             places.map(|place| Instance::new(installation.clone(), place, settings.clone())).collect();
-        Self { dir: spec.dir.clone(), nodes }
+        Self { dir: spec.dir.clone(), sync: spec.sync, nodes }
     }
 
     /// Builds the cluster, or resumes the one that `spec.dir` holds, and returns when all replicas stream.
@@ -172,6 +174,10 @@ impl Cluster {
     /// The directory that it lives in.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    pub(super) fn sync(&self) -> bool {
+        self.sync
     }
 
     /// Stops every server, by force where it must be; tells about the first that would not stop.
@@ -216,7 +222,7 @@ impl Cluster {
         progress(&Step::Copying(node.name()));
         let upstream = Self::replication_from(primary, node.name());
         node.base_backup(&upstream, node.name(), sync, BACKUP_LIMIT).await?;
-        node.follow(&upstream, node.name())?;
+        node.follow(&upstream.with_password(), Some(node.name()))?;
         self.start(node, progress).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await
@@ -352,10 +358,10 @@ impl Cluster {
         let same_history = node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
         if !same_history {
             progress(&Step::Rejoining(node.name()));
-            let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
-            self.rejoin_to(node, primary, &how).await?;
+            self.rejoin_to(node, primary, &Self::rejoin_as(node, primary, node.name(), true)).await?;
         } else if node.running().is_none() {
-            node.follow(&Self::replication_from(primary, node.name()), node.name())?;
+            let upstream = Self::replication_from(primary, node.name());
+            node.follow(&upstream.with_password(), Some(node.name()))?;
         }
         self.bring_up(node, progress).await
     }

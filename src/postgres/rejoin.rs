@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::cluster::{SQL_LIMIT, START_LIMIT};
 use super::sql::within;
 use super::{Cluster, Instance, PostgresError, StopMode};
-use crate::model::NodeId;
+use crate::model::{NodeId, Secret};
 
 const REWIND_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -19,10 +19,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How a node comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejoin {
-    /// The `application_name` that it streams under: neutral, until it is vetted.
-    pub application_name: String,
-    /// Whether its history is fitted to the primary's first. Without it the node is stopped at once, so that it
-    /// writes no shutdown checkpoint that would put it ahead of the fork.
+    /// `primary_conninfo`, with the `application_name` that it streams under: a neutral one, until it is vetted.
+    pub conninfo: Secret,
+    /// `primary_slot_name`.
+    pub slot: Option<String>,
+    /// How it is stopped if it runs. `Immediate` writes no shutdown checkpoint, which would put a former primary that
+    /// is fenced and caught up ahead of the fork.
+    pub stop: StopMode,
+    /// Whether its history is fitted to the primary's first.
     pub rewind: bool,
 }
 
@@ -36,7 +40,7 @@ pub struct Rejoined {
 impl Cluster {
     /// Stops `node` if it runs, takes its history back where asked to, and starts it as a standby of `upstream`.
     ///
-    /// Dropping the future leaves the node stopped or half rewound; calling it again carries on from there.
+    /// Not cancel-safe: a data directory whose rewind is interrupted may be beyond repair. Run it in a task of its own.
     pub async fn rejoin(
         &self,
         node: NodeId,
@@ -46,15 +50,23 @@ impl Cluster {
         self.rejoin_to(self.node(node)?, self.node(upstream)?, how).await
     }
 
+    /// How `node` comes back to `upstream` under `application_name`, with its own slot.
+    pub fn rejoin_as(node: &Instance, upstream: &Instance, application_name: &str, rewind: bool) -> Rejoin {
+        Rejoin {
+            conninfo: Self::replication_from(upstream, application_name).with_password(),
+            slot: Some(node.name().to_owned()),
+            stop: if rewind { StopMode::Fast } else { StopMode::Immediate },
+            rewind,
+        }
+    }
+
     pub(super) async fn rejoin_to(
         &self,
         node: &Instance,
         upstream: &Instance,
         how: &Rejoin,
     ) -> Result<Rejoined, PostgresError> {
-        if how.rewind {
-            node.stop_surely(STOP_LIMIT).await?;
-        } else if node.stop(StopMode::Immediate, STOP_LIMIT / 2).await.is_err() {
+        if node.stop(how.stop, STOP_LIMIT / 2).await.is_err() {
             node.kill(STOP_LIMIT / 2).await?;
         }
         node.end_orphans();
@@ -64,7 +76,7 @@ impl Cluster {
         // A rewind has brought the source's configuration with it.
         node.write_conf()?;
         drop_slots(node)?;
-        node.follow(&Self::replication_from(upstream, &how.application_name), node.name())?;
+        node.follow(&how.conninfo, how.slot.as_deref())?;
         node.start(START_LIMIT).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await?;
@@ -82,7 +94,7 @@ impl Cluster {
         within(upstream.name(), "a checkpoint", SQL_LIMIT, source.batch_execute("CHECKPOINT")).await?;
         // Single-user recovery, which pg_rewind runs after a crash, refuses to run in a standby.
         node.unfollow()?;
-        node.rewind(&Self::rewind_from(upstream), REWIND_LIMIT).await
+        node.rewind(&Self::rewind_from(upstream), self.sync(), REWIND_LIMIT).await
     }
 }
 
