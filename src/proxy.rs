@@ -3,6 +3,7 @@
 
 pub mod frames;
 
+pub mod server;
 pub mod settings;
 pub mod stream;
 pub mod tls;
