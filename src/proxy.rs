@@ -3,12 +3,16 @@
 
 mod acquire;
 mod answer;
+pub mod auth;
 pub mod cancel;
 pub mod catalog;
+mod client;
 pub mod driver;
 mod flow;
 pub mod frames;
 pub mod handle;
+pub mod listener;
+pub mod login;
 pub mod pool;
 pub mod query;
 pub mod server;

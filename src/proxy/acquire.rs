@@ -38,7 +38,7 @@ impl Driver {
         self.refresh(&mut request, &snapshot);
         let (node, reason) = match worker.decide(&request, &snapshot) {
             Decision::Primary(reason) => (snapshot.writable_primary()?, reason),
-            Decision::Replica(node, reason) => (self.at_home(node), reason),
+            Decision::Replica(node, reason) => (node, reason),
             Decision::WaitForReplica | Decision::Nowhere => return None,
         };
         let mut conn = self.pool.take_idle(node, &self.profile)?;
@@ -52,11 +52,6 @@ impl Driver {
     fn entered(&self, node: NodeId, reason: RouteReason) {
         self.worker.meter.route(node, reason);
         self.worker.entered(node);
-    }
-
-    /// The session's home, where it has one: another replica could show less than it has seen.
-    fn at_home(&self, node: NodeId) -> NodeId {
-        self.machine.freshness.home().unwrap_or(node)
     }
 
     /// Brings what the session has to see up to the snapshot and the newest sample.
@@ -76,8 +71,9 @@ impl Driver {
                 freshness.leave_home(board.ticket());
             }
         }
-        request.floor = freshness.floor();
         request.home = freshness.home();
+        // The home served the last read, so it has the floor, and stays ahead of any other replica that only has that.
+        request.floor = if request.home.is_some() { Floor::None } else { freshness.floor() };
     }
 
     /// Gets a connection for the batch, waiting for what it needs. Watches the client meanwhile.
@@ -106,7 +102,7 @@ impl Driver {
             let decision = self.worker.decide(&wait.request, &snapshot);
             let target = match decision {
                 Decision::Primary(reason) => snapshot.writable_primary().map(|node| (node, reason)),
-                Decision::Replica(node, reason) => Some((self.at_home(node), reason)),
+                Decision::Replica(node, reason) => Some((node, reason)),
                 Decision::WaitForReplica => {
                     self.wait_for_replica(wait).await?;
                     continue;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use slab::Slab;
 use smallvec::SmallVec;
+use tokio::sync::mpsc;
 
 use super::catalog::{CatalogHub, Facts};
 use super::handle::{Doing, Handle, Kick};
@@ -36,10 +37,30 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Clients connected now, over all workers.
     pub clients: AtomicU32,
+    /// How to tell each worker something.
+    pub workers: Vec<mpsc::Sender<Command>>,
     /// Routing settings; replaced by a reload.
     pub route: arc_swap::ArcSwap<route::Settings>,
     /// Data-path settings; replaced by a reload.
     pub settings: arc_swap::ArcSwap<Settings>,
+}
+
+/// What a worker is told from outside.
+#[derive(Debug)]
+pub enum Command {
+    /// A client of yours wants its statement cancelled.
+    Cancel {
+        /// The process id that it was given.
+        pid: i32,
+        /// Its secret.
+        secret: Box<[u8]>,
+    },
+    /// Settings have changed.
+    Reload,
+    /// Accept no more; let transactions finish; end.
+    Drain,
+    /// End now.
+    Stop,
 }
 
 /// What a worker knows of one database.
