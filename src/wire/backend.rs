@@ -1,5 +1,5 @@
 //! Views of the messages that servers send. In: a message body without its header. Out: its fields, borrowed.
-//! Rows are never decoded.
+//! Clients' rows are never decoded; `DataRow` serves our own questions.
 
 use std::borrow::Cow;
 
@@ -130,6 +130,34 @@ pub fn backend_key(body: &[u8]) -> Result<(i32, &[u8]), FrameError> {
     }
 }
 
+/// A row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataRow<'a> {
+    columns: u16,
+    values: &'a [u8],
+}
+
+impl<'a> DataRow<'a> {
+    /// Reads the number of columns; the values are cut when asked.
+    pub fn decode(body: &'a [u8]) -> Result<Self, FrameError> {
+        let mut reader = Reader::new(Tag::DATA_ROW, body);
+        let columns = reader.int16("columns")?;
+        Ok(Self { columns, values: reader.rest() })
+    }
+
+    /// The values, `None` for NULL.
+    pub fn values(self) -> impl Iterator<Item = Result<Option<&'a [u8]>, FrameError>> {
+        let mut reader = Reader::new(Tag::DATA_ROW, self.values);
+        (0..self.columns).map(move |_| match reader.int32("value length")? {
+            -1 => Ok(None),
+            len => {
+                let fits = usize::try_from(len).or(Err(reader.unknown("value length", len)))?;
+                reader.bytes(fits, "value").map(Some)
+            }
+        })
+    }
+}
+
 /// A step of signing in, as the server asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authentication<'a> {
@@ -230,6 +258,18 @@ mod tests {
         assert_eq!(list.iter().collect::<Vec<_>>(), [&b"SCRAM-SHA-256-PLUS"[..], b"SCRAM-SHA-256"]);
     }
 
+    #[test]
+    fn the_values_of_a_row_are_cut_by_their_lengths() {
+        let values = |body| DataRow::decode(body).unwrap().values().collect::<Result<Vec<_>, _>>();
+        assert_eq!(
+            values(b"\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0"),
+            Ok(vec![Some(&b"ab"[..]), None, Some(b"")])
+        );
+        assert!(values(b"\0\x01\0\0\0\x03ab").is_err());
+        assert!(values(b"\0\x01\xff\xff\xff\xfe").is_err());
+        assert!(values(b"\0\x02\0\0\0\0").is_err());
+    }
+
     proptest! {
         #[test]
         fn decoding_never_panics(body in proptest::collection::vec(any::<u8>(), 0..64)) {
@@ -241,6 +281,10 @@ mod tests {
                 assert_eq!(name.len() + value.len() + 2, body.len());
             }
             assert_eq!(backend_key(&body).is_ok(), body.len() >= 8);
+            if let Ok(row) = DataRow::decode(&body) {
+                let len: usize = row.values().map_while(Result::ok).flatten().map(<[u8]>::len).sum();
+                assert!(len <= body.len());
+            }
             if let Ok(Authentication::Sasl(list)) = Authentication::decode(&body) {
                 assert!(list.iter().count() <= body.len());
             }

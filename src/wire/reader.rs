@@ -51,6 +51,18 @@ impl<'a> Reader<'a> {
         Ok(i32::from_be_bytes(four))
     }
 
+    pub(super) fn int16(&mut self, field: &'static str) -> Result<u16, FrameError> {
+        let Some((&two, left)) = self.left.split_first_chunk() else { return Err(self.truncated(field)) };
+        self.left = left;
+        Ok(u16::from_be_bytes(two))
+    }
+
+    pub(super) fn bytes(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], FrameError> {
+        let Some((bytes, left)) = self.left.split_at_checked(len) else { return Err(self.truncated(field)) };
+        self.left = left;
+        Ok(bytes)
+    }
+
     /// Everything that is left.
     #[inline]
     pub(super) fn rest(self) -> &'a [u8] {

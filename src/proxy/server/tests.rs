@@ -19,7 +19,7 @@ async fn against(bytes: &[u8], credential: Credential) -> Result<Connected, Conn
         far.shutdown().await.unwrap();
         // What else the client says is taken, so that its writes do not fail.
         far.read_to_end(&mut Vec::new()).await.unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let client = async { conversation.sign_in(&SignIn { credential: &credential, ..WHO }).await };
     tokio::select! { result = client => result, () = server => panic!("the client ends first") }

@@ -61,24 +61,26 @@ impl Verifier {
         Keys::from_password(password, salt, iterations).verifier()
     }
 
+    /// A salt for a role: the same at every call, another one in every process that has another secret.
+    pub fn salt(secret: &[u8], user: &str) -> Vec<u8> {
+        hmac(secret, &[b"salt", user.as_bytes()]).into_iter().take(SALT_LEN).collect()
+    }
+
     /// A verifier for a role that has none, so that signing in as it looks the same and costs the same, and fails. The
     /// same role always gets the same salt, or two attempts would tell that the role does not exist.
     pub fn mock(secret: &[u8], user: &str) -> Self {
         let make = |what: &[u8]| hmac(secret, &[what, user.as_bytes()]);
-        let salt = make(b"salt").into_iter().take(SALT_LEN).collect();
         Self {
             stored_key: make(b"stored"),
             server_key: make(b"server"),
-            salt,
+            salt: Self::salt(secret, user),
             iterations: ITERATIONS_DEFAULT,
             mock: true,
         }
     }
-}
 
-/// The text that PostgreSQL keeps. It lets nobody sign in, but it is worth guessing passwords against: not for logs.
-impl Verifier {
-    /// Writes the verifier as `pg_authid.rolpassword` shows it.
+    /// Writes the verifier as `pg_authid.rolpassword` shows it. That lets nobody sign in, but passwords can be guessed
+    /// against it: not for logs.
     pub fn to_text(&self) -> String {
         let [salt, stored, server] =
             [&self.salt[..], &self.stored_key, &self.server_key].map(|bytes| BASE64_STANDARD.encode(bytes));
