@@ -3,6 +3,7 @@
 //! The main thread runs the control plane on a runtime of its own, so that load on the data path does not delay a
 //! probe; each worker of the data path is a thread with a single-threaded runtime.
 
+mod explain;
 mod operator;
 
 use std::io;
@@ -17,7 +18,7 @@ use crate::config::Settings;
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers};
 use crate::model::Service;
 use crate::observe::{Events, LogHandle, Metrics};
-use crate::proxy::auth::{AuthError, Verifiers};
+use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
 use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
@@ -45,7 +46,7 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     /// The way to verifiers.
     #[error(transparent)]
-    Auth(#[from] AuthError),
+    Auth(#[from] VerifiersError),
     /// The control plane.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -86,6 +87,7 @@ pub struct Proxy {
 pub(crate) struct Running {
     settings: Mutex<Settings>,
     shared: Arc<crate::proxy::worker::Shared>,
+    sql: crate::sql::Settings,
     log: Option<LogHandle>,
 }
 
@@ -120,9 +122,14 @@ impl Proxy {
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
         let catalogs =
-            CatalogHub::new(Arc::clone(&board), links.clone(), service.clone(), runtime, CATALOG_POLL);
-        let verifiers = Verifiers::new(&settings.proxy.auth, service, links.clone(), Arc::clone(&board))?;
-        let login = Arc::new(LoginContext::new(client_tls, verifiers, &settings.proxy.limits));
+            CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
+        let tls = settings.proxy.nodes.iter().map(|node| ServerTlsConfig::load(&node.tls)).collect::<Result<_, _>>()?;
+        let login = Arc::new(LoginContext {
+            tls: client_tls,
+            verifiers: Arc::new(Verifiers::new(&settings.proxy, tls, Arc::clone(&board))?),
+            login_timeout: settings.proxy.limits.login_timeout,
+            login_message_max: settings.proxy.limits.login_message_max,
+        });
         let parts = Parts {
             settings: Arc::new(settings.proxy.clone()),
             route: Arc::new(settings.route.clone()),
@@ -139,10 +146,15 @@ impl Proxy {
             tracing::info!(%address, "listening for clients");
         }
         let admin_settings = settings.admin.clone();
-        let running = Arc::new(Running { settings: Mutex::new(settings), shared: Arc::clone(&workers.shared), log });
+        let running = Arc::new(Running {
+            sql: settings.sql.clone(),
+            settings: Mutex::new(settings),
+            shared: Arc::clone(&workers.shared),
+            log,
+        });
         if let Some(listener) = admin_listener {
             let operator = Arc::new(RunningOperator::new(control.clone(), Arc::clone(&running)));
-            let events = Arc::new(Events::new(EVENTS_MAX));
+            let events = Events::new(EVENTS_MAX);
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             let serving = admin::serve(listener, admin_settings, context, until(stopped));
             tokio::spawn(async move {

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::Stream;
 use super::driver::{Driver, Parts};
 use super::handle::Handle;
-use super::login::{self, Admitted, LoginContext, Outcome};
+use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
 use super::pool::{AcquireError, Greeting, Profile, UserPool};
 use super::server::ConnectError;
 use super::worker::{Command, Worker, pid_of, place_of};
@@ -18,6 +18,7 @@ use crate::model::NodeId;
 use crate::observe::{Origin, SignInRefusal};
 use crate::session::overlay::Overlay;
 use crate::session::{ClientError, Machine};
+use crate::wire::startup::Version;
 use crate::wire::{TxStatus, encode};
 
 /// Why a client that has signed in is sent away before its first statement.
@@ -47,13 +48,14 @@ async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) ->
     let peer = stream.peer();
     let admitted = match login::login(stream, context).await {
         Ok(Outcome::Admitted(admitted)) => admitted,
-        Ok(Outcome::Cancel { pid, secret }) => {
+        Ok(Outcome::Cancel { stream, pid, secret }) => {
             pass_cancel(worker, pid, &secret).await;
+            drop(stream);
             return None;
         }
         Ok(Outcome::Closed) => return None,
         Err(error) => {
-            worker.meter.client_refused(error.refusal());
+            worker.meter.client_refused(refusal_of(&error));
             tracing::info!(peer = ?peer, %error, "a client was not let in");
             return None;
         }
@@ -92,7 +94,7 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>) -> Option<(Part
             return None;
         }
     };
-    let secret = secret_of(admitted.long_cancel_key)?;
+    let secret = secret_of(admitted.version >= Version::V3_2)?;
     let now = clock::now();
     let (key, handle) = worker.enter(|place| Handle::new(pid_of(worker.index, place), secret, now));
     let mut hello = Vec::with_capacity(512);
@@ -114,6 +116,17 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>) -> Option<(Part
         profile,
     };
     Some((parts, key))
+}
+
+/// The label under which a refusal is counted.
+fn refusal_of(error: &LoginError) -> SignInRefusal {
+    match error {
+        LoginError::Refused(ClientError::SignInTimeout { .. }) => SignInRefusal::Timeout,
+        LoginError::Refused(ClientError::TlsRequired) | LoginError::Tls(_) => SignInRefusal::Tls,
+        LoginError::Refused(ClientError::WrongPassword { .. } | ClientError::NoLogin { .. }) => SignInRefusal::Credentials,
+        LoginError::Refused(_) | LoginError::Io { .. } | LoginError::Gone => SignInRefusal::Protocol,
+        LoginError::NoVerifier { .. } | LoginError::Chance(_) => SignInRefusal::Unavailable,
+    }
 }
 
 fn secret_of(long: bool) -> Option<Box<[u8]>> {
