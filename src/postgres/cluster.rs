@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::sql::within;
-use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, connect};
+use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, Rejoin, connect};
 use crate::model::{NodeId, Secret, Timeline};
 
 const MARKER: &str = "cluster.primacy";
@@ -111,6 +112,8 @@ pub struct Cluster {
     dir: PathBuf,
     sync: bool,
     nodes: Vec<Instance>,
+    /// Per node: held while it is being rejoined.
+    busy: Vec<Arc<Mutex<()>>>,
 }
 
 impl Cluster {
@@ -180,9 +183,21 @@ impl Cluster {
         self.sync
     }
 
-    /// Stops every server, by force where it must be; tells about the first that would not stop.
+    pub(super) fn busy(&self, id: NodeId) -> Result<Arc<Mutex<()>>, PostgresError> {
+        let missing = PostgresError::NoSuchNode { index: id.index(), nodes: self.nodes.len() };
+        self.busy.get(id.index()).cloned().ok_or(missing)
+    }
+
+    /// Stops every server, by force where it must be; tells about the first that would not stop. A node that is being
+    /// rejoined is waited for first.
     pub async fn stop(&self, limit: Duration) -> Result<(), PostgresError> {
-        join_all(self.nodes.iter().map(|node| node.stop_surely(limit))).await.into_iter().collect()
+        let stop = async |(node, busy): (&Instance, &Arc<Mutex<()>>)| {
+            let quiet = timeout(limit, busy.lock()).await;
+            let stopped = node.stop_surely(limit).await;
+            drop(quiet);
+            stopped
+        };
+        join_all(self.nodes.iter().zip(&self.busy).map(stop)).await.into_iter().collect()
     }
 
     fn installation_of_first(&self) -> Result<&Installation, PostgresError> {
@@ -358,7 +373,8 @@ impl Cluster {
         let same_history = node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
         if !same_history {
             progress(&Step::Rejoining(node.name()));
-            self.rejoin_to(node, primary, &Self::rejoin_as(node, primary, node.name(), true)).await?;
+            let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
+            self.rejoin_to(node, primary, &how).await?;
         } else if node.running().is_none() {
             let upstream = Self::replication_from(primary, node.name());
             node.follow(&upstream.with_password(), Some(node.name()))?;

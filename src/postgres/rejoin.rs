@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use super::cluster::{SQL_LIMIT, START_LIMIT};
 use super::sql::within;
 use super::{Cluster, Instance, PostgresError, StopMode};
-use crate::model::{NodeId, Secret};
+use crate::model::NodeId;
 
 const REWIND_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -19,14 +19,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How a node comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejoin {
-    /// `primary_conninfo`, with the `application_name` that it streams under: a neutral one, until it is vetted.
-    pub conninfo: Secret,
-    /// `primary_slot_name`.
-    pub slot: Option<String>,
-    /// How it is stopped if it runs. `Immediate` writes no shutdown checkpoint, which would put a former primary that
-    /// is fenced and caught up ahead of the fork.
-    pub stop: StopMode,
-    /// Whether its history is fitted to the primary's first.
+    /// The `application_name` that it streams under: a neutral one, until it is vetted.
+    pub application_name: String,
+    /// Whether its history is fitted to the primary's first. Without it the node is stopped at once, so that it
+    /// writes no shutdown checkpoint, which would put a fenced and caught up former primary ahead of the fork.
     pub rewind: bool,
 }
 
@@ -40,24 +36,22 @@ pub struct Rejoined {
 impl Cluster {
     /// Stops `node` if it runs, takes its history back where asked to, and starts it as a standby of `upstream`.
     ///
-    /// Not cancel-safe: a data directory whose rewind is interrupted may be beyond repair. Run it in a task of its own.
+    /// A data directory whose rewind is interrupted may be beyond repair, so the work goes on when the future is
+    /// dropped; the next call for the node, and `stop`, wait for it.
     pub async fn rejoin(
         &self,
         node: NodeId,
         upstream: NodeId,
         how: &Rejoin,
     ) -> Result<Rejoined, PostgresError> {
-        self.rejoin_to(self.node(node)?, self.node(upstream)?, how).await
-    }
-
-    /// How `node` comes back to `upstream` under `application_name`, with its own slot.
-    pub fn rejoin_as(node: &Instance, upstream: &Instance, application_name: &str, rewind: bool) -> Rejoin {
-        Rejoin {
-            conninfo: Self::replication_from(upstream, application_name).with_password(),
-            slot: Some(node.name().to_owned()),
-            stop: if rewind { StopMode::Fast } else { StopMode::Immediate },
-            rewind,
-        }
+        let busy = self.busy(node)?.lock_owned().await;
+        let (cluster, how) = (self.clone(), how.clone());
+        let work = tokio::spawn(async move {
+            let rejoined = cluster.rejoin_to(cluster.node(node)?, cluster.node(upstream)?, &how).await;
+            drop(busy);
+            rejoined
+        });
+        work.await.unwrap_or_else(|ended| Err(PostgresError::Interrupted { reason: ended.to_string() }))
     }
 
     pub(super) async fn rejoin_to(
@@ -66,7 +60,8 @@ impl Cluster {
         upstream: &Instance,
         how: &Rejoin,
     ) -> Result<Rejoined, PostgresError> {
-        if node.stop(how.stop, STOP_LIMIT / 2).await.is_err() {
+        let mode = if how.rewind { StopMode::Fast } else { StopMode::Immediate };
+        if node.stop(mode, STOP_LIMIT / 2).await.is_err() {
             node.kill(STOP_LIMIT / 2).await?;
         }
         node.end_orphans();
@@ -76,7 +71,8 @@ impl Cluster {
         // A rewind has brought the source's configuration with it.
         node.write_conf()?;
         drop_slots(node)?;
-        node.follow(&how.conninfo, how.slot.as_deref())?;
+        let conninfo = Self::replication_from(upstream, &how.application_name).with_password();
+        node.follow(&conninfo, Some(node.name()))?;
         node.start(START_LIMIT).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await?;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use primacy::model::NodeId;
-use primacy::postgres::{self, ClusterSpec, Durability, PostgresError, Rejoined, Step, Watchdog};
+use primacy::postgres::{self, ClusterSpec, Durability, PostgresError, Rejoin, Rejoined, Step, Watchdog};
 
 use crate::harness::{Cluster, LIMIT, PortLease, eventually, installation};
 
-async fn rejoin(cluster: &Cluster, index: usize, application_name: &str, rewind: bool) -> Rejoined {
-    let [node, upstream] = [cluster.node(index), cluster.node(1)];
-    let how = postgres::Cluster::rejoin_as(node, upstream, application_name, rewind);
-    cluster.servers().rejoin(NodeId(u16::try_from(index).unwrap()), NodeId(1), &how).await.unwrap()
+async fn rejoin(cluster: &Cluster, index: u16, application_name: &str, rewind: bool) -> Rejoined {
+    let how = Rejoin { application_name: application_name.to_owned(), rewind };
+    cluster.servers().rejoin(NodeId(index), NodeId(1), &how).await.unwrap()
 }
 
 fn say(step: &Step<'_>) {
