@@ -10,11 +10,10 @@ mod page;
 pub mod report;
 mod server;
 pub mod settings;
-pub mod time;
 mod verbs;
 mod views;
 
-pub use operator::{CommandError, Operator};
+pub use operator::{CommandError, Done, Hooks, LiveOperator, Operator};
 pub use server::{AdminContext, BindError, bind, serve};
 pub use settings::Settings;
 

@@ -49,7 +49,11 @@ pub(super) fn may_look(token: Option<&Secret>, headers: &HeaderMap) -> Result<()
 }
 
 /// Whether a request that changes something may go on.
-pub(super) fn may_change(token: Option<&Secret>, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Refused> {
+pub(super) fn may_change(
+    token: Option<&Secret>,
+    headers: &HeaderMap,
+    peer: SocketAddr,
+) -> Result<(), Refused> {
     if token.is_some() {
         if !has_token(token, headers) {
             return Err(Refused::Token);

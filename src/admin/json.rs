@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::control::report::{
+    Change as ChangeReport, LostReport, NodeReport, QuorumReport, StatusReport as ClusterReport, StepReport,
+};
+
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -9,113 +13,28 @@ pub struct StatusReport {
     pub version: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// Whether statements for the primary go out: `open`, `held` or `read-only`.
-    pub service: String,
-    /// The primary's name.
-    pub primary: Option<String>,
-    /// One more at every change of primary.
-    pub epoch: u64,
-    /// The timeline of this epoch.
-    pub timeline: u32,
-    /// The cluster's identity; a number too large for JavaScript, so a string.
-    pub system_id: Option<String>,
-    /// What the failover core is doing.
-    pub phase: String,
-    /// Why, in words; empty in peace.
-    pub reason: String,
-    /// Whether automatic failover is on.
-    pub automatic: bool,
-    /// `quorum` or `async`; empty until the cohort is known.
-    pub durability: String,
-    /// How many replicas must have a commit; zero with `async`.
-    pub sync_replicas: u64,
-    /// How many nodes a failover needs to recruit now.
-    pub recruits_needed: u64,
-    /// What a person should know now.
-    pub alarms: Vec<String>,
     /// Clients connected.
     pub clients: u64,
     /// Transactions until now.
     pub transactions: u64,
-    /// The nodes, in the order of the configuration.
-    pub nodes: Vec<NodeReport>,
+    /// What goes to which node, in the order of the configuration.
+    pub traffic: Vec<TrafficReport>,
+    /// The cluster; its fields stand beside the others.
+    #[serde(flatten)]
+    pub cluster: ClusterReport,
 }
 
-/// One node.
+/// What goes to one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NodeReport {
+pub struct TrafficReport {
     /// Its name.
-    pub name: String,
-    /// Where it listens.
-    pub address: String,
-    /// `primary`, `replica` or `unknown`.
-    pub role: String,
-    /// What it is to this epoch: `member`, `vetting`, `quarantined`, ...
-    pub standing: String,
-    /// Whether it may serve reads.
-    pub readable: bool,
-    /// Why not.
-    pub unreadable: Option<String>,
-    /// Its zone; empty where not configured.
-    pub zone: String,
-    /// Its share of reads.
-    pub weight: u32,
-    /// Timeline it was last seen on.
-    pub timeline: u32,
-    /// Received (replica) or flushed (primary) position.
-    pub received: String,
-    /// Replayed (replica) or inserted (primary) position.
-    pub replayed: String,
-    /// Bytes behind the primary.
-    pub lag_bytes: u64,
-    /// Milliseconds behind the primary.
-    pub lag_ms: u64,
-    /// `server_version_num`; zero while unknown.
-    pub server_version: u32,
+    pub node: String,
     /// Server connections open.
     pub connections: u64,
     /// Of those, lent to sessions.
     pub leased: u64,
     /// Requests sent there until now.
     pub requests: u64,
-}
-
-/// One element of `GET /api/v1/history`: a change of primary, or the attempt at one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ChangeReport {
-    /// Its epoch.
-    pub epoch: u64,
-    /// When it ended, UTC.
-    pub at: String,
-    /// `failover`, `commanded`, `switchover` or `adopted`.
-    pub cause: String,
-    /// The rule of the core that confirmed it.
-    pub rule: String,
-    /// The primary before.
-    pub from: Option<String>,
-    /// The primary after; none where the attempt was abandoned.
-    pub to: Option<String>,
-    /// The timeline after.
-    pub timeline: u32,
-    /// Where it left the one before.
-    pub fork: String,
-    /// From the first sign of trouble (or the command) to the last step.
-    pub took_ms: f64,
-    /// Each step.
-    pub steps: Vec<StepReport>,
-    /// Bytes of WAL of the old primary that the new one does not have; none where nothing was lost.
-    pub lost_bytes: Option<u64>,
-    /// Why it was given up.
-    pub abandoned: Option<String>,
-}
-
-/// A step of a change of primary.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StepReport {
-    /// `held`, `confirmed`, `recruited`, ...
-    pub step: String,
-    /// Since the first sign of trouble (or the command).
-    pub after_ms: f64,
 }
 
 /// One element of `GET /api/v1/events`.

@@ -7,10 +7,11 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::json::{ChangeReport, CommandReport, ExplainReport, ExplainRequest, StatusReport};
+use super::json::{
+    ChangeReport, ClusterReport, CommandReport, ExplainReport, ExplainRequest, NodeReport, StatusReport,
+};
 use super::*;
 use crate::control::Board;
-use crate::failover::{Command, Status};
 use crate::model::{
     Address, Epoch, Lsn, NodeId, NodeView, Role, Secret, Service, Snapshot, Timeline, Unreadable,
 };
@@ -18,24 +19,53 @@ use crate::observe::{EventKind, Events, Metrics};
 
 /// Remembers what it was asked for and refuses failovers.
 #[derive(Debug, Default)]
-struct Fake(Mutex<Vec<Command>>);
+struct Fake(Mutex<Vec<String>>);
+
+impl Fake {
+    fn asked(&self, what: String) -> BoxFuture<'_, Done> {
+        self.0.lock().expect("lock").push(what);
+        async { Ok("done so".to_owned()) }.boxed()
+    }
+}
 
 impl Operator for Fake {
-    fn status(&self) -> Option<Status> {
-        None
+    fn status(&self) -> BoxFuture<'_, Result<ClusterReport, CommandError>> {
+        let primary = NodeReport { name: "n0".into(), lag_bytes: 7, ..NodeReport::default() };
+        let report = ClusterReport {
+            epoch: 3,
+            primary: Some("n0".into()),
+            nodes: vec![primary],
+            ..ClusterReport::default()
+        };
+        async { Ok(report) }.boxed()
     }
 
     fn history(&self) -> Vec<ChangeReport> {
         vec![ChangeReport { epoch: 4, to: Some("n1".into()), ..ChangeReport::default() }]
     }
 
-    fn command(&self, command: Command) -> BoxFuture<'_, Result<String, CommandError>> {
-        let refused = matches!(command, Command::Failover { .. });
-        self.0.lock().expect("lock").push(command);
-        async move {
-            if refused { Err(CommandError::Refused("not now".into())) } else { Ok("done so".into()) }
+    fn switchover(&self, to: Option<String>, dry_run: bool) -> BoxFuture<'_, Done> {
+        if to.as_deref() == Some("n9") {
+            return async { Err(CommandError::UnknownNode("the nodes are n0, n1".into())) }.boxed();
         }
-        .boxed()
+        self.asked(format!("switchover {to:?} {dry_run}"))
+    }
+
+    fn failover(&self, to: Option<String>, allow_data_loss: bool) -> BoxFuture<'_, Done> {
+        drop(self.asked(format!("failover {to:?} {allow_data_loss}")));
+        async { Err(CommandError::Refused("not now".into())) }.boxed()
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Done> {
+        self.asked("pause".into())
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Done> {
+        self.asked("resume".into())
+    }
+
+    fn rejoin(&self, node: String) -> BoxFuture<'_, Done> {
+        self.asked(format!("rejoin {node}"))
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<CommandReport, CommandError>> {
@@ -112,7 +142,8 @@ impl Running {
         let exchange = async {
             let mut stream = TcpStream::connect(self.address).await.expect("connected");
             let host = if head.contains("host:") { "" } else { "host: 127.0.0.1\r\n" };
-            let mut text = head.replacen('\n', " HTTP/1.1\r\n", 1).replace('\n', "\r\n").replace("\r\r", "\r");
+            let mut text =
+                head.replacen('\n', " HTTP/1.1\r\n", 1).replace('\n', "\r\n").replace("\r\r", "\r");
             if !head.contains('\n') {
                 text.push_str(" HTTP/1.1");
             }
@@ -142,8 +173,9 @@ async fn what_can_be_looked_at_is_shown() {
     let admin = running(None).await;
     let (code, body) = admin.get("/api/v1/status").await;
     let status: StatusReport = serde_json::from_str(&body).expect("a status");
-    assert_eq!((code, status.epoch, status.primary.as_deref()), (200, 3, Some("n0")));
-    assert_eq!(status.nodes[1].lag_bytes, 7);
+    assert_eq!((code, status.cluster.epoch, status.cluster.primary.as_deref()), (200, 3, Some("n0")));
+    assert_eq!((status.cluster.nodes[0].lag_bytes, status.traffic.len()), (7, 2));
+    assert!(body.contains("\"epoch\":3"), "the cluster's fields stand beside the others: {body}");
     assert!(admin.get("/api/v1/history").await.1.contains("\"epoch\":4"));
     assert!(admin.get("/api/v1/events").await.1.contains("n1 answers"));
     assert_eq!(admin.get("/api/v1/events?after=1").await.1, "[]");
@@ -181,15 +213,7 @@ async fn verbs_reach_the_core_and_its_answers_come_back() {
     assert_eq!(admin.post("/api/v1/reload", "{}").await.0, 200);
     assert!(admin.post("/api/v1/explain", r#"{"sql":"select 1"}"#).await.1.contains("select 1"));
     let asked = admin.operator.0.lock().expect("lock").clone();
-    assert_eq!(
-        asked,
-        [
-            Command::Switchover { to: Some(NodeId(1)), dry_run: true },
-            Command::Failover { to: None, allow_data_loss: false },
-            Command::Rejoin(NodeId(1)),
-            Command::Pause,
-        ]
-    );
+    assert_eq!(asked, ["switchover Some(\"n1\") true", "failover None false", "rejoin n1", "pause"]);
 }
 
 #[tokio::test]

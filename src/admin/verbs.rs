@@ -9,52 +9,53 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
 use super::json::{CommandReport, ExplainRequest, FailoverRequest, RejoinRequest, SwitchoverRequest};
-use super::operator::CommandError;
+use super::operator::{CommandError, Done};
 use super::server::{Shared, failure};
-use crate::failover::Command;
-use crate::model::{NodeId, Snapshot};
 use crate::observe::EventKind;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 pub(super) async fn switchover(State(shared): State<Arc<Shared>>, body: Body<SwitchoverRequest>) -> Response {
-    let SwitchoverRequest { to, dry_run } = match given(body) {
-        Ok(request) => request,
-        Err(refusal) => return refusal,
-    };
-    match node_named(&shared, to.as_deref()) {
-        Ok(to) => run(&shared, "switchover", Command::Switchover { to, dry_run }).await,
+    match given(body) {
+        Ok(SwitchoverRequest { to, dry_run }) => {
+            if !dry_run {
+                shared.note("switchover", to.as_deref());
+            }
+            answer(shared.context.operator.switchover(to, dry_run).await)
+        }
         Err(refusal) => refusal,
     }
 }
 
 pub(super) async fn failover(State(shared): State<Arc<Shared>>, body: Body<FailoverRequest>) -> Response {
-    let FailoverRequest { to, allow_data_loss } = match given(body) {
-        Ok(request) => request,
-        Err(refusal) => return refusal,
-    };
-    match node_named(&shared, to.as_deref()) {
-        Ok(to) => run(&shared, "failover", Command::Failover { to, allow_data_loss }).await,
+    match given(body) {
+        Ok(FailoverRequest { to, allow_data_loss }) => {
+            shared.note(
+                if allow_data_loss { "failover allowing data loss" } else { "failover" },
+                to.as_deref(),
+            );
+            answer(shared.context.operator.failover(to, allow_data_loss).await)
+        }
         Err(refusal) => refusal,
     }
 }
 
 pub(super) async fn pause(State(shared): State<Arc<Shared>>) -> Response {
-    run(&shared, "pause", Command::Pause).await
+    shared.note("pause", None);
+    answer(shared.context.operator.pause().await)
 }
 
 pub(super) async fn resume(State(shared): State<Arc<Shared>>) -> Response {
-    run(&shared, "resume", Command::Resume).await
+    shared.note("resume", None);
+    answer(shared.context.operator.resume().await)
 }
 
 pub(super) async fn rejoin(State(shared): State<Arc<Shared>>, body: Body<RejoinRequest>) -> Response {
-    let RejoinRequest { node } = match given(body) {
-        Ok(request) => request,
-        Err(refusal) => return refusal,
-    };
-    match node_named(&shared, Some(&node)) {
-        Ok(Some(node)) => run(&shared, "rejoin", Command::Rejoin(node)).await,
-        Ok(None) => failure(StatusCode::NOT_FOUND, "no node was named"),
+    match given(body) {
+        Ok(RejoinRequest { node }) => {
+            shared.note("rejoin", Some(&node));
+            answer(shared.context.operator.rejoin(node).await)
+        }
         Err(refusal) => refusal,
     }
 }
@@ -77,10 +78,17 @@ pub(super) async fn explain(State(shared): State<Arc<Shared>>, body: Body<Explai
     }
 }
 
-async fn run(shared: &Shared, verb: &str, command: Command) -> Response {
-    let context = &shared.context;
-    context.events.record(EventKind::Command, None, &format!("{verb} was asked for on the HTTP address"));
-    match context.operator.command(command).await {
+impl Shared {
+    /// Who reads the log or the events later wants to know that a person was at work.
+    fn note(&self, verb: &str, node: Option<&str>) {
+        let node: Option<String> = node.map(|node| node.chars().take(80).collect());
+        let text = format!("{verb} was asked for on the HTTP address");
+        self.context.events.record(EventKind::Command, node.as_deref(), &text);
+    }
+}
+
+fn answer(done: Done) -> Response {
+    match done {
         Ok(message) => Json(CommandReport::done(message)).into_response(),
         Err(error) => refused(&error),
     }
@@ -94,26 +102,10 @@ fn given<T>(body: Body<T>) -> Result<T, Response> {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the refusal is the response itself, made once")]
-fn node_named(shared: &Shared, name: Option<&str>) -> Result<Option<NodeId>, Response> {
-    let Some(name) = name else { return Ok(None) };
-    let snapshot = shared.context.board.snapshot();
-    match snapshot.nodes.iter().find(|node| &*node.name == name) {
-        Some(node) => Ok(Some(node.id)),
-        None => Err(failure(StatusCode::NOT_FOUND, &no_such_node(name, &snapshot))),
-    }
-}
-
-fn no_such_node(name: &str, snapshot: &Snapshot) -> String {
-    let name: String = name.chars().take(80).collect();
-    let names: Vec<&str> = snapshot.nodes.iter().map(|node| &*node.name).collect();
-    format!("there is no node {name:?}; the nodes are {}", names.join(", "))
-}
-
-fn refused(error: &CommandError) -> Response {
+pub(super) fn refused(error: &CommandError) -> Response {
     let status = match error {
+        CommandError::UnknownNode(_) => StatusCode::NOT_FOUND,
         CommandError::Refused(_) => StatusCode::CONFLICT,
-        CommandError::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
         CommandError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     failure(status, &error.to_string())

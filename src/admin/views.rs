@@ -8,16 +8,22 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::json::{ChangeReport, EventReport, StatusReport};
+use super::json::{ChangeReport, EventReport};
 use super::report;
 use super::server::{Shared, failure};
+use super::verbs::refused;
 use crate::clock;
 
-pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<StatusReport> {
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
     let context = &shared.context;
     let uptime = clock::now().saturating_duration_since(shared.started);
-    let core = context.operator.status();
-    Json(report::status(&context.board.snapshot(), core.as_ref(), &context.metrics, uptime))
+    match context.operator.status().await {
+        Ok(cluster) => {
+            let snapshot = Arc::clone(&context.board.snapshot());
+            Json(report::status(cluster, &snapshot, &context.metrics, uptime)).into_response()
+        }
+        Err(error) => refused(&error),
+    }
 }
 
 pub(super) async fn history(State(shared): State<Arc<Shared>>) -> Json<Vec<ChangeReport>> {

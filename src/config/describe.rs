@@ -241,6 +241,7 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
         state_dir,
         sample_every,
         slots,
+        restart_by_sql,
     } = settings;
     list.fixed("state_dir", path(state_dir.as_deref()));
     for (number, node) in nodes.iter().enumerate() {
@@ -253,6 +254,7 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
         list.secret("replication.password", password);
     }
     list.fixed("replication.slots", slots);
+    list.fixed("failover.restart_by_sql", restart_by_sql);
     list.fixed("routing.sample_interval", show_duration(*sample_every));
 }
 

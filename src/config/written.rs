@@ -279,6 +279,8 @@ pub(super) struct Failover {
     pub(super) rejoin: Option<bool>,
     /// For a rejoin.
     pub(super) rejoin_timeout: Option<WrittenDuration>,
+    /// Restart a fenced former primary through SQL.
+    pub(super) restart_by_sql: Option<bool>,
     /// Keep `standby.signal` on the primary.
     pub(super) arm_standby_signal: Option<bool>,
     /// Statements wait for a primary.

@@ -132,7 +132,10 @@ fn not_fresh(request: &Request, settings: &Settings) -> Decision {
 }
 
 fn is_eligible(node: &NodeView, request: &Request) -> bool {
-    node.role == Role::Replica && node.unreadable.is_none() && node.weight > 0 && request.avoid != Some(node.id)
+    node.role == Role::Replica
+        && node.unreadable.is_none()
+        && node.weight > 0
+        && request.avoid != Some(node.id)
 }
 
 fn is_fresh(node: NodeId, request: &Request, scene: &Scene<'_>) -> bool {

@@ -43,6 +43,7 @@ pub(super) fn control(
             between(1, 1),
         ),
         slots: document.replication.slots.unwrap_or(default.slots),
+        restart_by_sql: document.failover.restart_by_sql.unwrap_or(default.restart_by_sql),
         ..control::Settings::new(nodes, service, failover)
     }
 }
