@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod frames;
 
+pub mod login;
 pub mod server;
 pub mod settings;
 pub mod stream;
