@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Stream;
@@ -27,6 +27,9 @@ use opening::Opened;
 
 /// A client that is refused gets this long to take the reason.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// And so much of what it has sent meanwhile is thrown away.
+const FAREWELL_READ_MAX: u64 = 64 * 1024;
 
 /// What signing in needs to know.
 #[derive(Debug)]
@@ -223,7 +226,10 @@ impl Door<'_> {
         shown.encode_fatal(&mut message);
         let told = async {
             stream.write_all(&message).await?;
-            stream.shutdown().await
+            stream.shutdown().await?;
+            // A socket that is closed with unread bytes in it resets the connection, and the reason would be lost.
+            let mut unread = stream.take(FAREWELL_READ_MAX);
+            tokio::io::copy(&mut unread, &mut tokio::io::sink()).await
         };
         drop(timeout(FAREWELL_TIMEOUT, told).await);
     }
