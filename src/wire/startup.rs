@@ -78,6 +78,9 @@ pub enum StartupError {
     /// There is no user.
     #[error("no user name in the startup packet")]
     NoUser,
+    /// Encryption was asked for again and again.
+    #[error("too many requests for encryption before the startup packet")]
+    TooManyRequests,
     /// Secret of a cancel request out of bounds.
     #[error("a cancel request has {secret_len} bytes of secret, allowed are 4 to 256")]
     CancelSecret {
