@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
-use crate::admin::{self, AdminContext};
+use crate::admin::json::CommandReport;
+use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers};
 use crate::model::Service;
@@ -24,7 +25,6 @@ use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
 use crate::proxy::pool::NodeLink;
 use crate::proxy::tls::{ClientTlsConfig, ServerTlsConfig, TlsError};
-use operator::RunningOperator;
 
 /// How often catalogs are looked at for changes that were made elsewhere.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ pub struct Proxy {
 
 /// What a reload needs.
 #[derive(Debug)]
-pub(crate) struct Running {
+struct Running {
     settings: Mutex<Settings>,
     shared: Arc<crate::proxy::worker::Shared>,
     sql: crate::sql::Settings,
@@ -153,7 +153,8 @@ impl Proxy {
             log,
         });
         if let Some(listener) = admin_listener {
-            let operator = Arc::new(RunningOperator::new(control.clone(), Arc::clone(&running)));
+            let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
+            let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
             let events = Events::new(EVENTS_MAX);
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             let serving = admin::serve(listener, admin_settings, context, until(stopped));
@@ -209,8 +210,8 @@ impl Proxy {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => match self.running.reload().await {
-                    Ok(text) => tracing::info!("reloaded: {text}"),
+                _ = hangup.recv() => match self.running.reload_file().await {
+                    Ok(report) => tracing::info!("{}", report.message),
                     Err(text) => tracing::error!("not reloaded: {text}"),
                 },
             }
@@ -233,7 +234,7 @@ impl Running {
     ///
     /// # Errors
     /// What is wrong with it; nothing has changed then.
-    pub(crate) async fn reload(&self) -> Result<String, String> {
+    async fn reload_file(&self) -> Result<CommandReport, String> {
         let mut settings = self.settings.lock().await;
         let crate::config::Origin::File(file) = &settings.origin else {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
@@ -258,20 +259,20 @@ impl Running {
         settings.proxy = proxy;
         settings.route = new.route;
         settings.observe = new.observe;
-        Ok(describe(&change))
+        Ok(report(&change))
     }
 }
 
-fn describe(change: &crate::config::Reload) -> String {
-    let list = |changes: &[crate::config::Change]| {
-        changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn report(change: &crate::config::Reload) -> CommandReport {
+    let lines = |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (changed, needs_restart) = (lines(&change.changed), lines(&change.needs_restart));
+    let message = match (changed.len(), needs_restart.len()) {
+        (0, 0) => "reloaded: nothing has changed".to_owned(),
+        (_, 0) => format!("reloaded: {}", changed.join("; ")),
+        (0, _) => format!("nothing taken over; needs a restart: {}", needs_restart.join("; ")),
+        _ => format!("reloaded: {}; needs a restart: {}", changed.join("; "), needs_restart.join("; ")),
     };
-    match (change.changed.is_empty(), change.needs_restart.is_empty()) {
-        (true, true) => "nothing has changed".to_owned(),
-        (false, true) => list(&change.changed),
-        (true, false) => format!("needs a restart: {}", list(&change.needs_restart)),
-        (false, false) => format!("{}; needs a restart: {}", list(&change.changed), list(&change.needs_restart)),
-    }
+    CommandReport { done: true, message, changed, needs_restart }
 }
 
 fn links(settings: &Settings) -> Result<Vec<NodeLink>, TlsError> {

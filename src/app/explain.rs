@@ -10,7 +10,7 @@ use crate::sql::{Classifier, Hint, Kind, Place, Verdict};
 
 impl Running {
     /// Judges a text as a session would that has just signed in.
-    pub(super) fn explain(&self, request: &ExplainRequest) -> ExplainReport {
+    pub(super) fn explain_text(&self, request: &ExplainRequest) -> ExplainReport {
         let shared = &self.shared;
         let settings = shared.settings.load();
         let database: Arc<str> =

@@ -110,8 +110,7 @@ impl ControlHandle {
         })
     }
 
-    /// Any command, by value.
-    pub async fn command(&self, command: Command) -> Result<String, CommandError> {
+    async fn command(&self, command: Command) -> Result<String, CommandError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Command { command, reply }).await?;
         answer.await.map_err(|_gone| CommandError::Stopping)?

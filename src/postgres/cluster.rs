@@ -138,9 +138,10 @@ impl Cluster {
             socket_dir: spec.dir.join("sockets"),
         };
         let places = names.iter().zip(&spec.ports).map(place);
-        let nodes =
+        let nodes: Vec<Instance> =
             places.map(|place| Instance::new(installation.clone(), place, settings.clone())).collect();
-        Self { dir: spec.dir.clone(), sync: spec.sync, nodes }
+        let busy = nodes.iter().map(|_| Arc::default()).collect();
+        Self { dir: spec.dir.clone(), sync: spec.sync, nodes, busy }
     }
 
     /// Builds the cluster, or resumes the one that `spec.dir` holds, and returns when all replicas stream.
@@ -156,6 +157,27 @@ impl Cluster {
         } else {
             self.build(spec, progress).await
         }
+    }
+
+    /// Whether `dir` holds a whole cluster that was built here.
+    pub fn exists_in(dir: &Path) -> bool {
+        dir.join(MARKER).exists()
+    }
+
+    /// Removes the data directories of a build that was broken off. Only for what this very program has just made:
+    /// it does nothing to a cluster that was finished once.
+    pub fn discard_unfinished(&self) -> Result<(), PostgresError> {
+        if Self::exists_in(&self.dir) {
+            return Ok(());
+        }
+        for path in self.nodes.iter().map(|node| node.data_dir().to_path_buf()).filter(|path| path.exists()) {
+            std::fs::remove_dir_all(&path).map_err(|source| PostgresError::File {
+                doing: "remove",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     /// The version of the cluster that `dir` holds, where it holds one.
@@ -207,10 +229,7 @@ impl Cluster {
     // ---- building ----------------------------------------------------------------------------------------------
 
     async fn build(&self, spec: &ClusterSpec, progress: Progress<'_>) -> Result<(), PostgresError> {
-        if let Some(node) = self.nodes.iter().find(|node| !is_free(node.data_dir())) {
-            let found = node.data_dir().display().to_string();
-            return Err(PostgresError::NotOurs { dir: self.dir.clone(), found });
-        }
+        self.check_free()?;
         let primary = self.node(NodeId(0))?;
         progress(&Step::Initializing(primary.name()));
         let (user, password) = Self::SUPERUSER;
@@ -225,6 +244,17 @@ impl Cluster {
         try_join_all(replicas.map(|node| self.build_replica(node, primary, spec.sync, progress))).await?;
         self.wait_streaming(primary, &client, progress).await?;
         self.write_marker(primary)
+    }
+
+    /// Whether there is room for a new cluster: no data directory of that name holds anything.
+    pub fn check_free(&self) -> Result<(), PostgresError> {
+        match self.nodes.iter().find(|node| !is_free(node.data_dir())) {
+            Some(node) => {
+                let found = node.name().to_owned();
+                Err(PostgresError::NotOurs { dir: self.dir.clone(), found })
+            }
+            None => Ok(()),
+        }
     }
 
     async fn build_replica(
