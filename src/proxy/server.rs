@@ -3,6 +3,7 @@
 //!
 //! Protocol 3.0 is spoken towards servers; every version of PostgreSQL does.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -59,7 +60,6 @@ pub struct SignIn<'a> {
 }
 
 /// A connection that waits for its first query.
-#[derive(Debug)]
 pub struct Connected {
     /// The connection; nothing of it has been read ahead.
     pub stream: Stream,
@@ -69,6 +69,15 @@ pub struct Connected {
     pub secret: Vec<u8>,
     /// The settings that the server reported (ParameterStatus), in its order.
     pub params: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Connected {
+    // Without the secret: who has it can cancel our statements.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Connected");
+        shown.field("stream", &self.stream).field("pid", &self.pid).field("params", &self.params);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Why there is no connection.

@@ -26,7 +26,7 @@ use primacy::wire::{TxStatus, encode};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpListener;
 
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The newest PostgreSQL installed where Debian and others put it.
 fn bin_dir() -> Option<PathBuf> {
@@ -43,17 +43,17 @@ fn bin_dir() -> Option<PathBuf> {
 }
 
 /// A running server; stopped and deleted on drop.
-pub struct Postgres {
+pub(crate) struct Postgres {
     dir: tempfile::TempDir,
     bin: PathBuf,
-    pub port: u16,
+    pub(crate) port: u16,
     child: Child,
 }
 
 impl Postgres {
     /// Makes and starts a server; `hba` are the lines for TCP (the Unix socket trusts everybody), `conf` further
     /// settings. `None`, and a word about it, where PostgreSQL is not installed.
-    pub async fn start(hba: &str, conf: &str) -> Option<Self> {
+    pub(crate) async fn start(hba: &str, conf: &str) -> Option<Self> {
         let Some(bin) = bin_dir() else {
             eprintln!("skipped: no PostgreSQL in /usr/lib/postgresql");
             return None;
@@ -90,12 +90,12 @@ impl Postgres {
     }
 
     /// A file beside the data directory, readable by the server.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Runs SQL as superuser over the Unix socket.
-    pub async fn sql(&self, sql: &str) -> Result<String, String> {
+    pub(crate) async fn sql(&self, sql: &str) -> Result<String, String> {
         let socket = self.dir.path().to_str().unwrap();
         let output =
             self.psql(&format!("host={socket} port={} user=postgres dbname=postgres", self.port), sql).await;
@@ -107,7 +107,7 @@ impl Postgres {
     }
 
     /// psql with that connection string.
-    pub async fn psql(&self, conninfo: &str, sql: &str) -> Output {
+    pub(crate) async fn psql(&self, conninfo: &str, sql: &str) -> Output {
         let run = tokio::process::Command::new(self.bin.join("psql"))
             .args(["-X", "-w", "-A", "-t", "-c", sql, conninfo])
             .env("PGSSLCERT", "/nonexistent")
@@ -117,7 +117,7 @@ impl Postgres {
         tokio::time::timeout(DEADLINE, run).await.expect("psql ends").unwrap()
     }
 
-    pub fn node(&self, host: &str, tls: ServerTls) -> Node {
+    pub(crate) fn node(&self, host: &str, tls: ServerTls) -> Node {
         Node {
             name: "node0".into(),
             address: Address::Tcp { host: host.into(), port: self.port },
@@ -129,7 +129,7 @@ impl Postgres {
     }
 
     /// Signs in over TCP without TLS.
-    pub async fn connect(
+    pub(crate) async fn connect(
         &self,
         user: &str,
         database: &str,
@@ -140,9 +140,13 @@ impl Postgres {
         server::connect(&node, &ServerTlsConfig::disabled(), &who, DEADLINE).await
     }
 
-    pub fn stop(&mut self) {
+    /// Kills the server, once.
+    pub(crate) fn stop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        drop(kill(pid, Signal::SIGQUIT));
+        assert_eq!(kill(pid, Signal::SIGQUIT), Ok(()));
         drop(self.child.wait());
     }
 }
@@ -174,7 +178,7 @@ fn free_port() -> u16 {
 }
 
 /// Waits until it is so.
-pub async fn eventually(mut so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(mut so: impl AsyncFnMut() -> bool) {
     let trying = async {
         while !so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -185,16 +189,16 @@ pub async fn eventually(mut so: impl AsyncFnMut() -> bool) {
 
 /// The proxy's door before a server, without the house: each client that is admitted is joined to a server connection
 /// of its own.
-pub struct Door {
-    pub port: u16,
-    pub context: Arc<LoginContext>,
+pub(crate) struct Door {
+    pub(crate) port: u16,
+    pub(crate) context: Arc<LoginContext>,
     listener: TcpListener,
     node: Node,
 }
 
 impl Door {
     /// A door that looks verifiers up on the server, as its superuser.
-    pub async fn before(postgres: &Postgres, client_tls: ClientTls, cache_for: Duration) -> Self {
+    pub(crate) async fn before(postgres: &Postgres, client_tls: ClientTls, cache_for: Duration) -> Self {
         let node = postgres.node("127.0.0.1", ServerTls::default());
         let settings = Settings {
             listen: Vec::new(),
@@ -226,13 +230,13 @@ impl Door {
     }
 
     /// The next connection's login.
-    pub async fn admit(&self) -> Result<Outcome, LoginError> {
+    pub(crate) async fn admit(&self) -> Result<Outcome, LoginError> {
         let (tcp, _) = self.listener.accept().await.unwrap();
         login(Stream::tcp(tcp).unwrap(), &self.context).await
     }
 
     /// Lets one client in, joins it to the server until it goes; gives who it was, or why it was refused.
-    pub async fn serve_one(&self) -> Result<Credential, String> {
+    pub(crate) async fn serve_one(&self) -> Result<Credential, String> {
         let Outcome::Admitted(admitted) = self.admit().await.map_err(|error| format!("{error:?}"))? else {
             return Err("gone".into());
         };
@@ -261,7 +265,7 @@ impl Door {
     }
 
     /// psql through the door: what it prints, or its complaint; and what the door says.
-    pub async fn psql(
+    pub(crate) async fn psql(
         &self,
         postgres: &Postgres,
         conninfo: &str,

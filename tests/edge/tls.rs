@@ -114,13 +114,12 @@ async fn connect(
 
 #[tokio::test]
 async fn every_mode_towards_servers_checks_what_its_name_says() {
+    use ServerTlsMode::{Disable, Prefer, Require, VerifyCa, VerifyFull};
     let Some(certificates) = Certificates::make() else { return };
     let hba = "host all all 127.0.0.1/32 scram-sha-256";
     let Some(postgres) = Postgres::start(hba, "").await else { return };
     postgres.sql("create role app login password 'secret'").await.unwrap();
     let ca = |name: &str| Some(certificates.path(&format!("{name}.crt")));
-    use ServerTlsMode::{Disable, Prefer, Require, VerifyCa, VerifyFull};
-
     assert!(!connect(&postgres, "127.0.0.1", Prefer, None).await.unwrap(), "the server has no TLS yet");
     let refused = connect(&postgres, "127.0.0.1", Require, None).await.unwrap_err();
     assert!(matches!(refused, ConnectError::NoTls), "{refused:?}");
@@ -199,8 +198,20 @@ async fn direct_tls_needs_the_protocols_name_and_early_bytes_are_refused() {
         stream.flush().await.unwrap();
         stream
     };
-    let (outcome, _stream) = tokio::join!(door.admit(), client);
-    assert!(matches!(outcome, Ok(Outcome::Cancel { pid: 7, .. })), "{outcome:?}");
+    let (outcome, mut near) = tokio::join!(door.admit(), client);
+    let Ok(Outcome::Cancel { pid: 7, stream: mut far, .. }) = outcome else { panic!("{outcome:?}") };
+
+    // What TLS has decrypted and nobody has read makes a stream readable, though its socket is empty.
+    near.write_all(b"one record").await.unwrap();
+    near.flush().await.unwrap();
+    far.readable().await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), b'o');
+    tokio::time::timeout(DEADLINE, far.readable()).await.expect("the rest is there").unwrap();
+    let mut rest = [0; 9];
+    far.read_exact(&mut rest).await.unwrap();
+    assert_eq!(&rest, b"ne record");
+    far.shutdown_both().unwrap();
+    tokio::time::timeout(DEADLINE, near.readable()).await.expect("the end is seen").unwrap();
 
     let without_name = async {
         let port = door.port.to_string();
