@@ -20,7 +20,7 @@ use super::settings::Node;
 use super::tls::ServerTlsConfig;
 use crate::model::{Address, Secret, SqlState};
 use crate::wire::backend::{Authentication, Mechanisms};
-use crate::wire::scram::{self, AwaitingServerFirst, Keys, ScramError};
+use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Keys, ScramError};
 use crate::wire::startup::Version;
 use crate::wire::{ErrorFields, FrameError, Tag, backend, encode, md5};
 
@@ -371,7 +371,7 @@ impl Conversation {
             return Err(ConnectError::Protocol { what: "no SCRAM challenge" });
         };
         let (state, proof) = match credential {
-            Credential::Password(password) => state.prove_password(challenge, password.reveal()),
+            Credential::Password(password) => prove_password(state, challenge, password).await?,
             Credential::Scram(keys) => state.prove_keys(challenge, keys),
             Credential::Md5(_) | Credential::None => return Err(unfit("a SCRAM proof", credential)),
         }
@@ -412,6 +412,17 @@ impl Conversation {
             _ => Err(ConnectError::Protocol { what: "an answer before the first query" }),
         }
     }
+}
+
+/// Thousands of hashes take a millisecond or more, in which this thread's other sessions would stand still.
+async fn prove_password(
+    state: AwaitingServerFirst,
+    challenge: &[u8],
+    password: &Secret,
+) -> Result<Result<(AwaitingServerFinal, String), ScramError>, ConnectError> {
+    let (challenge, password) = (challenge.to_vec(), password.clone());
+    let hashing = tokio::task::spawn_blocking(move || state.prove_password(&challenge, password.reveal()));
+    hashing.await.map_err(|error| ConnectError::Io { step: "hashing the password", source: error.into() })
 }
 
 fn unfit(asked: &'static str, credential: &Credential) -> ConnectError {
