@@ -19,12 +19,16 @@ mod calls;
 mod fingerprint;
 mod outcome;
 mod query;
+mod rewrite;
 mod scan;
 mod statement;
 mod utility;
 mod words;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError};
-pub use classifier::{Classifier, CacheStats};
+pub use classifier::{CacheStats, Classifier};
 pub use settings::Settings;
 pub use verdict::{BeginMode, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+
+#[cfg(test)]
+mod tests;

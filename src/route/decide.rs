@@ -50,7 +50,6 @@ fn aim(request: &Request, settings: &Settings) -> Aim {
     let by_verdict = RouteReason::Verdict(request.verdict_reason);
     match request.transaction {
         Transaction::None if request.place == Place::Anywhere => Aim::Replica(by_verdict),
-        Transaction::None => Aim::Primary(by_verdict),
         // A hot standby has no SERIALIZABLE, not even for reading (manual, 26.4.1).
         Transaction::Deferred { serializable: true, .. } => Aim::Primary(RouteReason::Serializable),
         Transaction::Deferred { read_only: false, .. } => Aim::Primary(RouteReason::Transaction),
@@ -60,7 +59,7 @@ fn aim(request: &Request, settings: &Settings) -> Aim {
         Transaction::Deferred { .. } if works_read_only(request.verdict_reason) => {
             Aim::Replica(RouteReason::ReadOnlyTransaction)
         }
-        Transaction::Deferred { .. } => Aim::Primary(by_verdict),
+        Transaction::None | Transaction::Deferred { .. } => Aim::Primary(by_verdict),
     }
 }
 
@@ -132,7 +131,10 @@ fn not_fresh(request: &Request, settings: &Settings) -> Decision {
 }
 
 fn is_eligible(node: &NodeView, request: &Request) -> bool {
-    node.role == Role::Replica && node.unreadable.is_none() && node.weight > 0 && request.avoid != Some(node.id)
+    node.role == Role::Replica
+        && node.unreadable.is_none()
+        && node.weight > 0
+        && request.avoid != Some(node.id)
 }
 
 fn is_fresh(node: NodeId, request: &Request, scene: &Scene<'_>) -> bool {

@@ -31,7 +31,10 @@ struct Entry<V> {
 
 impl<V> fmt::Debug for Cache<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("bytes", &self.bytes).field("bytes_max", &self.bytes_max).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("bytes", &self.bytes)
+            .field("bytes_max", &self.bytes_max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +66,13 @@ impl<V> Cache<V> {
     }
 
     /// Puts a value under a key, in place of an older one. `value_bytes` is what the value holds on the heap.
-    pub(super) fn insert(&mut self, hash: u64, catalog: (u64, u64), key: &[u8], (value, value_bytes): (V, usize)) {
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        catalog: (u64, u64),
+        key: &[u8],
+        (value, value_bytes): (V, usize),
+    ) {
         let cost_bytes = ENTRY_OVERHEAD_BYTES + key.len() + value_bytes;
         // One text must not push out everything else.
         if cost_bytes > self.bytes_max / 4 {

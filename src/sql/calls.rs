@@ -25,11 +25,30 @@ pub(super) struct Calls {
 /// Settings that mean the same on every node of a cluster: they come with the session, the role or the database, and
 /// the proxy carries them along. Others may differ with each server's configuration file.
 const SESSION_SETTINGS: &[&str] = &[
-    "application_name", "bytea_output", "client_encoding", "client_min_messages", "datestyle",
-    "default_transaction_isolation", "extra_float_digits", "intervalstyle", "is_superuser", "role", "search_path",
-    "server_encoding", "server_version", "server_version_num", "session_authorization",
-    "standard_conforming_strings", "timezone", "transaction_isolation", "integer_datetimes", "lc_collate", "lc_ctype",
-    "max_identifier_length", "block_size", "max_index_keys",
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "default_transaction_isolation",
+    "extra_float_digits",
+    "intervalstyle",
+    "is_superuser",
+    "role",
+    "search_path",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
+    "session_authorization",
+    "standard_conforming_strings",
+    "timezone",
+    "transaction_isolation",
+    "integer_datetimes",
+    "lc_collate",
+    "lc_ctype",
+    "max_identifier_length",
+    "block_size",
+    "max_index_keys",
 ];
 
 /// Whether a setting's value does not depend on the node. Names with a dot are the application's own.
@@ -44,6 +63,7 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
     if let Some(effects) = plain_set_config(words) {
         calls.note(Reason::SessionState, "set_config");
         calls.effects = effects;
+        calls.by_literal = true;
         return calls;
     }
     for (at, token) in words.tokens.iter().enumerate() {
@@ -126,7 +146,10 @@ impl Calls {
                     self.note(Reason::NodeLocal, &setting.unwrap_or_else(|| name.to_owned()));
                 }
             }
-            "pg_advisory_lock" | "pg_advisory_lock_shared" | "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
+            "pg_advisory_lock"
+            | "pg_advisory_lock_shared"
+            | "pg_try_advisory_lock"
+            | "pg_try_advisory_lock_shared" => {
                 self.note(Reason::SessionState, name);
                 self.effect(SessionEffect::Pin(PinCause::AdvisoryLock));
             }

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, Statement};
-use sqlparser::ast::{TableFactor, Visit, Visitor};
+use sqlparser::ast::{SetExpr, TableFactor, Visit, Visitor};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
 use super::calls;
 use super::catalog::{Catalog, Relation};
 use super::outcome::Outcome;
+use super::rewrite::rewrite;
 use super::scan::{Token, TokenKind};
 use super::statement::Context;
 use super::verdict::{PinCause, Reason, SessionEffect};
@@ -20,12 +21,51 @@ const RECURSION_MAX: usize = 150;
 
 /// What sqlparser calls a function and PostgreSQL's grammar treats as syntax: always built in, never a write.
 const SYNTAX: &[&str] = &[
-    "coalesce", "nullif", "greatest", "least", "row", "grouping", "treat", "normalize", "trim", "position", "substring",
-    "overlay", "extract", "xmlconcat", "xmlelement", "xmlforest", "xmlparse", "xmlpi", "xmlroot", "xmlserialize",
-    "xmlexists", "json_object", "json_array", "json_objectagg", "json_arrayagg", "json_exists", "json_value",
-    "json_query", "json_serialize", "json_scalar", "json", "current_date", "current_time", "current_timestamp",
-    "localtime", "localtimestamp", "current_user", "session_user", "user", "current_role", "current_catalog",
-    "current_schema", "system_user",
+    "array",
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "row",
+    "grouping",
+    "treat",
+    "normalize",
+    "trim",
+    "position",
+    "substring",
+    "overlay",
+    "extract",
+    "xmlconcat",
+    "xmlelement",
+    "xmlforest",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmlexists",
+    "json_object",
+    "json_array",
+    "json_objectagg",
+    "json_arrayagg",
+    "json_exists",
+    "json_value",
+    "json_query",
+    "json_serialize",
+    "json_scalar",
+    "json",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "session_user",
+    "user",
+    "current_role",
+    "current_catalog",
+    "current_schema",
+    "system_user",
+    "values",
 ];
 
 /// Judges a SELECT, VALUES, TABLE or WITH.
@@ -55,7 +95,8 @@ fn writing(words: Words<'_>) -> Option<Outcome> {
             TokenKind::Punctuation(b')') => depth = depth.saturating_sub(1),
             TokenKind::Word => {
                 let before = at.checked_sub(1).and_then(|at| tokens.get(at)).copied();
-                let around = Around { text: words.text, before, token: *token, after: tokens.get(at + 1).copied() };
+                let around =
+                    Around { text: words.text, before, token: *token, after: tokens.get(at + 1).copied() };
                 if let Some(reason) = around.write(depth) {
                     let outcome = Outcome::primary(reason).with_detail(&around.word());
                     let into = around.is("into") && !around.follows(&["insert", "merge"]);
@@ -102,8 +143,8 @@ impl Around<'_> {
             word if word.len() == 4 && self.is("into") => {
                 Some(if self.follows(&["insert", "merge"]) { nested } else { Reason::Write })
             }
-            word if word.len() == 6 && self.is("delete") && self.is_word(self.after, &["from"]) => Some(nested),
-            word if word.len() == 6 && self.is("update") && bracket => Some(nested),
+            word if word.len() == 6 && bracket && self.is("delete") => Some(nested),
+            word if word.len() == 6 && bracket && self.is("update") => Some(nested),
             word if word.len() == 3 && self.is("for") => {
                 self.is_word(self.after, &["update", "share", "no", "key"]).then_some(Reason::Locks)
             }
@@ -124,16 +165,13 @@ fn select_into(outcome: Outcome, words: Words<'_>, at: usize) -> Outcome {
 
 fn judge_tree(words: Words<'_>, context: &Context<'_>) -> Outcome {
     let Some(source) = words.source() else { return Outcome::primary(Reason::Unparsed) };
-    let query = match parse(source) {
+    let rewritten = rewrite(words);
+    let query = match parse(rewritten.as_deref().unwrap_or(source)) {
         Ok(query) => query,
         Err(outcome) => return *outcome,
     };
     let mut walk = Walk { catalog: context.catalog, ctes: Vec::new() };
-    let found = match tables(words, &walk) {
-        ControlFlow::Continue(()) => query.visit(&mut walk),
-        found @ ControlFlow::Break(_) => found,
-    };
-    match found {
+    match query.visit(&mut walk) {
         ControlFlow::Continue(()) => Outcome::read(),
         ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
     }
@@ -184,7 +222,9 @@ impl Walk<'_> {
 
     /// Unsafe functions were found among the tokens already; here it matters that the function is known at all.
     fn function(&self, name: &ObjectName) -> Found {
-        let Some(parts) = names(name) else { return ControlFlow::Break((Reason::Unparsed, name.to_string())) };
+        let Some(parts) = names(name) else {
+            return ControlFlow::Break((Reason::Unparsed, name.to_string()));
+        };
         let Some((name, schema)) = split_name(&parts) else { return ControlFlow::Continue(()) };
         if (schema.is_none() && SYNTAX.contains(&name)) || self.catalog.knows_function(schema, name) {
             return ControlFlow::Continue(());
@@ -201,7 +241,11 @@ impl Visitor for Walk<'_> {
         if !query.locks.is_empty() {
             return ControlFlow::Break((Reason::Locks, "row locks".to_owned()));
         }
-        if query.for_clause.is_some() || query.settings.is_some() || !query.pipe_operators.is_empty() {
+        if has_table_command(&query.body)
+            || query.for_clause.is_some()
+            || query.settings.is_some()
+            || !query.pipe_operators.is_empty()
+        {
             return ControlFlow::Break((Reason::Unparsed, "clause of another dialect".to_owned()));
         }
         if let Some(with) = &query.with {
@@ -234,7 +278,9 @@ impl Visitor for Walk<'_> {
                 Some(parts) => self.relation(&parts),
                 None => ControlFlow::Break((Reason::Unparsed, name.to_string())),
             },
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => self.function(name),
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                self.function(name)
+            }
             TableFactor::Derived { .. }
             | TableFactor::NestedJoin { .. }
             | TableFactor::UNNEST { .. }
@@ -248,7 +294,8 @@ impl Visitor for Walk<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> Found {
         match expr {
             Expr::Function(Function { name, args: FunctionArguments::None, .. })
-                if name.0.len() == 1 && names(name).is_some_and(|n| n.iter().all(|n| SYNTAX.contains(&n.as_str()))) =>
+                if name.0.len() == 1
+                    && names(name).is_some_and(|n| n.iter().all(|n| SYNTAX.contains(&n.as_str()))) =>
             {
                 ControlFlow::Continue(())
             }
@@ -258,18 +305,15 @@ impl Visitor for Walk<'_> {
     }
 }
 
-/// The relations of `TABLE name`, which the tree keeps as text only.
-fn tables(words: Words<'_>, walk: &Walk<'_>) -> Found {
-    for (at, token) in words.tokens.iter().enumerate() {
-        if token.kind == TokenKind::Word && token.bytes(words.text).eq_ignore_ascii_case(b"table") {
-            let mut behind = Words::new(words.text, words.tokens.get(at + 1..).unwrap_or_default());
-            behind.eat("only");
-            if let Some(parts) = behind.qualified_name() {
-                walk.relation(&parts)?;
-            }
+/// Whether a part is `TABLE name`, whose name the tree does not keep apart. It is rewritten before it comes here.
+fn has_table_command(mut body: &SetExpr) -> bool {
+    while let SetExpr::SetOperation { left, right, .. } = body {
+        if matches!(**right, SetExpr::Table(_)) {
+            return true;
         }
+        body = left;
     }
-    ControlFlow::Continue(())
+    matches!(body, SetExpr::Table(_))
 }
 
 /// Judges `COPY name [(columns)] TO ...` up to its direction.

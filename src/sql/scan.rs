@@ -307,7 +307,22 @@ pub(super) fn is_word_byte(byte: u8) -> bool {
 fn is_operator_byte(byte: u8) -> bool {
     matches!(
         byte,
-        b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'~' | b'!' | b'@' | b'#' | b'%' | b'^' | b'&' | b'|' | b'`' | b'?'
+        b'+' | b'-'
+            | b'*'
+            | b'/'
+            | b'<'
+            | b'>'
+            | b'='
+            | b'~'
+            | b'!'
+            | b'@'
+            | b'#'
+            | b'%'
+            | b'^'
+            | b'&'
+            | b'|'
+            | b'`'
+            | b'?'
     )
 }
 
@@ -346,7 +361,10 @@ mod tests {
         assert_eq!(cut("$$ ; ' $$;"), [(K::OtherString, "$$ ; ' $$"), (K::Semicolon, ";")]);
         assert_eq!(cut("$a$ $b$ $a$ $1"), [(K::OtherString, "$a$ $b$ $a$"), (K::Parameter, "$1")]);
         assert_eq!(cut("a$b$c"), [(K::Word, "a$b$c")]);
-        assert_eq!(cut("U&'d\\0061' U&\"x\""), [(K::OtherString, "U&'d\\0061'"), (K::EscapedWord, "U&\"x\"")]);
+        assert_eq!(
+            cut("U&'d\\0061' U&\"x\""),
+            [(K::OtherString, "U&'d\\0061'"), (K::EscapedWord, "U&\"x\"")]
+        );
         assert_eq!(cut("abc'x'"), [(K::Word, "abc"), (K::String, "'x'")]);
         assert_eq!(cut("\"a\"\"b\""), [(K::QuotedWord, "\"a\"\"b\"")]);
         assert_eq!(cut("'open"), [(K::Broken, "'open")]);
@@ -355,7 +373,10 @@ mod tests {
 
     #[test]
     fn comments_nest_and_end_lines() {
-        assert_eq!(cut("a /* x /* y */ ' */ b -- c ' \n d"), [(K::Word, "a"), (K::Word, "b"), (K::Word, "d")]);
+        assert_eq!(
+            cut("a /* x /* y */ ' */ b -- c ' \n d"),
+            [(K::Word, "a"), (K::Word, "b"), (K::Word, "d")]
+        );
         assert_eq!(cut("a+--x\nb"), [(K::Word, "a"), (K::Operator, "+"), (K::Word, "b")]);
         assert_eq!(cut("a*/*x*/b"), [(K::Word, "a"), (K::Operator, "*"), (K::Word, "b")]);
         assert_eq!(cut("--only"), []);

@@ -29,8 +29,8 @@ pub(super) fn recognise(keyword: &str, words: Words<'_>) -> Option<Outcome> {
         "set" => setting::set(words, behind),
         "reset" => setting::reset(behind),
         "show" => setting::show(behind),
-        "prepare" | "execute" | "deallocate" | "listen" | "unlisten" | "load" | "discard" | "declare" | "fetch"
-        | "move" | "close" | "do" | "call" | "lock" => session::recognise(keyword, behind),
+        "prepare" | "execute" | "deallocate" | "listen" | "unlisten" | "load" | "discard" | "declare"
+        | "fetch" | "move" | "close" | "do" | "call" | "lock" => session::recognise(keyword, behind),
         "create" | "alter" | "drop" | "grant" | "revoke" | "import" | "comment" | "security" | "reassign" => {
             Some(definition::recognise(keyword, behind))
         }
@@ -38,7 +38,10 @@ pub(super) fn recognise(keyword: &str, words: Words<'_>) -> Option<Outcome> {
         | "vacuum" | "repack" => Some(Outcome::primary(Reason::Write).with_detail(keyword)),
         _ => return None,
     };
-    Some(outcome.unwrap_or_else(|| Outcome::primary(Reason::Unparsed).with_detail(keyword)))
+    let mut outcome = outcome.unwrap_or_else(|| Outcome::primary(Reason::Unparsed).with_detail(keyword));
+    // What is set is a literal, and so may be the body of a code block.
+    outcome.by_literal |= matches!(keyword, "set" | "do");
+    Some(outcome)
 }
 
 /// The effect of a statement that sets `name`.
@@ -53,7 +56,9 @@ pub(super) fn set_effect(name: &str, sql: &str) -> SessionEffect {
 pub(super) fn effect_bytes(effect: &SessionEffect) -> usize {
     let heap = match effect {
         SessionEffect::Set { name, sql } => name.len() + sql.len(),
-        SessionEffect::Reset(name) | SessionEffect::PrepareSql(name) | SessionEffect::Deallocate(name) => name.len(),
+        SessionEffect::Reset(name) | SessionEffect::PrepareSql(name) | SessionEffect::Deallocate(name) => {
+            name.len()
+        }
         _ => 0,
     };
     size_of::<SessionEffect>() + heap

@@ -14,7 +14,8 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>) -> Option<Outcome> 
         "prepare" if words.sees("transaction") => {
             words.advance();
             // `PREPARE transaction AS ...` prepares a statement of that name.
-            let string = words.peek().is_some_and(|t| matches!(t.kind, TokenKind::String | TokenKind::OtherString));
+            let string =
+                words.peek().is_some_and(|t| matches!(t.kind, TokenKind::String | TokenKind::OtherString));
             if string { Outcome::session(Kind::PrepareTransaction) } else { prepared("transaction") }
         }
         "prepare" => prepared(&words.name()?),
@@ -103,7 +104,9 @@ fn body_effects(literal: &[u8], effects: &mut Vec<SessionEffect>) {
             });
         if here.sees_any(&["temp", "temporary", "pg_temp"]) {
             note(SessionEffect::Pin(PinCause::TemporaryTable));
-        } else if here.sees_any(&["set_config", "setseed"]) || (first && here.eat("set") && !here.sees("local")) {
+        } else if here.sees_any(&["set_config", "setseed"])
+            || (first && here.eat("set") && !here.sees("local"))
+        {
             note(SessionEffect::Pin(PinCause::UnknownSetting));
         } else if first && here.sees("listen") {
             note(SessionEffect::Pin(PinCause::Listen));
@@ -113,7 +116,12 @@ fn body_effects(literal: &[u8], effects: &mut Vec<SessionEffect>) {
             note(SessionEffect::Ddl);
         }
     }
-    let locks = ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
+    let locks = [
+        "pg_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
+    ];
     if locks.iter().any(|lock| words.mentions(lock)) {
         note(SessionEffect::Pin(PinCause::AdvisoryLock));
     }

@@ -10,7 +10,8 @@ use super::super::words::{Words, string_value};
 use super::{set_effect, transaction};
 
 /// Settings that last as long as the transaction: `SET transaction_read_only = on` is SET TRANSACTION READ ONLY.
-const TRANSACTION_SETTINGS: [&str; 3] = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+const TRANSACTION_SETTINGS: [&str; 3] =
+    ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
 
 /// Judges SET; `whole` is the statement, `words` stands behind its keyword.
 pub(super) fn set(whole: Words<'_>, mut words: Words<'_>) -> Option<Outcome> {
@@ -91,7 +92,8 @@ fn assignment(whole: Words<'_>, words: &mut Words<'_>) -> Option<Outcome> {
     if name == "session_authorization" {
         return Some(Outcome::session(Kind::Plain).pinned(PinCause::SessionAuthorization));
     }
-    let effect = whole.source().map_or(SessionEffect::Pin(PinCause::UnknownSetting), |sql| set_effect(&name, sql));
+    let effect =
+        whole.source().map_or(SessionEffect::Pin(PinCause::UnknownSetting), |sql| set_effect(&name, sql));
     Some(Outcome::session(Kind::Plain).with_effect(effect))
 }
 
