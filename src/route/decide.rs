@@ -90,7 +90,7 @@ fn replica(request: &Request, scene: &Scene<'_>, reason: RouteReason, dice: &mut
     if let Some(home) = home(request, scene) {
         return Decision::Replica(home, reason);
     }
-    let replicas = scene.snapshot.nodes.iter().filter(|node| is_eligible(node, request));
+    let replicas = scene.snapshot.nodes.iter().filter(|node| is_eligible(node, request, scene));
     let mut stale = false;
     let mut candidates = Candidates::new();
     for node in replicas {
@@ -116,7 +116,7 @@ fn home(request: &Request, scene: &Scene<'_>) -> Option<NodeId> {
         return None;
     }
     let home = scene.snapshot.node(request.home?)?;
-    is_eligible(home, request).then_some(home.id)
+    is_eligible(home, request, scene).then_some(home.id)
 }
 
 /// Replicas there are, but none has yet what the session has seen.
@@ -130,11 +130,13 @@ fn not_fresh(request: &Request, settings: &Settings) -> Decision {
     }
 }
 
-fn is_eligible(node: &NodeView, request: &Request) -> bool {
+fn is_eligible(node: &NodeView, request: &Request, scene: &Scene<'_>) -> bool {
     node.role == Role::Replica
         && node.unreadable.is_none()
         && node.weight > 0
         && request.avoid != Some(node.id)
+        // The recorded primary, seen in recovery for a moment, is no replica of anybody.
+        && scene.snapshot.primary != Some(node.id)
 }
 
 fn is_fresh(node: NodeId, request: &Request, scene: &Scene<'_>) -> bool {
