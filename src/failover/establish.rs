@@ -60,6 +60,19 @@ impl Establishing {
         State::Establishing(state)
     }
 
+    /// The recorded primary is there and its epoch was never opened: an attempt to replace it was given up.
+    pub(super) fn again(world: &mut World, now: Instant) -> State {
+        let from = world.primary().unwrap_or(NodeId(0));
+        let mut attempt = Attempt::new(from, Cause::Failover, RuleId::R7b, now, now);
+        attempt.epoch = world.epoch();
+        world.decided(RuleId::R7b);
+        world.service = Service::Held;
+        let mut state =
+            Self { attempt, since: now, journal: Wait::Until(now), row: Wait::Until(now), lost: None };
+        state.ask(world, now);
+        State::Establishing(state)
+    }
+
     pub(super) fn on(mut self, world: &mut World, now: Instant, event: &Event) -> State {
         if let Event::Done { id, outcome } = event {
             self.settled(world, now, *id, outcome);
@@ -190,7 +203,7 @@ fn turn(world: &mut World, attempt: &Attempt, crowned: Crowned) {
         primary: crowned.node,
         timeline: crowned.timeline,
         fork: crowned.fork,
-        term_row: Lsn(u64::MAX),
+        term_row: Record::NO_TERM_ROW,
         displaced,
         intent: Some(attempt.intent(IntentPhase::Promoting, Some(crowned.node))),
         ..old
