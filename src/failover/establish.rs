@@ -85,6 +85,8 @@ impl Establishing {
             return Locking::begin(world, now, self.superseded(world, rule, now));
         }
         self.ask(world, now);
+        // The row's quorum may need nodes that have to be brought back first.
+        care::tend_nodes(world, now);
         if world.service == Service::Held && now >= self.since + world.settings.establish_timeout {
             world.service = Service::ReadOnly;
             if let Some(primary) = world.primary() {
@@ -181,7 +183,7 @@ impl Establishing {
             _ => None,
         };
         let show = (world.service == Service::Held).then(|| self.since + world.settings.establish_timeout);
-        [until(self.journal), until(self.row), judged, show].into_iter().flatten().min()
+        [until(self.journal), until(self.row), judged, show, care::deadline(world)].into_iter().flatten().min()
     }
 
     pub(super) fn attempt(&self) -> &Attempt {

@@ -514,6 +514,9 @@ impl Shell {
 
     /// Why the cluster is not whole, or `None`.
     pub fn unsettled(&self) -> Option<String> {
+        if self.proxy_down_until.is_some() {
+            return Some("the proxy is down".into());
+        }
         let status = self.core.status();
         if self.snapshot.service != Service::Open {
             return Some(format!("service {} ({})", self.snapshot.service.as_str(), status.reason));
