@@ -324,7 +324,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
     }
     let Some(node) = world.node_mut(node_id) else { return };
     match (action, outcome) {
-        (Action::FenceOld(_), _) => node.care.fenced = true,
+        (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
         (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
         (_, Outcome::Done) => {
             node.care.retry_at = Some(soon);

@@ -18,6 +18,7 @@ use super::rule::RuleId;
 use super::state::{Event, State};
 use super::status::{Alarm, Standing};
 use super::steady::Steady;
+use super::upkeep;
 use super::world::{Order, World};
 use crate::model::{Lsn, NodeId, Service, Timeline};
 
@@ -52,7 +53,7 @@ impl Establishing {
     pub(super) fn begin(world: &mut World, now: Instant, attempt: Attempt, crowned: Crowned) -> State {
         // With a quorum what the old primary had beyond the fork was never acknowledged.
         let lost = if lossy(world, &attempt) { lost(world, &attempt, crowned.fork) } else { None };
-        turn(world, &attempt, crowned);
+        turn(world, now, &attempt, crowned);
         world.service = Service::Held;
         let mut state = Self { attempt, since: now, journal: Wait::Until(now), row: Wait::Until(now), lost };
         state.ask(world, now);
@@ -131,6 +132,10 @@ impl Establishing {
     fn dispose_of_the_old(&self, world: &mut World, now: Instant) {
         let (old, limit) = (self.attempt.from, world.settings.effect_timeout);
         let Some(upstream) = world.primary().filter(|primary| *primary != old) else { return };
+        if world.node(old).and_then(Node::facts).is_some_and(|facts| facts.in_recovery) {
+            // It has stepped down already, and is looked after like any standby.
+            return;
+        }
         let order = if self.attempt.cause == Cause::Switchover {
             let action = Action::Demote { node: old, upstream };
             Order::new(RuleId::S1f, world.settings.rejoin_timeout, action)
@@ -183,7 +188,10 @@ impl Establishing {
             _ => None,
         };
         let show = (world.service == Service::Held).then(|| self.since + world.settings.establish_timeout);
-        [until(self.journal), until(self.row), judged, show, care::deadline(world)].into_iter().flatten().min()
+        [until(self.journal), until(self.row), judged, show, care::deadline(world)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn attempt(&self) -> &Attempt {
@@ -192,7 +200,7 @@ impl Establishing {
 }
 
 /// The record and the standing of the nodes in the new epoch.
-fn turn(world: &mut World, attempt: &Attempt, crowned: Crowned) {
+fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     let Some(old) = world.record.clone() else { return };
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
@@ -211,6 +219,10 @@ fn turn(world: &mut World, attempt: &Attempt, crowned: Crowned) {
         ..old
     });
     world.trail.clear();
+    if let Some(node) = world.node_mut(crowned.node) {
+        node.crown(now, crowned.timeline, crowned.fork);
+    }
+    upkeep::expect_cohort(world);
     let ready = super::candidate::followers(&attempt.recruits, crowned.node);
     for node in &mut world.nodes {
         let member = node.id == crowned.node || (ready.contains(&node.id) && node.id != attempt.from);

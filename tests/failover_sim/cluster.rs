@@ -248,7 +248,8 @@ impl Cluster {
             return;
         }
         let (mine, theirs) = (&self.nodes[i].wal, &self.nodes[u].wal);
-        let prefix = mine.len() <= theirs.len() && mine.last().map(|r| r.id) == theirs.get(mine.len() - 1).map(|r| r.id);
+        let prefix = mine.len() <= theirs.len()
+            && mine.last().map(|r| r.id) == theirs.get(mine.len() - 1).map(|r| r.id);
         let own = self.nodes[i].own;
         self.nodes[i].rx = Some(Rx { from: u, last_message: self.now, streaming: prefix, own });
         // The first reply claims the replayed position, whatever history it is on (T2).
@@ -284,7 +285,9 @@ impl Cluster {
         let counts = |position: usize| {
             n.claims
                 .iter()
-                .filter(|(from, (flushed, own))| *own && text.contains(&Self::name(**from)) && *flushed >= position)
+                .filter(|(from, (flushed, own))| {
+                    *own && text.contains(&Self::name(**from)) && *flushed >= position
+                })
                 .count()
         };
         let (done, wait): (Vec<Pending>, Vec<Pending>) =

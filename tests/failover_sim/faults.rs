@@ -27,7 +27,8 @@ pub struct Life {
 /// Lives it.
 pub fn live(life: Life) -> Verdict {
     let mut rng = fastrand::Rng::with_seed(life.seed ^ 0x5eed);
-    let durability = if life.asynchronous { Durability::Async } else { Durability::Quorum { standbys: None } };
+    let durability =
+        if life.asynchronous { Durability::Async } else { Durability::Quorum { standbys: None } };
     let settings = Settings {
         durability,
         without: life.without,
@@ -156,7 +157,11 @@ fn settle(shell: &mut Shell, life: Life) -> Verdict {
         }
     }
     Verdict {
-        violations: shell.violations.iter().map(|v| format!("seed {} nodes {}: {v}", life.seed, life.nodes)).collect(),
+        violations: shell
+            .violations
+            .iter()
+            .map(|v| format!("seed {} nodes {}: {v}", life.seed, life.nodes))
+            .collect(),
         acked: shell.acked.len(),
         failovers: shell.history.iter().filter(|entry| entry.to.is_some()).count(),
         rules: shell.rules.clone(),

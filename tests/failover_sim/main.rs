@@ -18,23 +18,31 @@ fn lives(nodes: usize, seeds: std::ops::Range<u64>, asynchronous: bool) {
         failovers += verdict.failovers;
         bad.extend(verdict.violations);
     }
-    println!("{} lives of {nodes} nodes: {acked} acknowledged, {failovers} changes of primary", seeds.count());
-    assert!(bad.is_empty(), "{} bad lives:\n{}", bad.len(), bad.iter().take(12).cloned().collect::<Vec<_>>().join("\n"));
+    println!(
+        "{} lives of {nodes} nodes: {acked} acknowledged, {failovers} changes of primary",
+        seeds.count()
+    );
+    assert!(
+        bad.is_empty(),
+        "{} bad lives:\n{}",
+        bad.len(),
+        bad.iter().take(12).cloned().collect::<Vec<_>>().join("\n")
+    );
 }
 
 #[test]
 fn three_nodes_lose_nothing_and_come_back() {
-    lives(3, 0..150, false);
+    lives(3, 0..600, false);
 }
 
 #[test]
 fn five_nodes_lose_nothing_and_come_back() {
-    lives(5, 0..60, false);
+    lives(5, 0..200, false);
 }
 
 #[test]
 fn two_asynchronous_nodes_come_back() {
-    lives(2, 0..60, true);
+    lives(2, 0..300, true);
 }
 
 /// `PRIMACY_SIM="3 17 quorum" cargo test --test failover_sim story -- --ignored --nocapture`

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use primacy::failover::{
-    Action, Core, Durability, Effect, EffectId, Facts, FollowerName, HistoryEntry, Input, Member, Observation, Outcome,
-    Reach, Receiver, Record, Recruit, Sender, Settings, SyncState,
+    Action, Core, Durability, Effect, EffectId, Facts, FollowerName, HistoryEntry, Input, Member,
+    Observation, Outcome, Reach, Receiver, Record, Recruit, Sender, Settings, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
@@ -78,11 +78,14 @@ impl Shell {
     pub fn new(nodes: usize, seed: u64, settings: Settings, odds: Odds) -> Self {
         let base = primacy::clock::now();
         let members: Vec<Member> = (0..nodes)
-            .map(|i| Member::new(&Cluster::name(i), Address::Tcp { host: "sim".into(), port: 5000 + i as u16 }))
+            .map(|i| {
+                Member::new(&Cluster::name(i), Address::Tcp { host: "sim".into(), port: 5000 + i as u16 })
+            })
             .collect();
         let standbys = settings.durability.standbys_for(nodes);
         let names: Vec<String> = (0..nodes).map(Cluster::name).collect();
-        let text = if standbys > 0 { format!("ANY {standbys} ({})", names.join(", ")) } else { String::new() };
+        let text =
+            if standbys > 0 { format!("ANY {standbys} ({})", names.join(", ")) } else { String::new() };
         let core = Core::new(settings.clone(), members.clone(), None, base);
         Self {
             snapshot: core.snapshot(),
@@ -157,7 +160,15 @@ impl Shell {
         let effects = self.core.step(now, input);
         let status = self.core.status();
         if status.phase != before {
-            self.note(|| format!("   {} -> {} ({}) {}", before.as_str(), status.phase.as_str(), status.rule, status.reason));
+            self.note(|| {
+                format!(
+                    "   {} -> {} ({}) {}",
+                    before.as_str(),
+                    status.phase.as_str(),
+                    status.rule,
+                    status.reason
+                )
+            });
         }
         for effect in effects {
             self.begin(effect);
@@ -180,7 +191,12 @@ impl Shell {
                     self.next_probe[i] = now.max(probing.sent + interval);
                     let reach = self.reach(i);
                     let (sent, answered) = (self.instant(probing.sent), self.instant(now));
-                    self.feed(Input::Observation(Observation { node: NodeId(i as u16), sent, answered, reach }));
+                    self.feed(Input::Observation(Observation {
+                        node: NodeId(i as u16),
+                        sent,
+                        answered,
+                        reach,
+                    }));
                 }
                 _ => {}
             }
@@ -264,7 +280,9 @@ impl Shell {
             Action::Probe(node) => self.next_probe[node.index()] = 0,
             Action::Raise(alarm) => self.note(|| format!("!! {alarm}")),
             Action::RecordHistory(entry) => self.history.push(entry),
-            Action::Answer { command, result } => self.answers.push((command.0, result.map_err(|why| why.to_string()))),
+            Action::Answer { command, result } => {
+                self.answers.push((command.0, result.map_err(|why| why.to_string())))
+            }
             action => {
                 self.note(|| format!("-> {id:?} {rule} {action:?}"));
                 let slow = self.rng.u32(0..1000) < self.odds.effect_slow;
@@ -291,7 +309,8 @@ impl Shell {
             if run.at > now {
                 return true;
             }
-            let outcome = if run.until <= now { Some(Outcome::Failed("simulated".into())) } else { self.advance(run) };
+            let outcome =
+                if run.until <= now { Some(Outcome::Failed("simulated".into())) } else { self.advance(run) };
             match outcome {
                 Some(outcome) => {
                     ended.push((run.id, run.epoch, outcome));
@@ -367,10 +386,8 @@ impl Shell {
                     n.promote_at = Some(now + extra);
                 }
                 let fork = n.wal.iter().take_while(|r| r.timeline < n.timeline).count();
-                (!n.in_recovery).then_some(Outcome::Promoted {
-                    timeline: Timeline(n.timeline),
-                    fork: Lsn(fork as u64),
-                })
+                (!n.in_recovery)
+                    .then_some(Outcome::Promoted { timeline: Timeline(n.timeline), fork: Lsn(fork as u64) })
             }
             Action::WriteTermRow(_) => self.term_row(run, i),
             Action::FenceOld(_) => {
