@@ -5,6 +5,7 @@
 mod cluster;
 mod faults;
 mod shell;
+mod traps;
 
 use faults::{Life, live};
 
@@ -32,17 +33,17 @@ fn lives(nodes: usize, seeds: std::ops::Range<u64>, asynchronous: bool) {
 
 #[test]
 fn three_nodes_lose_nothing_and_come_back() {
-    lives(3, 0..600, false);
+    lives(3, 0..150, false);
 }
 
 #[test]
 fn five_nodes_lose_nothing_and_come_back() {
-    lives(5, 0..200, false);
+    lives(5, 0..60, false);
 }
 
 #[test]
 fn two_asynchronous_nodes_come_back() {
-    lives(2, 0..300, true);
+    lives(2, 0..100, true);
 }
 
 /// `PRIMACY_SIM="3 17 quorum" cargo test --test failover_sim story -- --ignored --nocapture`

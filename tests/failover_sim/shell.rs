@@ -62,6 +62,11 @@ pub struct Shell {
     pub answers: Vec<(u64, Result<String, String>)>,
     pub steps: u64,
     pub rules: BTreeMap<&'static str, u64>,
+    /// How long the journal's disk takes.
+    pub journal_ms: u64,
+    /// Who was shown as the primary of an epoch.
+    primaries: BTreeMap<u64, NodeId>,
+    resolved: Vec<(Epoch, usize)>,
     /// The proxy is dead until then.
     pub proxy_down_until: Option<u64>,
     settings: Settings,
@@ -102,6 +107,9 @@ impl Shell {
             answers: Vec::new(),
             steps: 0,
             rules: BTreeMap::new(),
+            journal_ms: 0,
+            primaries: BTreeMap::new(),
+            resolved: Vec::new(),
             proxy_down_until: None,
             settings,
             members,
@@ -275,6 +283,14 @@ impl Shell {
                 if told != (self.snapshot.epoch.0, self.snapshot.service.as_str(), self.snapshot.primary) {
                     self.note(|| format!("-> published {told:?}"));
                 }
+                if let Some(primary) = snapshot.primary {
+                    let known = *self.primaries.entry(snapshot.epoch.0).or_insert(primary);
+                    if known != primary {
+                        let epoch = snapshot.epoch;
+                        self.violations
+                            .push(format!("epoch {epoch} has two primaries: {known:?} and {primary:?}"));
+                    }
+                }
                 self.snapshot = snapshot;
             }
             Action::Probe(node) => self.next_probe[node.index()] = 0,
@@ -286,7 +302,14 @@ impl Shell {
             action => {
                 self.note(|| format!("-> {id:?} {rule} {action:?}"));
                 let slow = self.rng.u32(0..1000) < self.odds.effect_slow;
-                let takes = if slow { self.rng.u64(200..3000) } else { self.rng.u64(0..4) };
+                let disk = if matches!(action, Action::WriteJournal(_)) { self.journal_ms } else { 0 };
+                if let Action::Promote { node, .. } = action
+                    && !self.resolved.contains(&(epoch, node.index()))
+                {
+                    self.violations
+                        .push(format!("{node:?} is promoted before its commits in doubt are resolved"));
+                }
+                let takes = disk + if slow { self.rng.u64(200..3000) } else { self.rng.u64(0..4) };
                 let limit = limit.map_or(1000, |limit| limit.as_millis() as u64);
                 let now = self.cluster.now;
                 if follows(&action) {
@@ -371,7 +394,13 @@ impl Shell {
             Action::FinishReplay { target, .. } => {
                 (n.replayed as u64 >= target.0).then_some(Outcome::Replayed(Lsn(n.replayed as u64)))
             }
-            Action::ResolveInDoubt { .. } => Some(Outcome::Done),
+            Action::ResolveInDoubt { .. } => {
+                if (n.replayed as u64) < n.wal.len() as u64 {
+                    self.violations.push(format!("n{i} is asked before it has replayed everything"));
+                }
+                self.resolved.push((run.epoch, i));
+                Some(Outcome::Done)
+            }
             Action::CatchUp { target, .. } => (n.wal.len() as u64 >= target.0).then_some(Outcome::Done),
             Action::Repoint { upstream, name, .. } => {
                 if !n.in_recovery {
@@ -507,6 +536,7 @@ impl Shell {
             self.acked_by_proxy += 1;
         }
         self.acked.push((pending.id, node));
+        self.count_copies(pending.id, node);
         if pending.epoch.is_none() && self.settings.durability == Durability::Async {
             // Without a quorum nothing keeps an old primary from telling its own clients what it likes.
             return;
@@ -519,6 +549,30 @@ impl Shell {
             ));
         }
         self.first_ack_of.entry(timeline).or_insert(self.cluster.now);
+    }
+
+    /// At the moment of its acknowledgement a commit is on the primary and on k standbys.
+    fn count_copies(&mut self, id: u64, node: usize) {
+        let wanted = 1 + self.settings.durability.standbys_for(self.cluster.nodes.len());
+        let has = |n: &super::cluster::Node| n.wal.iter().rev().take(400).any(|r| r.id == id);
+        let copies = self.cluster.nodes.iter().filter(|n| has(n)).count();
+        if copies < wanted {
+            let now = self.cluster.now;
+            self.violations
+                .push(format!("n{node} acknowledged {id} at {now} with {copies} copies of {wanted}"));
+        }
+    }
+
+    /// Nodes that the data path would read dead rows from: readable, and not on the primary's history.
+    pub fn dead_rows(&self) -> Vec<usize> {
+        let Some(primary) = self.snapshot.primary else { return Vec::new() };
+        let truth = &self.cluster.nodes[primary.index()].wal;
+        let readable = self.snapshot.nodes.iter().filter(|n| n.unreadable.is_none() && n.id != primary);
+        let dead = |i: usize| {
+            let wal = &self.cluster.nodes[i].wal;
+            wal.iter().zip(truth).any(|(a, b)| a != b) || wal.len() > truth.len() + 400
+        };
+        readable.map(|n| n.id.index()).filter(|i| dead(*i)).collect()
     }
 
     /// What was acknowledged and is not on the primary.
