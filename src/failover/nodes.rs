@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) standing: Standing,
     /// What is being done about it.
     pub(super) care: Care,
+    /// We made it refuse writes and have not undone that.
+    pub(super) fenced: bool,
 }
 
 /// Facts and the probe that brought them.
@@ -71,6 +73,7 @@ impl Node {
             grace_since: None,
             standing: Standing::Unseen,
             care: Care::default(),
+            fenced: false,
         }
     }
 
@@ -91,6 +94,19 @@ impl Node {
             self.failing_since = self.failing_since.or(Some(sent));
         }
         true
+    }
+
+    /// It is known to be a primary from now on; a probe that was sent before and still saw a standby is outdated.
+    pub(super) fn crown(&mut self, now: Instant, timeline: Timeline, position: Lsn) {
+        let Some(seen) = self.seen.as_mut() else { return };
+        if seen.facts.in_recovery {
+            let facts = &mut seen.facts;
+            (facts.in_recovery, facts.timeline, facts.receiver) = (false, timeline, None);
+            (facts.inserted, facts.flushed) = (Some(position), Some(position));
+        }
+        (seen.sent, seen.answered) = (now, now);
+        self.last = Some(Last { sent: now, reach: ReachKind::Answered });
+        (self.failing_since, self.grace_since) = (None, None);
     }
 
     /// What it says now; `None` while its newest probe failed.

@@ -17,6 +17,9 @@ use crate::model::NodeId;
 /// A failed setting is tried again after this many `retry_after`: it will hardly work by itself.
 const RETRIES_APART: u32 = 12;
 
+/// What `FenceOld` leaves in `synchronous_standby_names`.
+const FENCE_MARK: &str = "fenced";
+
 /// What is being set on one node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Upkeep {
@@ -60,10 +63,13 @@ fn next_order(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     {
         return Some(Order::new(RuleId::Q1c, limit, Action::SetReceiverTimeout { node: id, timeout }));
     }
-    let leftover =
-        facts.read_only && fenced_by_us(facts) && (is_primary || node.standing == Standing::Member);
-    if leftover {
+    let trusted = is_primary || node.standing == Standing::Member;
+    let marked = facts.sync_names.contains(FENCE_MARK);
+    if facts.read_only && trusted && (node.fenced || marked) {
         return Some(Order::new(RuleId::R8b, limit, Action::Unfence(id)));
+    }
+    if marked && !trusted {
+        return None;
     }
     let armed = node.care.upkeep.armed || !world.settings.arm_standby_signal || !is_primary;
     if let Some(order) = sync_names(world, now, id) {
@@ -72,9 +78,27 @@ fn next_order(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     (!armed).then(|| Order::new(RuleId::R8e, limit, Action::ArmStandbySignal(id)))
 }
 
-/// Whether the node bears the mark that `FenceOld` leaves.
-fn fenced_by_us(facts: &Facts) -> bool {
-    facts.sync_names.contains("fenced")
+/// A candidate that was fenced once takes writes again, and has the right names before its first commit.
+pub(super) fn prepare(world: &World, candidate: NodeId) -> Vec<Action> {
+    let Some(facts) = world.node(candidate).and_then(Node::facts) else { return Vec::new() };
+    let unfence = facts.read_only.then_some(Action::Unfence(candidate));
+    let text = wanted_text(world.settings.durability, &world.nodes)
+        .filter(|text| world.settings.manage_sync_names && facts.sync_names != *text);
+    unfence.into_iter().chain(text.map(|text| Action::SetSyncNames { node: candidate, text })).collect()
+}
+
+/// A new primary brings its own text: until it is seen what is in force, both cohorts count (Q1b).
+pub(super) fn expect_cohort(world: &mut World) {
+    let Some(primary) = world.primary() else { return };
+    let seen =
+        world.node(primary).and_then(|node| node.seen.as_ref()).map(|seen| seen.facts.sync_names.clone());
+    let managed = world.settings.manage_sync_names;
+    let wanted = wanted_text(world.settings.durability, &world.nodes).filter(|_| managed);
+    let Some(text) = wanted.or(seen) else { return };
+    let cohort = cohort_of(&text, &world.nodes, primary);
+    if let Some(record) = world.record.as_mut().filter(|record| record.cohort != cohort) {
+        record.cohort_next = Some(cohort);
+    }
 }
 
 /// The same text on every node (Q1a), and on the primary only when enough standbys are there to acknowledge.
