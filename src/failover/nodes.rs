@@ -32,7 +32,12 @@ pub(super) struct Node {
     pub(super) care: Care,
     /// We made it refuse writes and have not undone that.
     pub(super) fenced: bool,
+    /// Its `synchronous_standby_names` when last seen without the mark of a fence.
+    pub(super) sync_names: String,
 }
+
+/// What `FenceOld` leaves in `synchronous_standby_names`.
+pub(super) const FENCE_MARK: &str = "fenced";
 
 /// Facts and the probe that brought them.
 #[derive(Clone, Debug)]
@@ -74,6 +79,7 @@ impl Node {
             standing: Standing::Unseen,
             care: Care::default(),
             fenced: false,
+            sync_names: String::new(),
         }
     }
 
@@ -89,6 +95,9 @@ impl Node {
         self.grace_since = if in_grace { self.grace_since.or(Some(sent)) } else { None };
         if let Reach::Answered(facts) = reach {
             self.failing_since = None;
+            if !facts.sync_names.contains(FENCE_MARK) {
+                self.sync_names.clone_from(&facts.sync_names);
+            }
             self.seen = Some(Seen { facts: *facts, sent, answered });
         } else {
             self.failing_since = self.failing_since.or(Some(sent));

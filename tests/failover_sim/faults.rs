@@ -136,7 +136,7 @@ fn settle(shell: &mut Shell, life: Life) -> Verdict {
     let patience = 60_000;
     let mut settled_for = 0;
     let mut waited = 0;
-    while waited < patience && settled_for < 300 && shell.violations.is_empty() {
+    while waited < patience && settled_for < 1_500 && shell.violations.is_empty() {
         shell.tick();
         waited += 1;
         settled_for = if shell.unsettled().is_none() { settled_for + 1 } else { 0 };
