@@ -2,6 +2,8 @@
 //!
 //! Exit status: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage.
 
+pub mod demo;
+
 use std::process::ExitCode;
 
 /// Runs the command that the arguments name.
