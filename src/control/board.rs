@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
+use super::in_doubt::InDoubt;
 use crate::model::{Lsn, NodeId, Snapshot};
 
 /// The shared board. `Arc<Board>` is handed to everybody at birth.
@@ -27,6 +29,10 @@ pub struct Board {
     moved: watch::Sender<u64>,
     suspected: Box<[AtomicBool]>,
     suspicion: Notify,
+    /// Connections to the primary that sessions hold now.
+    leases: AtomicU64,
+    drained: Notify,
+    in_doubt: InDoubt,
 }
 
 impl Board {
@@ -45,6 +51,9 @@ impl Board {
             moved: watch::Sender::new(0),
             suspected: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
             suspicion: Notify::new(),
+            leases: AtomicU64::new(0),
+            drained: Notify::new(),
+            in_doubt: InDoubt::default(),
         })
     }
 
@@ -140,5 +149,97 @@ impl Board {
     /// Monitor only: whether this node was suspected; clears it.
     pub fn take_suspected(&self, node: NodeId) -> bool {
         self.suspected.get(node.index()).is_some_and(|slot| slot.swap(false, Ordering::SeqCst))
+    }
+
+    // ---- drain -----------------------------------------------------------------------------------------------
+
+    /// Data path: a session has been lent a connection to the primary. Look at the snapshot's service *after* this call
+    /// and give the connection back if statements are held by then: a switchover waits for what it sees entered.
+    pub fn enter_primary(&self) {
+        self.leases.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Data path: the connection is back in its pool (no transaction is open on it) or gone. Once per `enter_primary`.
+    pub fn leave_primary(&self) {
+        if self.leases.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// How many sessions hold a connection to the primary.
+    pub fn primary_leases(&self) -> u64 {
+        self.leases.load(Ordering::SeqCst)
+    }
+
+    /// Control only: waits until no session holds a connection to the primary, at most for `limit`; whether that came.
+    /// Those that are left are broken by the server when the old primary is quiesced.
+    pub async fn wait_drained(&self, limit: Duration) -> bool {
+        let drained = async {
+            loop {
+                let woken = self.drained.notified();
+                tokio::pin!(woken);
+                // Registered before the count is read: a session that leaves in between is not missed.
+                woken.as_mut().enable();
+                if self.primary_leases() == 0 {
+                    return;
+                }
+                woken.await;
+            }
+        };
+        tokio::time::timeout(limit, drained).await.is_ok()
+    }
+
+    // ---- commits in doubt ------------------------------------------------------------------------------------
+
+    /// Data path: where a transaction is entered before its COMMIT is sent.
+    pub fn in_doubt(&self) -> &InDoubt {
+        &self.in_doubt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Service, Timeline};
+
+    fn board() -> Arc<Board> {
+        Board::new(Snapshot {
+            version: 1,
+            epoch: Epoch(1),
+            timeline: Timeline(1),
+            fork: Lsn::ZERO,
+            system_id: None,
+            primary: None,
+            service: Service::ReadOnly,
+            nodes: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_with_the_last_session() {
+        let board = board();
+        assert!(board.wait_drained(Duration::ZERO).await, "nobody is there");
+        board.enter_primary();
+        board.enter_primary();
+        assert!(!board.wait_drained(Duration::from_millis(5)).await);
+        let leave = async {
+            board.leave_primary();
+            tokio::task::yield_now().await;
+            board.leave_primary();
+        };
+        let (drained, ()) = tokio::join!(board.wait_drained(Duration::from_secs(5)), leave);
+        assert!(drained);
+    }
+
+    #[test]
+    fn a_sample_asked_for_after_a_ticket_covers_it() {
+        let board = board();
+        let early = board.sample_sent();
+        let ticket = board.ticket();
+        board.sample_done(early, Lsn(10));
+        assert!(board.sample().0 < ticket);
+        let late = board.sample_sent();
+        board.sample_done(late, Lsn(20));
+        assert_eq!(board.sample(), (ticket, Lsn(20)));
     }
 }

@@ -10,6 +10,7 @@
               offer more than is used yet"
 )]
 
+mod control;
 mod demo;
 mod harness;
 mod local_servers;

@@ -1,0 +1,290 @@
+//! Carries the decision core's effects out by SQL, and by the local servers where SQL cannot.
+//!
+//! In: one effect. Out: exactly one `Input::EffectDone` with its number and epoch, at the latest when its limit is
+//! over. Effects run beside each other; those that change a node's settings take turns on it (`hands`). Which outcome
+//! counts is the core's business: an answer from an older attempt is dropped there.
+
+mod fence;
+mod promote;
+mod recruit;
+mod revive;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::conninfo::Conninfo;
+use super::hands::{Hand, Turn};
+use super::journal::Journal;
+use super::link::{LinkError, Target};
+use super::local::{LocalError, LocalServers, Upstream};
+use super::monitor::Watch;
+use super::settings::Settings;
+use super::{Board, task};
+use crate::clock;
+use crate::failover::{Action, Effect, FollowerName, Input, Outcome};
+use crate::model::{Address, Epoch, NodeId, SqlState};
+
+/// How often a state that is being waited for is looked at.
+const POLL: Duration = Duration::from_millis(2);
+
+/// The same where it takes longer and the server should not be kept busy with it.
+const POLL_SLOW: Duration = Duration::from_millis(20);
+
+/// Everything the deeds need.
+pub(crate) struct Actuator {
+    settings: Arc<Settings>,
+    hands: Vec<Hand>,
+    board: Arc<Board>,
+    watch: Arc<Watch>,
+    journal: Arc<Journal>,
+    local: Option<Arc<dyn LocalServers>>,
+}
+
+/// Why a deed did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum DeedError {
+    /// The connection or the server said no.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The node is not in the state that the deed needs.
+    #[error("{0}")]
+    State(String),
+    /// It cannot be done here at all.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl From<tokio_postgres::Error> for DeedError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Link(error.into())
+    }
+}
+
+impl From<LocalError> for DeedError {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::Failed(why) => Self::State(why),
+            LocalError::Unsupported(why) => Self::Unsupported(why),
+        }
+    }
+}
+
+impl DeedError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Link(error) if error.code() == Some(SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Outcome::Unsupported(format!("primacy's role may not do it: {error}"))
+            }
+            Self::Link(_) | Self::State(_) => Outcome::Failed(self.to_string()),
+            Self::Unsupported(why) => Outcome::Unsupported(why.clone()),
+        }
+    }
+}
+
+impl Actuator {
+    /// For these nodes. Opens no connection yet.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        targets: &[Target],
+        board: Arc<Board>,
+        watch: Arc<Watch>,
+        journal: Arc<Journal>,
+    ) -> Result<Self, LinkError> {
+        let hands = targets.iter().cloned().map(Hand::new).collect::<Result<_, _>>()?;
+        Ok(Self { settings, hands, board, watch, journal, local: None })
+    }
+
+    /// With servers that can be started and stopped.
+    pub(crate) fn with_local(mut self, local: Option<Arc<dyn LocalServers>>) -> Self {
+        self.local = local;
+        self
+    }
+
+    /// Has a connection to every node ready.
+    pub(crate) async fn warm(&self) {
+        futures_util::future::join_all(self.hands.iter().map(Hand::warm)).await;
+    }
+
+    /// Starts one effect; its outcome goes to `out`. The task ends with the handle.
+    pub(crate) fn start(self: &Arc<Self>, effect: Effect, out: mpsc::Sender<Input>) -> task::Task {
+        let actuator = self.clone();
+        let turn = effect.action.node().and_then(|node| actuator.hands.get(node.index())).map(Hand::turn);
+        let name = effect.action.node().map(|node| self.settings.name(node)).unwrap_or_default();
+        task::spawn("effect", &name, async move {
+            let outcome = actuator.carry_out(&effect, turn).await;
+            let done = Input::EffectDone { id: effect.id, epoch: effect.epoch, outcome };
+            // The receiver is gone when the control plane is stopping.
+            drop(out.send(done).await);
+        })
+    }
+
+    async fn carry_out(&self, effect: &Effect, turn: Option<Turn>) -> Outcome {
+        let begun = clock::now();
+        let limit = effect.limit.unwrap_or(self.settings.failover.effect_timeout);
+        let outcome = match tokio::time::timeout(limit, self.perform(effect, turn)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => error.outcome(),
+            Err(_elapsed) => Outcome::Failed(format!("no result within {} ms", limit.as_millis())),
+        };
+        self.report(effect, &outcome, clock::now().duration_since(begun));
+        outcome
+    }
+
+    /// One line per deed.
+    fn report(&self, effect: &Effect, outcome: &Outcome, took: Duration) {
+        let step = effect.action.as_str();
+        let node = effect.action.node().map(|node| self.settings.name(node)).unwrap_or_default();
+        let (rule, epoch) = (effect.rule.as_str(), effect.epoch.0);
+        let took_ms = millis(took);
+        match outcome {
+            Outcome::Failed(why) => {
+                tracing::warn!(step, %node, rule, epoch, took_ms, why, "step failed");
+            }
+            Outcome::Unsupported(why) => {
+                tracing::warn!(step, %node, rule, epoch, took_ms, why, "step is not possible here");
+            }
+            _ if matches!(effect.action, Action::WriteJournal(_) | Action::AcquireRight) => {
+                tracing::debug!(step, rule, epoch, took_ms, "step done");
+            }
+            _ => tracing::info!(step, %node, rule, epoch, took_ms, "step done"),
+        }
+    }
+
+    async fn perform(&self, effect: &Effect, turn: Option<Turn>) -> Result<Outcome, DeedError> {
+        let mut turn = turn;
+        match &effect.action {
+            Action::Publish(_)
+            | Action::Probe(_)
+            | Action::Raise(_)
+            | Action::RecordHistory(_)
+            | Action::Answer { .. } => Ok(Outcome::Done),
+            Action::WriteJournal(record) => {
+                let written = self.journal.write(record).await;
+                written.map_err(|error| DeedError::State(super::link::chain(&error)))?;
+                Ok(Outcome::Done)
+            }
+            // Only one process has the state directory, by its lock file: the right is ours while we live.
+            Action::AcquireRight => Ok(Outcome::Done),
+            Action::DrainClients { limit } => self.drain(*limit).await,
+            Action::ResolveInDoubt { candidate } => self.resolve_in_doubt(*candidate, effect.epoch).await,
+            // These look or wait and change no setting: they take no turn, because they help a deed that waits.
+            Action::TerminateConflicts(node) => self.terminate_conflicts(*node).await,
+            Action::ResumeReplay(node) => self.resume_replay(*node).await,
+            Action::FinishReplay { node, target } => self.finish_replay(*node, *target).await,
+            action => {
+                if let Some(turn) = &mut turn {
+                    turn.come().await;
+                }
+                self.perform_in_turn(action, effect.epoch, turn).await
+            }
+        }
+    }
+
+    async fn perform_in_turn(
+        &self,
+        action: &Action,
+        epoch: Epoch,
+        turn: Option<Turn>,
+    ) -> Result<Outcome, DeedError> {
+        match action {
+            Action::StopReceiver(node) => self.stop_receiver(*node, turn).await,
+            Action::Repoint { node, upstream, name } => self.repoint(*node, *upstream, *name).await,
+            Action::Promote { node, poll } => self.promote(*node, *poll).await,
+            Action::WriteTermRow(node) => self.write_term_row(*node, epoch).await,
+            Action::FenceOld(node) => self.fence_old(*node).await,
+            Action::Quiesce(node) => self.quiesce(*node).await,
+            Action::Unfence(node) => self.unfence(*node).await,
+            Action::SetSyncNames { node, text } => self.set_sync_names(*node, text).await,
+            Action::SetReceiverTimeout { node, timeout } => self.set_receiver_timeout(*node, *timeout).await,
+            Action::ArmStandbySignal(node) => self.arm_standby_signal(*node).await,
+            Action::Demote { node, upstream } => self.demote(*node, *upstream).await,
+            Action::Rejoin { node, upstream, rewind } => self.rejoin(*node, *upstream, *rewind).await,
+            other => Err(DeedError::State(format!("{} is not a deed on a node", other.as_str()))),
+        }
+    }
+
+    async fn drain(&self, limit: Duration) -> Result<Outcome, DeedError> {
+        if self.board.wait_drained(limit).await {
+            return Ok(Outcome::Done);
+        }
+        let left = self.board.primary_leases();
+        Err(DeedError::State(format!("{left} sessions still have a transaction open on the primary")))
+    }
+
+    fn hand(&self, node: NodeId) -> Result<&Hand, DeedError> {
+        self.hands.get(node.index()).ok_or_else(|| DeedError::State("no such node".into()))
+    }
+
+    /// What `node` needs to follow `upstream`: its connection string, and the slot where slots are used.
+    fn upstream(&self, node: NodeId, upstream: NodeId, name: FollowerName) -> Result<Upstream, DeedError> {
+        let unknown = || DeedError::State("no such node".into());
+        let follower = self.settings.node(node).ok_or_else(unknown)?;
+        let server = self.settings.node(upstream).ok_or_else(unknown)?;
+        let own = self.hand(node)?.remembered().conninfo.clone();
+        // What its owner wrote stays (a password file, certificates), unless the configuration names a role.
+        let mut conninfo = own.filter(|_| self.settings.replication.is_none()).unwrap_or_else(|| {
+            let role = self.settings.replication();
+            let mut new = Conninfo::default();
+            new.set("user", &*role.user);
+            if !role.password.is_empty() {
+                new.set("password", role.password.reveal());
+            }
+            new.set("sslmode", server.tls.mode.as_str());
+            new
+        });
+        let (host, port) = match server.upstream_address() {
+            Address::Tcp { host, port } => (host.clone(), *port),
+            Address::Unix { dir, port } => (dir.display().to_string(), *port),
+        };
+        conninfo.remove("hostaddr").remove("target_session_attrs");
+        conninfo.set("host", host).set("port", port.to_string());
+        conninfo.set("application_name", follower_name(&follower.name, name));
+        let slot = self.settings.slots.then(|| slot_name(node, &follower.name));
+        Ok(Upstream { node: upstream, conninfo: conninfo.text(), slot })
+    }
+}
+
+/// The `application_name` of a follower.
+fn follower_name(node: &str, name: FollowerName) -> String {
+    match name {
+        FollowerName::Own => node.to_owned(),
+        FollowerName::Neutral => format!("rejoin_{node}"),
+    }
+}
+
+/// The name of a node's replication slot: a slot's name may have lower case letters, digits and underscores only.
+fn slot_name(node: NodeId, name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let mut slot: String =
+        name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '_' }).take(50).collect();
+    if slot != name {
+        // Two names may have become one.
+        slot.push_str(&format!("_{}", node.0));
+    }
+    slot
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_named_after_their_node() {
+        assert_eq!(slot_name(NodeId(0), "n1"), "n1");
+        assert_eq!(slot_name(NodeId(3), "Db-1.example"), "db_1_example_3");
+        assert_ne!(slot_name(NodeId(1), "a-b"), slot_name(NodeId(2), "a.b"));
+        assert!(slot_name(NodeId(9), &"x".repeat(200)).len() < 63);
+    }
+
+    #[test]
+    fn a_node_to_be_vetted_follows_under_another_name() {
+        assert_eq!(follower_name("n1", FollowerName::Own), "n1");
+        assert_eq!(follower_name("n1", FollowerName::Neutral), "rejoin_n1");
+    }
+}

@@ -1,0 +1,185 @@
+//! Revocation: standbys stop receiving, finish replaying, and say what became of the commits in doubt.
+
+use tokio_postgres::Client;
+
+use super::{Actuator, DeedError, POLL};
+use crate::control::conninfo::Conninfo;
+use crate::control::hands::{Change, Turn, alter};
+use crate::control::in_doubt::Fate;
+use crate::failover::{Outcome, Recruit};
+use crate::model::{Epoch, Lsn, NodeId, Secret, Timeline};
+
+/// Sessions whose snapshot or lock keeps the startup process from replaying. It shows the lock that it waits for; whose
+/// snapshot it waits for is not shown, so every session that has one is meant.
+const TERMINATE_CONFLICTS: &str = "\
+WITH startup AS (
+  SELECT pid, wait_event_type, wait_event FROM pg_stat_activity WHERE backend_type = 'startup'
+), me AS (
+  SELECT rolsuper FROM pg_roles WHERE rolname = current_user
+)
+SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a, startup s, me
+WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+  AND CASE
+    WHEN s.wait_event_type = 'Lock' THEN a.pid = ANY (pg_blocking_pids(s.pid)) OR a.backend_xmin IS NOT NULL
+    WHEN s.wait_event_type = 'BufferPin' OR s.wait_event LIKE 'RecoveryConflict%'
+      THEN a.xact_start IS NOT NULL
+    ELSE false
+  END
+  AND (me.rolsuper OR NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = a.usesysid))";
+
+/// Fates of transactions as a standby knows them. An id at or past the snapshot's `xmax` has not ended there: what is
+/// not there when the standby is promoted never happened.
+const FATES: &str = "\
+SELECT x, CASE
+    WHEN x::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) THEN 'never arrived'
+    ELSE coalesce(pg_xact_status(x::xid8), 'too old')
+  END
+FROM unnest($1::text[]) x";
+
+impl Actuator {
+    /// Has a standby stop receiving and waits until it is seen to have stopped. The reload alone is no fence (T1).
+    pub(super) async fn stop_receiver(&self, node: NodeId, turn: Option<Turn>) -> Result<Outcome, DeedError> {
+        let hand = self.hand(node)?;
+        let lease = hand.lease().await?;
+        let row = lease
+            .query_one(
+                "SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'), \
+                 (SELECT received_tli FROM pg_stat_wal_receiver)",
+                &[],
+            )
+            .await?;
+        if !row.try_get::<_, bool>(0)? {
+            return Err(DeedError::State("is no standby".into()));
+        }
+        let conninfo = Secret::new(row.try_get::<_, String>(1)?);
+        let restore_command: String = row.try_get(2)?;
+        let receiving: Option<i32> = row.try_get(3)?;
+        let mut changes = vec![Change::set("primary_conninfo", "")];
+        {
+            let mut remembered = hand.remembered();
+            if let Some(own) =
+                Conninfo::parse(conninfo.reveal()).ok().filter(|own| own.value("user").is_some())
+            {
+                remembered.conninfo = Some(own);
+            }
+            if !restore_command.is_empty() {
+                remembered.restore_command = Some(Secret::new(restore_command));
+                changes.push(Change::set("restore_command", ""));
+            }
+        }
+        alter(&lease, &changes).await?;
+        drop(turn);
+        while lease.query_opt("SELECT 1 FROM pg_stat_wal_receiver", &[]).await?.is_some() {
+            tokio::time::sleep(POLL).await;
+        }
+        let received_on = Timeline(receiving.and_then(|tli| u32::try_from(tli).ok()).unwrap_or(0));
+        let recruit = position(&lease, self.watch.timeline(node).max(received_on)).await?;
+        lease.done();
+        Ok(Outcome::Recruited(recruit))
+    }
+
+    /// Ends the sessions that keep a standby's replay from going on.
+    pub(super) async fn terminate_conflicts(&self, node: NodeId) -> Result<Outcome, DeedError> {
+        let lease = self.hand(node)?.lease().await?;
+        let ended: i64 = lease.query_one(TERMINATE_CONFLICTS, &[]).await?.try_get(0)?;
+        lease.done();
+        if ended > 0 {
+            tracing::info!(node = %self.settings.name(node), ended, "sessions in conflict with recovery were ended");
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Resumes a paused replay: while it is paused the receiver goes on.
+    pub(super) async fn resume_replay(&self, node: NodeId) -> Result<Outcome, DeedError> {
+        let lease = self.hand(node)?.lease().await?;
+        lease.query("SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()", &[]).await?;
+        lease.done();
+        Ok(Outcome::Done)
+    }
+
+    /// Waits until a standby has replayed what it received.
+    pub(super) async fn finish_replay(&self, node: NodeId, target: Lsn) -> Result<Outcome, DeedError> {
+        let lease = self.hand(node)?.lease().await?;
+        let question = lease
+            .prepare(
+                "SELECT pg_last_wal_replay_lsn()::text, coalesce((SELECT wait_event IN ('RecoveryWalStream', \
+                 'RecoveryWalAll', 'RecoveryRetrieveRetryInterval') FROM pg_stat_activity \
+                 WHERE backend_type = 'startup'), false), pg_is_in_recovery()",
+            )
+            .await?;
+        let mut idle_at = None;
+        loop {
+            let row = lease.query_one(&question, &[]).await?;
+            if !row.try_get::<_, bool>(2)? {
+                return Err(DeedError::State("is no standby".into()));
+            }
+            let replayed = lsn(row.try_get(0)?)?;
+            let idle: bool = row.try_get(1)?;
+            // Waiting for WAL twice at the same position: there is nothing more to replay. Once may be a moment between
+            // two records.
+            if replayed >= target || (idle && idle_at == Some(replayed)) {
+                lease.done();
+                return Ok(Outcome::Replayed(replayed));
+            }
+            idle_at = idle.then_some(replayed);
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Asks the candidate what became of the commits in doubt. After its promotion the answers would lie: transaction
+    /// ids that never reached it are used again (T3).
+    pub(super) async fn resolve_in_doubt(
+        &self,
+        candidate: NodeId,
+        epoch: Epoch,
+    ) -> Result<Outcome, DeedError> {
+        let doubts = self.board.in_doubt();
+        let asked = doubts.asked();
+        if asked.is_empty() {
+            return Ok(Outcome::Done);
+        }
+        let lease = self.hand(candidate)?.lease().await?;
+        let recovering: bool = lease.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
+        if !recovering {
+            return Err(DeedError::State("is a primary already".into()));
+        }
+        let xids: Vec<String> = asked.iter().map(u64::to_string).collect();
+        let rows = lease.query(FATES, &[&xids]).await?;
+        lease.done();
+        let mut fates = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (xid, word): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+            if let Ok(xid) = xid.parse() {
+                fates.push((xid, Fate::from_status(word)));
+            }
+        }
+        doubts.answer(epoch, &fates);
+        tracing::info!(asked = asked.len(), answered = fates.len(), "commits in doubt were resolved");
+        Ok(Outcome::Done)
+    }
+}
+
+/// Where a standby without a receiver stands. Its received position cannot grow any more.
+async fn position(client: &Client, known: Timeline) -> Result<Recruit, DeedError> {
+    let row = client
+        .query_one(
+            "SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, \
+             greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
+             (SELECT min_recovery_end_timeline FROM pg_control_recovery())), \
+             EXISTS (SELECT FROM pg_stat_wal_receiver)",
+            &[],
+        )
+        .await?;
+    if row.try_get::<_, bool>(3)? {
+        return Err(DeedError::State("its receiver came back".into()));
+    }
+    let (received, replayed) = (lsn(row.try_get(0)?)?, lsn(row.try_get(1)?)?);
+    let timeline: Option<i32> = row.try_get(2)?;
+    let timeline = Timeline(timeline.and_then(|tli| u32::try_from(tli).ok()).unwrap_or(0));
+    Ok(Recruit { received: received.max(replayed), replayed, timeline: timeline.max(known) })
+}
+
+/// A position as the servers write it; none is before every other.
+pub(super) fn lsn(text: Option<&str>) -> Result<Lsn, DeedError> {
+    text.map_or(Ok(Lsn::ZERO), |text| text.parse().map_err(|error| DeedError::State(format!("{error}"))))
+}

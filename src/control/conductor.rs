@@ -1,0 +1,368 @@
+//! The one task that owns the decision core: inputs in, effects out, one after another.
+//!
+//! It never waits for a deed: effects run as tasks of their own and their outcomes come back as inputs. It publishes
+//! the snapshots, answers the operators, and writes the log lines that an operator needs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Board;
+use super::actuator::Actuator;
+use super::journal::Journal;
+use super::link::chain;
+use super::monitor::Watch;
+use super::operator::{CommandError, Request, advice};
+use super::report::{Change, LostReport, NodeReport, QuorumReport, StatusReport, StepReport, timestamp};
+use super::settings::Settings;
+use super::task::{self, Task};
+use crate::clock;
+use crate::failover::{
+    Action, CommandId, Core, Effect, EffectId, Facts, HistoryEntry, Input, Phase, Reach, Refusal, Status,
+    SyncState,
+};
+use crate::model::NodeId;
+
+/// Inputs that wait at one time; probers wait beyond it.
+pub(crate) const INPUTS_MAX: usize = 256;
+
+/// However soon the core wants to be called again, others get their turn in between.
+const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// Why a command was not done, or what was done.
+type CommandReply = oneshot::Sender<Result<String, CommandError>>;
+
+/// Owns the core.
+pub(crate) struct Conductor {
+    pub(crate) core: Core,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) actuator: Arc<Actuator>,
+    pub(crate) outcomes: mpsc::Sender<Input>,
+    pub(crate) state: State,
+}
+
+/// What the conductor remembers for people and for the tasks that it started.
+#[derive(Default)]
+pub(crate) struct State {
+    nodes: Vec<Seen>,
+    deeds: HashMap<EffectId, Task>,
+    warming: Option<Task>,
+    recording: Option<Task>,
+    commands: HashMap<CommandId, CommandReply>,
+    next_command: u64,
+    told: Option<Told>,
+}
+
+/// The newest answer of a node.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    reach: Option<&'static str>,
+    facts: Option<Box<Facts>>,
+    answered: Option<Instant>,
+}
+
+/// What the log said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    status: Status,
+}
+
+impl State {
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self { nodes: vec![Seen::default(); nodes], ..Self::default() }
+    }
+}
+
+impl Conductor {
+    /// Runs until every sender of inputs is gone or `stop` comes.
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut requests: mpsc::Receiver<Request>,
+        stop: impl Future<Output = ()>,
+    ) {
+        tokio::pin!(stop);
+        self.warm();
+        self.step(Input::Tick);
+        loop {
+            let tick = self.core.deadline().map(|at| at.max(clock::now() + TICK_MIN));
+            let tick = async {
+                match tick {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut stop => return,
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+                Some(request) = requests.recv() => self.serve(request),
+                () = tick => self.step(Input::Tick),
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match &input {
+            Input::Observation(observation) => {
+                self.note(observation.node, &observation.reach, observation.answered);
+            }
+            Input::EffectDone { id, .. } => drop(self.state.deeds.remove(id)),
+            _ => {}
+        }
+        self.step(input);
+    }
+
+    fn step(&mut self, input: Input) {
+        for effect in self.core.step(clock::now(), input) {
+            self.carry_out(effect);
+        }
+        self.watch.set_pace(self.core.probe_interval());
+        self.tell();
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect.action {
+            Action::Publish(snapshot) => self.board.publish(snapshot),
+            Action::Probe(node) => self.watch.nudge(node),
+            Action::Raise(alarm) => {
+                tracing::warn!(rule = effect.rule.as_str(), epoch = effect.epoch.0, "{}", self.named(&alarm));
+            }
+            Action::RecordHistory(entry) => self.record(&entry),
+            Action::Answer { command, result } => self.answer(command, result),
+            _ => {
+                let id = effect.id;
+                let deed = self.actuator.start(effect, self.outcomes.clone());
+                self.state.deeds.insert(id, deed);
+            }
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            // An error: who asked does not wait any more.
+            Request::Status(reply) => drop(reply.send(self.report())),
+            Request::Command { command, reply } => {
+                let id = CommandId(self.state.next_command);
+                self.state.next_command += 1;
+                tracing::info!(?command, "asked by an operator");
+                self.state.commands.insert(id, reply);
+                self.step(Input::Command { id, command });
+            }
+        }
+    }
+
+    fn answer(&mut self, command: CommandId, result: Result<String, Refusal>) {
+        let result = result.map(|done| self.named(&done)).map_err(|refusal| CommandError::Refused {
+            text: format!("{}{}", self.named(&refusal), advice(&refusal)),
+            refusal,
+        });
+        match &result {
+            Ok(done) => tracing::info!("{done}"),
+            Err(error) => tracing::warn!("command not done: {error}"),
+        }
+        if let Some(reply) = self.state.commands.remove(&command) {
+            drop(reply.send(result));
+        }
+    }
+
+    fn record(&mut self, entry: &HistoryEntry) {
+        let change = self.change(entry);
+        let (journal, before) = (self.journal.clone(), self.state.recording.take());
+        self.state.recording = Some(task::spawn("history", "", async move {
+            // Dropping the handle of the last one would end it before it has written.
+            let _before = before;
+            if let Err(error) = journal.remember(change).await {
+                tracing::error!(error = chain(&error), "the history was not written");
+            }
+        }));
+    }
+
+    /// Has connections to the nodes ready for what may come.
+    fn warm(&mut self) {
+        let actuator = self.actuator.clone();
+        self.state.warming = Some(task::spawn("warm", "", async move { actuator.warm().await }));
+    }
+
+    // ---- what people are told --------------------------------------------------------------------------------
+
+    /// The core speaks of nodes by number; people know names.
+    fn named(&self, text: &impl ToString) -> String {
+        let mut text = text.to_string();
+        for id in self.settings.ids() {
+            let number = format!("{id:?}");
+            if text.contains(&number) {
+                text = text.replace(&number, &self.settings.name(id));
+            }
+        }
+        text
+    }
+
+    /// One line when a node comes, goes or changes its role.
+    fn note(&mut self, node: NodeId, reach: &Reach, answered: Instant) {
+        let name = self.settings.name(node);
+        let Some(seen) = self.state.nodes.get_mut(node.index()) else { return };
+        let before = seen.reach.replace(reach.as_str());
+        let Reach::Answered(facts) = reach else {
+            if before != Some(reach.as_str()) {
+                tracing::warn!(node = %name, why = reach.as_str(), error = self.watch.error(node), "node is down");
+            }
+            return;
+        };
+        let role = if facts.in_recovery { "replica" } else { "primary" };
+        let role_changed = seen.facts.as_ref().is_some_and(|old| old.in_recovery != facts.in_recovery);
+        let timeline = facts.timeline.0;
+        seen.facts = Some(facts.clone());
+        seen.answered = Some(answered);
+        if before != Some(reach.as_str()) {
+            tracing::info!(node = %name, role, timeline, "node is up");
+            self.warm();
+        } else if role_changed {
+            tracing::info!(node = %name, role, timeline, "node changed its role");
+        }
+    }
+
+    /// One line when the core's state, the service or the primary changes.
+    fn tell(&mut self) {
+        let status = self.core.status();
+        let told = Told { status };
+        if self.state.told.as_ref() == Some(&told) {
+            return;
+        }
+        let before = self.state.told.replace(told).map(|told| told.status);
+        let Some(Told { status }) = &self.state.told else { return };
+        let (state, rule) = (status.phase.as_str(), status.rule.as_str());
+        let (service, epoch) = (status.service.as_str(), status.epoch.0);
+        let primary = status.primary.map(|node| self.settings.name(node)).unwrap_or_default();
+        let standing = |status: &Status, node: NodeId| status.standings.get(node.index()).copied();
+        for node in self.settings.ids() {
+            let now = standing(status, node);
+            if before.as_ref().is_some_and(|before| standing(before, node) != now) {
+                let standing = now.map_or("", super::super::failover::Standing::as_str);
+                tracing::info!(node = %self.settings.name(node), standing, "node's standing changed");
+            }
+        }
+        let head =
+            |status: &Status| (status.phase, status.service, status.primary, status.epoch, status.automatic);
+        if before.as_ref().map(head) != Some(head(status)) {
+            let reason = self.named(&status.reason);
+            let automatic = status.automatic;
+            tracing::info!(state, service, epoch, %primary, rule, reason, automatic, "state changed");
+            if status.phase == Phase::Suspect {
+                self.warm();
+            }
+        }
+    }
+
+    fn report(&self) -> StatusReport {
+        let status = self.core.status();
+        let snapshot = self.core.snapshot();
+        let name = |node: NodeId| self.settings.name(node).to_string();
+        StatusReport {
+            state: status.phase.as_str().into(),
+            rule: status.rule.as_str().into(),
+            reason: self.named(&status.reason),
+            service: status.service.as_str().into(),
+            epoch: status.epoch.0,
+            timeline: snapshot.timeline.0,
+            primary: status.primary.map(name),
+            system_id: snapshot.system_id.map(|id| id.to_string()),
+            automatic: status.automatic,
+            journal_durable: self.journal.is_durable(),
+            quorum: status.cohort.as_ref().map(|cohort| QuorumReport {
+                size: cohort.size,
+                standbys: cohort.standbys,
+                members: cohort.members.iter().map(|node| name(*node)).collect(),
+                recruits_needed: status.recruits_needed,
+            }),
+            alarms: status.alarms.iter().map(|alarm| self.named(alarm)).collect(),
+            nodes: self.settings.ids().map(|node| self.node_report(node, &status)).collect(),
+        }
+    }
+
+    fn node_report(&self, node: NodeId, status: &Status) -> NodeReport {
+        let snapshot = self.core.snapshot();
+        let name = self.settings.name(node);
+        let seen = self.state.nodes.get(node.index()).cloned().unwrap_or_default();
+        let mut report = NodeReport {
+            name: name.to_string(),
+            standing: status.standings.get(node.index()).map(|s| s.as_str().to_owned()).unwrap_or_default(),
+            reach: seen.reach.unwrap_or("unseen").to_owned(),
+            error: self.watch.error(node),
+            sync_state: self.sync_state(&name, status.primary),
+            answered_ms_ago: seen.answered.map(|at| whole_millis(clock::now().saturating_duration_since(at))),
+            ..NodeReport::default()
+        };
+        let receiver = seen.facts.and_then(|facts| facts.receiver).filter(|receiver| receiver.streaming);
+        report.streams_from = receiver
+            .and_then(|receiver| receiver.upstream)
+            .map(|upstream| self.settings.name(upstream).to_string());
+        if let Some(view) = snapshot.node(node) {
+            report.address = view.address.to_string();
+            report.role = view.role.as_str().into();
+            report.readable = view.unreadable.is_none();
+            report.unreadable = view.unreadable.map(|why| why.as_str().to_owned());
+            report.timeline = view.timeline.0;
+            report.received = view.received.to_string();
+            report.replayed = self.board.replayed(node).max(view.replayed).to_string();
+            report.lag_bytes = view.lag_bytes;
+            report.lag_ms = whole_millis(view.lag);
+            report.zone = view.zone.to_string();
+            report.weight = view.weight;
+            report.server_version = view.server_version;
+        }
+        report
+    }
+
+    /// What the primary's list of standbys says of that name.
+    fn sync_state(&self, name: &str, primary: Option<NodeId>) -> Option<String> {
+        let primary = self.state.nodes.get(primary?.index())?.facts.as_ref()?;
+        let sender = primary.senders.iter().find(|sender| sender.name.eq_ignore_ascii_case(name))?;
+        let word = match sender.sync {
+            SyncState::Async => "async",
+            SyncState::Potential => "potential",
+            SyncState::Sync => "sync",
+            SyncState::Quorum => "quorum",
+        };
+        Some(word.to_owned())
+    }
+
+    fn change(&self, entry: &HistoryEntry) -> Change {
+        let name = |node: NodeId| self.settings.name(node).to_string();
+        Change {
+            at: timestamp(clock::wall()),
+            epoch: entry.epoch.0,
+            cause: entry.cause.as_str().into(),
+            rule: entry.rule.as_str().into(),
+            from: entry.from.map(name),
+            to: entry.to.map(name),
+            timeline: entry.timeline.0,
+            fork: entry.fork.to_string(),
+            steps: entry
+                .steps
+                .iter()
+                .map(|step| StepReport {
+                    step: step.step.as_str().into(),
+                    after_ms: (step.after.as_secs_f64() * 10_000.0).round() / 10.0,
+                })
+                .collect(),
+            lost: entry.lost.map(|lost| LostReport {
+                timeline: lost.timeline.0,
+                after: lost.after.to_string(),
+                seen: lost.seen.to_string(),
+            }),
+            abandoned: self.named(&entry.abandoned),
+        }
+    }
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,26 @@
+//! Starting the control plane's tasks: each has a name in the log and ends with its owner.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+
+/// A running task; dropping it ends the task at its next wait.
+#[derive(Debug)]
+pub(crate) struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts `future` under a span of that name and node. The task lives as long as the handle.
+#[must_use = "the task ends when the handle is dropped"]
+pub(crate) fn spawn<F>(name: &'static str, node: &str, future: F) -> Task
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let span = tracing::debug_span!("task", name, node);
+    Task(tokio::spawn(future.instrument(span)))
+}

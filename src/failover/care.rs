@@ -1,0 +1,351 @@
+//! Care of the nodes while there is a primary: who is a member, who is vetted, who is brought back, who is in quarantine.
+//!
+//! A node counts for the quorum by its name. A diverged one acknowledges falsely in the first moment of its connection
+//! (T2), so whoever returns follows under a neutral name until its timeline and position are seen to be right.
+
+use std::time::{Duration, Instant};
+
+use super::effect::{Action, EffectId, FollowerName};
+use super::input::{CommandId, Outcome};
+use super::journal::Record;
+use super::nodes::{Node, ReachKind};
+use super::observation::Facts;
+use super::rule::RuleId;
+use super::settings::node_ids;
+use super::status::{Alarm, Refusal, Standing};
+use super::upkeep;
+use super::world::{Order, World};
+use crate::model::NodeId;
+
+/// A member whose receiver is missing may be reconnecting by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Repoints in vain before a node is taken to have diverged.
+const REPOINTS_MAX: u32 = 3;
+
+/// What is being done about one node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Care {
+    /// The one thing that is being done to it.
+    pub(super) job: Option<EffectId>,
+    /// Not before this.
+    pub(super) retry_at: Option<Instant>,
+    /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
+    pub(super) own_name: bool,
+    repoints: u32,
+    absent_since: Option<Instant>,
+    fenced: bool,
+    /// Not possible here: a person has to act.
+    hopeless: bool,
+    command: Option<CommandId>,
+    pub(super) upkeep: upkeep::Upkeep,
+}
+
+impl Care {
+    /// A new epoch: everything is looked at afresh.
+    pub(super) fn in_new_epoch(own_name: bool) -> Self {
+        Self { own_name, ..Self::default() }
+    }
+}
+
+/// A primary is back or new: what was put off is looked at again.
+pub(super) fn refresh(world: &mut World, now: Instant) {
+    for node in &mut world.nodes {
+        node.care.retry_at = None;
+        node.care.repoints = 0;
+        node.care.absent_since = None;
+        if node.care.upkeep.retry_at.is_some_and(|at| at <= now) {
+            node.care.upkeep.retry_at = None;
+        }
+    }
+}
+
+/// Somebody else has asked for something about this node: nothing more until that is through.
+pub(super) fn assign(world: &mut World, node: NodeId, job: EffectId) {
+    if let Some(node) = world.node_mut(node) {
+        node.care.job = Some(job);
+    }
+}
+
+/// Whether nodes are being brought back.
+pub(super) fn busy(world: &World) -> bool {
+    world.nodes.iter().any(|node| matches!(node.standing, Standing::Vetting | Standing::Rejoining))
+}
+
+/// When time alone may change something.
+pub(super) fn deadline(world: &World) -> Option<Instant> {
+    let timers = |node: &Node| {
+        let absent = node.care.absent_since.map(|since| since + PATIENCE);
+        [node.care.retry_at, absent, node.care.upkeep.retry_at]
+    };
+    world.nodes.iter().flat_map(timers).flatten().min()
+}
+
+/// Looks after every node.
+pub(super) fn tend(world: &mut World, now: Instant) {
+    for id in node_ids(world.nodes.len()) {
+        if let Some(node) = world.node_mut(id)
+            && node.care.retry_at.is_some_and(|at| at <= now)
+        {
+            node.care.retry_at = None;
+        }
+        if world.primary() != Some(id) {
+            tend_node(world, now, id);
+        }
+    }
+    upkeep::tend(world, now);
+}
+
+fn tend_node(world: &mut World, now: Instant, id: NodeId) {
+    let Some(record) = world.record.clone() else { return };
+    let Some(node) = world.node(id) else { return };
+    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
+    let Some(facts) = node.facts().cloned() else {
+        if idle && stays_down(node, &record, now) {
+            bring_back(world, now, id, (RuleId::R8a, true));
+        }
+        return;
+    };
+    if facts.system_id != record.system_id {
+        stand(world, id, Standing::Foreign);
+        world.raise(RuleId::R8d, Alarm::ForeignNode { node: id });
+    } else if !facts.in_recovery {
+        stand(world, id, Standing::Quarantined);
+        world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        if idle {
+            expel(world, now, id);
+        }
+    } else {
+        tend_standby(world, now, id, &facts);
+    }
+}
+
+/// A displaced primary that does not run: it is brought back, unlike a replica, which somebody may have stopped on purpose.
+fn stays_down(node: &Node, record: &Record, now: Instant) -> bool {
+    let down = matches!(node.last.map(|last| last.reach), Some(ReachKind::Refused | ReachKind::Reset));
+    let long = node.failing_since.is_some_and(|since| now >= since + PATIENCE);
+    record.displaced.contains(&node.id) && down && long
+}
+
+/// A second primary is fenced where it can be reached, and brought back.
+fn expel(world: &mut World, now: Instant, id: NodeId) {
+    let fenced = world.node(id).is_some_and(|node| node.care.fenced);
+    if fenced {
+        bring_back(world, now, id, (RuleId::R8d, true));
+    } else {
+        let order = Order::new(RuleId::R8d, world.settings.effect_timeout, Action::FenceOld(id));
+        set_job(world, now, id, order);
+    }
+}
+
+fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
+    let Some(record) = world.record.clone() else { return };
+    match attachment(world, &record, facts) {
+        Attachment::Cascading => settle_as(world, id, Standing::Member),
+        Attachment::Direct => vet(world, now, id, facts),
+        Attachment::None => attach(world, now, id, facts),
+    }
+}
+
+/// How a standby hangs on the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attachment {
+    Direct,
+    /// Through another standby; it never counts for a quorum (T15).
+    Cascading,
+    None,
+}
+
+fn attachment(world: &World, record: &Record, facts: &Facts) -> Attachment {
+    let Some(receiver) = facts.receiver.as_ref() else { return Attachment::None };
+    if !receiver.streaming || receiver.timeline != record.timeline || facts.timeline != record.timeline {
+        return Attachment::None;
+    }
+    match receiver.upstream {
+        None => Attachment::Direct,
+        Some(upstream) if upstream == record.primary => Attachment::Direct,
+        Some(upstream) => {
+            let up = world.node(upstream).is_some_and(|node| node.standing == Standing::Member);
+            if up { Attachment::Cascading } else { Attachment::None }
+        }
+    }
+}
+
+/// It streams from the primary on its timeline: vetted once it is past the term row.
+fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
+    let (Some(record), Some(node)) = (world.record.as_ref(), world.node(id)) else { return };
+    let past = facts.position() >= record.term_row || !world.holds(RuleId::R8b);
+    let name = facts.receiver.as_ref().and_then(|receiver| receiver.name.as_deref());
+    let own = name.is_none_or(|name| name == &*node.member.name);
+    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
+    if own && past {
+        world.decided(RuleId::R8b);
+        settle_as(world, id, Standing::Member);
+        return;
+    }
+    if !(own && world.node(id).is_some_and(|node| node.standing == Standing::Member)) {
+        stand(world, id, Standing::Vetting);
+    }
+    if past && idle {
+        repoint(world, now, id, (RuleId::R8b, FollowerName::Own));
+    }
+}
+
+fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
+    stand(world, id, standing);
+    if let Some(node) = world.node_mut(id) {
+        let care = &mut node.care;
+        care.own_name = true;
+        (care.repoints, care.absent_since, care.hopeless) = (0, None, false);
+    }
+    if let Some(record) = world.record.as_mut() {
+        // Not made durable at once: a restart finds it out again.
+        record.displaced.retain(|displaced| *displaced != id);
+    }
+    world.clear_alarms(|alarm| match alarm {
+        Alarm::NeedsPerson { node, .. } | Alarm::FalsePrimary { node, .. } => *node == id,
+        _ => false,
+    });
+}
+
+/// It does not stream from the primary.
+fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
+    let (Some(record), Some(node)) = (world.record.clone(), world.node_mut(id)) else { return };
+    if node.care.job.is_some() || node.care.retry_at.is_some() {
+        return;
+    }
+    let member = node.standing == Standing::Member;
+    let absent = *node.care.absent_since.get_or_insert(now);
+    if member && now < absent + PATIENCE {
+        return;
+    }
+    node.care.absent_since = None;
+    let forked = facts.timeline < record.timeline && record.fork.0 > 0 && facts.position() > record.fork;
+    let in_vain = node.care.repoints >= REPOINTS_MAX;
+    if (forked || facts.timeline > record.timeline || in_vain) && world.holds(RuleId::R8c) {
+        stand(world, id, Standing::Quarantined);
+        bring_back(world, now, id, (RuleId::R8c, true));
+        return;
+    }
+    let own = member || world.node(id).is_some_and(|node| node.care.own_name) || !world.holds(RuleId::R8a);
+    let name = if own { FollowerName::Own } else { FollowerName::Neutral };
+    if !own {
+        stand(world, id, Standing::Vetting);
+    }
+    if let Some(node) = world.node_mut(id) {
+        node.care.repoints += 1;
+    }
+    repoint(world, now, id, (RuleId::R8a, name));
+}
+
+fn repoint(world: &mut World, now: Instant, node: NodeId, how: (RuleId, FollowerName)) {
+    let Some(upstream) = world.primary() else { return };
+    let (rule, name) = how;
+    if !world.settings.auto_rejoin && name == FollowerName::Neutral {
+        needs_person(world, node, "automatic rejoin is off".into());
+        return;
+    }
+    let limit = world.settings.repoint_timeout;
+    set_job(world, now, node, Order::new(rule, limit, Action::Repoint { node, upstream, name }));
+}
+
+fn bring_back(world: &mut World, now: Instant, node: NodeId, why: (RuleId, bool)) {
+    let hopeless = world.node(node).is_none_or(|node| node.care.hopeless);
+    let Some(upstream) = world.primary().filter(|_| !hopeless) else { return };
+    if !world.settings.auto_rejoin {
+        needs_person(world, node, "automatic rejoin is off".into());
+        return;
+    }
+    let (rule, rewind) = why;
+    let limit = world.settings.rejoin_timeout;
+    stand(world, node, Standing::Rejoining);
+    set_job(world, now, node, Order::new(rule, limit, Action::Rejoin { node, upstream, rewind }));
+}
+
+/// A person asks for it; the answer is given when it is through.
+pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: CommandId) -> Result<(), Refusal> {
+    let upstream = world.primary().ok_or(Refusal::UnknownNode)?;
+    if id == upstream {
+        return Err(Refusal::AlreadyPrimary);
+    }
+    let node = world.node_mut(id).ok_or(Refusal::UnknownNode)?;
+    if node.care.job.is_some() {
+        return Err(Refusal::Check("something is being done to the node already".into()));
+    }
+    if node.standing == Standing::Foreign {
+        return Err(Refusal::Check("the node belongs to another cluster".into()));
+    }
+    node.care.hopeless = false;
+    node.care.command = Some(command);
+    let limit = world.settings.rejoin_timeout;
+    stand(world, id, Standing::Rejoining);
+    let action = Action::Rejoin { node: id, upstream, rewind: true };
+    set_job(world, now, id, Order::new(RuleId::C1a, limit, action));
+    Ok(())
+}
+
+fn set_job(world: &mut World, now: Instant, node: NodeId, order: Order) {
+    let epoch = world.epoch();
+    let id = world.ask(now, epoch, order);
+    assign(world, node, id);
+}
+
+/// Takes note of the end of a job, whatever the core is doing meanwhile.
+pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Action, &Outcome)) {
+    let (action, outcome) = ended;
+    upkeep::settled(world, now, id, ended);
+    let soon = now + PATIENCE;
+    let later = now + world.settings.retry_after;
+    let Some(node) = world.nodes.iter_mut().find(|node| node.care.job == Some(id)) else { return };
+    let node_id = node.id;
+    node.care.job = None;
+    node.care.absent_since = None;
+    let command = node.care.command.take();
+    if let Some(command) = command {
+        let result = match outcome {
+            Outcome::Done => Ok(format!("{} follows and is being vetted", node.member.name)),
+            Outcome::Unsupported(why) => Err(Refusal::Unsupported(why.clone())),
+            other => Err(Refusal::Abandoned(other.words().to_owned())),
+        };
+        world.tell(RuleId::C1a, Action::Answer { command, result });
+    }
+    let Some(node) = world.node_mut(node_id) else { return };
+    match (action, outcome) {
+        (Action::FenceOld(_), _) => node.care.fenced = true,
+        (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
+        (_, Outcome::Done) => {
+            node.care.retry_at = Some(soon);
+            (node.care.own_name, node.care.fenced, node.care.repoints) = (false, false, 0);
+            node.standing = Standing::Vetting;
+        }
+        (Action::Demote { .. }, _) => node.care.retry_at = Some(soon),
+        (_, Outcome::Unsupported(why)) => {
+            node.care.hopeless = true;
+            needs_person(world, node_id, why.clone());
+        }
+        (_, failed) => {
+            node.care.retry_at = Some(later);
+            let why = failed.words().to_owned();
+            if matches!(action, Action::Rejoin { .. }) {
+                needs_person(world, node_id, why);
+            }
+        }
+    }
+}
+
+fn needs_person(world: &mut World, id: NodeId, why: String) {
+    let streams = world.node(id).is_some_and(|node| node.standing == Standing::Member);
+    if !streams {
+        stand(world, id, Standing::Quarantined);
+    }
+    world.clear_alarms(
+        |alarm| matches!(alarm, Alarm::NeedsPerson { node, why: old } if *node == id && *old != why),
+    );
+    world.raise(RuleId::R8f, Alarm::NeedsPerson { node: id, why });
+}
+
+fn stand(world: &mut World, id: NodeId, standing: Standing) {
+    if let Some(node) = world.node_mut(id) {
+        node.standing = standing;
+    }
+}

@@ -1,0 +1,79 @@
+//! What has to survive a restart of primacy: who is the primary, and what was being done about it.
+
+use crate::model::{Epoch, Lsn, NodeId, SystemId, Timeline};
+
+/// The whole journal entry; the newest one wins, older ones are of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The epoch that is served.
+    pub epoch: Epoch,
+    /// The highest epoch ever used by an attempt, abandoned ones included.
+    pub promised: Epoch,
+    /// The cluster's identity.
+    pub system_id: SystemId,
+    /// The primary of `epoch`.
+    pub primary: NodeId,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// Where that timeline left the one before; zero where not known.
+    pub fork: Lsn,
+    /// Position after the epoch's term row: what a returning node must have before its word counts; zero where not known.
+    pub term_row: Lsn,
+    /// Whose acknowledgements count.
+    pub cohort: Cohort,
+    /// Cohort that is being changed to: until the change is seen to be in force, both count.
+    pub cohort_next: Option<Cohort>,
+    /// Nodes that lost the primary's role, or may have been half promoted, and are not vetted since: they are brought back,
+    /// and their claims to be a primary are not believed.
+    pub displaced: Vec<NodeId>,
+    /// What was being done; `None` in peace.
+    pub intent: Option<Intent>,
+    /// Whether automatic failover was paused by a person.
+    pub paused: bool,
+}
+
+/// Whose acknowledgements count for a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cohort {
+    /// `n`: the primary and every name in `synchronous_standby_names`, those unknown to us included.
+    pub size: usize,
+    /// `k`: how many standbys must have a commit before it is acknowledged; zero: none.
+    pub standbys: usize,
+    /// The configured nodes among the cohort.
+    pub members: Vec<NodeId>,
+}
+
+/// A change of primary that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// How far it may have come.
+    pub phase: IntentPhase,
+    /// Whom it was about to promote; `None` while recruiting.
+    pub candidate: Option<NodeId>,
+    /// Whether a person accepted the loss of writes.
+    pub allow_data_loss: bool,
+}
+
+/// How far a change of primary may have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntentPhase {
+    /// The old primary may be fenced (switchover).
+    Switching,
+    /// Receivers may be stopped.
+    Recruiting,
+    /// The candidate may be promoted.
+    Promoting,
+}
+
+impl IntentPhase {
+    /// The word for logs, the journal and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Switching => "switching",
+            Self::Recruiting => "recruiting",
+            Self::Promoting => "promoting",
+        }
+    }
+}

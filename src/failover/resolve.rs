@@ -1,0 +1,179 @@
+//! Resolving: before the candidate is promoted it replays all it received, tells the outcome of the commits in doubt (after
+//! the promotion transaction ids are used again and the answer would lie), and the followers are turned to it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::attempt::{Attempt, GivenUp, give_up};
+use super::candidate::followers;
+use super::effect::{Action, EffectId, FollowerName};
+use super::history::Step;
+use super::input::Outcome;
+use super::journal::IntentPhase;
+use super::lock::Locking;
+use super::nodes::{Node, ReachKind};
+use super::promote::Promoting;
+use super::rule::RuleId;
+use super::state::{Event, State};
+use super::status::Refusal;
+use super::world::{Order, World};
+use crate::model::{Lsn, NodeId};
+
+/// Awaits four things that run side by side.
+#[derive(Clone, Debug)]
+pub(super) struct Resolving {
+    attempt: Attempt,
+    candidate: NodeId,
+    journal: Option<EffectId>,
+    /// First the replay, then the commits in doubt.
+    candidate_work: Option<EffectId>,
+    resolved: bool,
+    replayed: Lsn,
+    repoints: BTreeSet<EffectId>,
+    /// When the promotion goes ahead without the followers that are still being repointed.
+    repoints_until: Instant,
+}
+
+impl Resolving {
+    pub(super) fn begin(world: &mut World, now: Instant, attempt: Attempt, candidate: NodeId) -> State {
+        world.decided(RuleId::R4a);
+        let intent = attempt.intent(IntentPhase::Promoting, Some(candidate));
+        let limit = world.settings.effect_timeout;
+        let record = world.intend(intent);
+        let journal = record.map(|record| {
+            attempt.ask(world, now, Order::new(RuleId::R7a, limit, Action::WriteJournal(record)))
+        });
+        let target = attempt.recruits.get(&candidate).map_or(Lsn::ZERO, |recruit| recruit.received);
+        let replay = Action::FinishReplay { node: candidate, target };
+        let limit = world.settings.replay_timeout;
+        let replay = attempt.ask(world, now, Order::new(RuleId::R4b, limit, replay));
+        let repoints = repoint_followers(world, now, &attempt, candidate);
+        State::Resolving(Self {
+            attempt,
+            candidate,
+            journal,
+            candidate_work: Some(replay),
+            resolved: false,
+            replayed: target,
+            repoints,
+            repoints_until: now + world.settings.repoint_timeout,
+        })
+    }
+
+    pub(super) fn on(mut self, world: &mut World, now: Instant, event: &Event) -> State {
+        if self.attempt.came_back(world) {
+            let why = Refusal::Check("the primary is back".into());
+            return give_up(world, now, self.attempt, GivenUp { rule: RuleId::R10e, why });
+        }
+        if let Event::Done { id, outcome } = event
+            && let Err(why) = self.settled(world, now, *id, outcome)
+        {
+            return choose_again(world, now, self.attempt, self.candidate, why);
+        }
+        if is_lost(world, now, self.candidate) {
+            let why = "it does not answer any more".into();
+            return choose_again(world, now, self.attempt, self.candidate, why);
+        }
+        let repointed = self.repoints.is_empty() || now >= self.repoints_until;
+        if self.journal.is_none() && self.resolved && repointed {
+            self.attempt.mark(Step::Resolved, now);
+            return Promoting::begin(world, now, self.attempt, (self.candidate, self.replayed));
+        }
+        State::Resolving(self)
+    }
+
+    fn settled(
+        &mut self,
+        world: &mut World,
+        now: Instant,
+        id: EffectId,
+        outcome: &Outcome,
+    ) -> Result<(), String> {
+        if self.repoints.remove(&id) {
+            // A follower that could not be turned is looked after later; it does not hold up the others.
+            return Ok(());
+        }
+        if self.journal == Some(id) {
+            self.journal = None;
+            let done = *outcome == Outcome::Done;
+            return if done { Ok(()) } else { Err(format!("the journal: {}", outcome.words())) };
+        }
+        if self.candidate_work != Some(id) {
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Replayed(position) => {
+                self.replayed = *position;
+                let limit = world.settings.effect_timeout;
+                let action = Action::ResolveInDoubt { candidate: self.candidate };
+                self.candidate_work =
+                    Some(self.attempt.ask(world, now, Order::new(RuleId::R5a, limit, action)));
+                Ok(())
+            }
+            Outcome::Done => {
+                self.candidate_work = None;
+                self.resolved = true;
+                Ok(())
+            }
+            other => Err(other.words().to_owned()),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (!self.repoints.is_empty()).then_some(self.repoints_until)
+    }
+
+    pub(super) fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+}
+
+fn repoint_followers(
+    world: &mut World,
+    now: Instant,
+    attempt: &Attempt,
+    candidate: NodeId,
+) -> BTreeSet<EffectId> {
+    let limit = world.settings.repoint_timeout;
+    let ready = if world.holds(RuleId::R6a) {
+        followers(&attempt.recruits, candidate)
+    } else {
+        attempt.recruits.keys().copied().filter(|node| *node != candidate).collect()
+    };
+    let up = |world: &World, node: NodeId| world.node(node).is_some_and(|node| node.facts().is_some());
+    let ready: Vec<NodeId> =
+        ready.into_iter().filter(|node| up(world, *node) && *node != attempt.from).collect();
+    ready
+        .into_iter()
+        .map(|node| {
+            let action = Action::Repoint { node, upstream: candidate, name: FollowerName::Own };
+            attempt.ask(world, now, Order::new(RuleId::R6a, limit, action))
+        })
+        .collect()
+}
+
+/// Whether this node is gone for good as far as an attempt can wait: refused, or silent past the timeout.
+pub(super) fn is_lost(world: &World, now: Instant, node: NodeId) -> bool {
+    let Some(node) = world.node(node) else { return true };
+    let silent = node.failing_since.is_some_and(|since| now >= since + world.settings.detect_timeout);
+    silent || matches!(node.last.map(|last| last.reach), Some(ReachKind::Refused))
+}
+
+/// The candidate failed us: a second failure is an ordinary event (rule 10).
+pub(super) fn choose_again(
+    world: &mut World,
+    now: Instant,
+    mut attempt: Attempt,
+    failed: NodeId,
+    why: String,
+) -> State {
+    let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
+    let why = format!("{name}: {why}");
+    attempt.excluded.insert(failed);
+    if attempt.excluded.len() >= world.nodes.len() || attempt.wish.target == Some(failed) {
+        let why = Refusal::NoCandidate { why };
+        return give_up(world, now, attempt, GivenUp { rule: RuleId::R10b, why });
+    }
+    world.decided(RuleId::R10b);
+    Locking::begin(world, now, attempt)
+}

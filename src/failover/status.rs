@@ -1,0 +1,258 @@
+//! What the core tells people: its phase, the standing of the nodes, alarms and refusals.
+
+use std::time::Duration;
+
+use super::journal::Cohort;
+use super::rule::RuleId;
+use crate::model::{Epoch, NodeId, Service, Timeline};
+
+/// Where the core is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Start: who is the primary?
+    Discovering,
+    /// All is well.
+    Steady,
+    /// The primary is suspected; writes are held.
+    Suspect,
+    /// Getting the right to promote and making the intent durable.
+    Locking,
+    /// Stopping the standbys' receivers.
+    Recruiting,
+    /// Replay, commits in doubt, followers repointed.
+    Resolving,
+    /// `pg_promote`.
+    Promoting,
+    /// Waiting for the term row's quorum.
+    Establishing,
+    /// A switchover before anything was recruited.
+    Switching,
+    /// Making a new epoch (opened or adopted) or an abandoned attempt durable.
+    Recording,
+    /// The new epoch serves; nodes are being brought back.
+    Rejoining,
+    /// There is no primary to be had.
+    ReadOnly,
+}
+
+impl Phase {
+    /// The word for logs, metrics and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovering => "discovering",
+            Self::Steady => "steady",
+            Self::Suspect => "suspect",
+            Self::Locking => "locking",
+            Self::Recruiting => "recruiting",
+            Self::Resolving => "resolving",
+            Self::Promoting => "promoting",
+            Self::Establishing => "establishing",
+            Self::Switching => "switching",
+            Self::Recording => "recording",
+            Self::Rejoining => "rejoining",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// What a node is to this epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It never answered in this epoch.
+    Unseen,
+    /// The primary, or a vetted follower.
+    Member,
+    /// Follows under its neutral name, to be vetted.
+    Vetting,
+    /// Being brought back.
+    Rejoining,
+    /// Not to be trusted: claims to be a primary, or has diverged.
+    Quarantined,
+    /// Of another cluster.
+    Foreign,
+}
+
+impl Standing {
+    /// The word for logs, metrics and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Member => "member",
+            Self::Vetting => "vetting",
+            Self::Rejoining => "rejoining",
+            Self::Quarantined => "quarantined",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// Something a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// Contradictory evidence.
+    #[error("the primary {primary:?} does not answer us, but replicas still hear it: nothing is promoted")]
+    UnreachablePrimary {
+        /// Which.
+        primary: NodeId,
+    },
+    /// It lives, but we cannot sign in.
+    #[error("the primary {primary:?} refuses our sign-in: nothing is promoted")]
+    PrimaryRefusesUs {
+        /// Which.
+        primary: NodeId,
+    },
+    /// Several primaries at start.
+    #[error(
+        "several nodes claim to be the primary and nothing proves which one is: {claimants:?}; writes are refused"
+    )]
+    AmbiguousPrimary {
+        /// Which.
+        claimants: Vec<NodeId>,
+    },
+    /// None at start.
+    #[error("no node is a primary; writes are refused until one is, or until `primacy failover`")]
+    NoPrimary,
+    /// A failover that is needed is not done.
+    #[error("no failover: {0}")]
+    FailoverRefused(Refusal),
+    /// An attempt was given up.
+    #[error("the attempt of epoch {epoch} was given up: {why}")]
+    AttemptAbandoned {
+        /// Which.
+        epoch: Epoch,
+        /// Why.
+        why: String,
+    },
+    /// A second primary.
+    #[error(
+        "{node:?} claims to be a primary on timeline {timeline} and is not the recorded one: quarantined"
+    )]
+    FalsePrimary {
+        /// Which.
+        node: NodeId,
+        /// On which timeline.
+        timeline: Timeline,
+    },
+    /// Another cluster's node.
+    #[error("{node:?} belongs to another cluster")]
+    ForeignNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// It needs a person.
+    #[error("{node:?} cannot be brought back without a person: {why}")]
+    NeedsPerson {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// The promotion waits for its quorum.
+    #[error("the new primary {primary:?} waits for its quorum: {why}")]
+    NoQuorumYet {
+        /// Which.
+        primary: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// A setting of a node could not be made.
+    #[error("{what} could not be set on {node:?}: {why}")]
+    SettingFailed {
+        /// Where.
+        node: NodeId,
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The journal cannot be written: nothing is changed while that is so.
+    #[error("the journal cannot be written: {why}")]
+    JournalFailed {
+        /// Why.
+        why: String,
+    },
+    /// Soft durability: something may be lost.
+    #[error("{bytes} bytes of WAL that the old primary had written are not on the new one")]
+    WritesLost {
+        /// At least how many.
+        bytes: u64,
+    },
+}
+
+/// Why a failover, switchover or other command is not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Fewer than needed.
+    #[error(
+        "{have} of the {need} nodes needed to be sure that no acknowledged write is lost can be recruited"
+    )]
+    NotEnoughRecruits {
+        /// Recruited or reachable.
+        have: usize,
+        /// Needed.
+        need: usize,
+    },
+    /// Nobody to promote.
+    #[error("no node can be promoted: {why}")]
+    NoCandidate {
+        /// Why.
+        why: String,
+    },
+    /// Too many lately.
+    #[error("too many automatic failovers on soft evidence; the next one is possible in {} s", .wait.as_secs())]
+    RateLimited {
+        /// How long still.
+        wait: Duration,
+    },
+    /// Paused.
+    #[error("automatic failover is paused")]
+    Paused,
+    /// Something else is going on.
+    #[error("{} is in progress", .phase.as_str())]
+    Busy {
+        /// What.
+        phase: Phase,
+    },
+    /// No such node.
+    #[error("no such node")]
+    UnknownNode,
+    /// It is the primary already.
+    #[error("the node is the primary already")]
+    AlreadyPrimary,
+    /// A check failed.
+    #[error("{0}")]
+    Check(String),
+    /// It was begun and given up.
+    #[error("given up: {0}")]
+    Abandoned(String),
+    /// There is nobody who could.
+    #[error("not possible here: {0}")]
+    Unsupported(String),
+}
+
+/// The core at one moment, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Where it is.
+    pub phase: Phase,
+    /// The rule that brought it there.
+    pub rule: RuleId,
+    /// Why it is there, in words; empty in peace.
+    pub reason: String,
+    /// What the data path is told.
+    pub service: Service,
+    /// The epoch that is served.
+    pub epoch: Epoch,
+    /// Its primary.
+    pub primary: Option<NodeId>,
+    /// Whether automatic failover is on.
+    pub automatic: bool,
+    /// Whose acknowledgements count, once known.
+    pub cohort: Option<Cohort>,
+    /// How many recruits a failover needs now.
+    pub recruits_needed: usize,
+    /// What each node is, by `NodeId`.
+    pub standings: Vec<Standing>,
+    /// What people were told and is still so.
+    pub alarms: Vec<Alarm>,
+}

@@ -1,0 +1,163 @@
+//! Settings of the nodes that the core keeps as they have to be: whose acknowledgements count, how soon silence is noticed,
+//! and the standby signal that makes a crashed primary come back as a standby.
+
+use std::time::Instant;
+
+use super::effect::{Action, EffectId};
+use super::input::Outcome;
+use super::nodes::Node;
+use super::observation::Facts;
+use super::quorum::{cohort_of, wanted_text};
+use super::rule::RuleId;
+use super::settings::node_ids;
+use super::status::{Alarm, Standing};
+use super::world::{Order, World};
+use crate::model::NodeId;
+
+/// A failed setting is tried again after this many `retry_after`: it will hardly work by itself.
+const RETRIES_APART: u32 = 12;
+
+/// What is being set on one node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Upkeep {
+    job: Option<EffectId>,
+    pub(super) retry_at: Option<Instant>,
+    hopeless: bool,
+    armed: bool,
+}
+
+/// Keeps the settings of every node.
+pub(super) fn tend(world: &mut World, now: Instant) {
+    watch_cohort(world, now);
+    for id in node_ids(world.nodes.len()) {
+        let Some(node) = world.node_mut(id) else { continue };
+        let upkeep = &mut node.care.upkeep;
+        if upkeep.retry_at.is_some_and(|at| at <= now) {
+            upkeep.retry_at = None;
+        }
+        if upkeep.job.is_some() || upkeep.retry_at.is_some() || upkeep.hopeless {
+            continue;
+        }
+        if let Some(order) = next_order(world, now, id) {
+            let epoch = world.epoch();
+            let job = world.ask(now, epoch, order);
+            if let Some(node) = world.node_mut(id) {
+                node.care.upkeep.job = Some(job);
+            }
+        }
+    }
+}
+
+fn next_order(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
+    let node = world.node(id)?;
+    let facts = node.facts()?;
+    let is_primary = world.primary() == Some(id);
+    if world.system_id() != Some(facts.system_id) || (!is_primary && !facts.in_recovery) {
+        return None;
+    }
+    let limit = world.settings.effect_timeout;
+    if let Some(timeout) = world.settings.receiver_timeout.filter(|wanted| *wanted != facts.receiver_timeout)
+    {
+        return Some(Order::new(RuleId::Q1c, limit, Action::SetReceiverTimeout { node: id, timeout }));
+    }
+    let leftover =
+        facts.read_only && fenced_by_us(facts) && (is_primary || node.standing == Standing::Member);
+    if leftover {
+        return Some(Order::new(RuleId::R8b, limit, Action::Unfence(id)));
+    }
+    let armed = node.care.upkeep.armed || !world.settings.arm_standby_signal || !is_primary;
+    if let Some(order) = sync_names(world, now, id) {
+        return Some(order);
+    }
+    (!armed).then(|| Order::new(RuleId::R8e, limit, Action::ArmStandbySignal(id)))
+}
+
+/// Whether the node bears the mark that `FenceOld` leaves.
+fn fenced_by_us(facts: &Facts) -> bool {
+    facts.sync_names.contains("fenced")
+}
+
+/// The same text on every node (Q1a), and on the primary only when enough standbys are there to acknowledge.
+fn sync_names(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
+    let text =
+        wanted_text(world.settings.durability, &world.nodes).filter(|_| world.settings.manage_sync_names)?;
+    let facts = world.node(id).and_then(Node::facts)?;
+    if facts.sync_names == text {
+        return None;
+    }
+    let order = Order::new(
+        RuleId::Q1a,
+        world.settings.effect_timeout,
+        Action::SetSyncNames { node: id, text: text.clone() },
+    );
+    let primary = world.primary()?;
+    if id != primary {
+        return Some(order);
+    }
+    let cohort = cohort_of(&text, &world.nodes, id);
+    let ready = world.nodes.iter().filter(|node| node.id != primary && acknowledges(node)).count();
+    if ready < cohort.standbys {
+        return None;
+    }
+    // Both cohorts count, durably, before the text is changed (Q1b).
+    let record = world.record.as_mut()?;
+    if record.cohort_next.as_ref() != Some(&cohort) {
+        record.cohort_next = Some(cohort);
+        world.save(now, RuleId::Q1b);
+    }
+    (!world.saving()).then_some(order)
+}
+
+fn acknowledges(node: &Node) -> bool {
+    let streams = |facts: &Facts| {
+        facts.receiver.as_ref().is_some_and(|receiver| {
+            receiver.streaming && receiver.name.as_deref().is_none_or(|name| name == &*node.member.name)
+        })
+    };
+    node.standing == Standing::Member && node.facts().is_some_and(streams)
+}
+
+/// Takes note of whose acknowledgements count on the primary now.
+fn watch_cohort(world: &mut World, now: Instant) {
+    let Some(primary) = world.primary() else { return };
+    let Some(facts) = world.node(primary).and_then(Node::facts).filter(|facts| !facts.in_recovery) else {
+        return;
+    };
+    let cohort = cohort_of(&facts.sync_names, &world.nodes, primary);
+    let Some(record) = world.record.as_mut() else { return };
+    let reached = record.cohort_next.as_ref() == Some(&cohort);
+    if record.cohort == cohort && !reached {
+        return;
+    }
+    record.cohort = cohort;
+    if reached {
+        record.cohort_next = None;
+    }
+    world.save(now, RuleId::Q1b);
+}
+
+/// Takes note of the end of a setting.
+pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Action, &Outcome)) {
+    let (action, outcome) = ended;
+    let later = now + world.settings.retry_after * RETRIES_APART;
+    let Some(node) = world.nodes.iter_mut().find(|node| node.care.upkeep.job == Some(id)) else { return };
+    let upkeep = &mut node.care.upkeep;
+    upkeep.job = None;
+    match outcome {
+        Outcome::Done => {
+            upkeep.armed |= matches!(action, Action::ArmStandbySignal(_));
+            // The next probe shows the new value; until then it is not set again.
+            upkeep.retry_at = Some(now + world.settings.probe_interval * 2);
+        }
+        failed => {
+            if matches!(failed, Outcome::Unsupported(_)) {
+                upkeep.hopeless = true;
+            } else {
+                upkeep.retry_at = Some(later);
+            }
+            let alarm =
+                Alarm::SettingFailed { node: node.id, what: action.as_str(), why: failed.words().to_owned() };
+            world.raise(RuleId::Q1a, alarm);
+        }
+    }
+}
