@@ -88,6 +88,8 @@ struct WrittenRecord {
     cohort_next: Option<WrittenCohort>,
     intent: Option<WrittenIntent>,
     paused: bool,
+    #[serde(default)]
+    displaced: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -200,6 +202,7 @@ impl Journal {
                 allow_data_loss: intent.allow_data_loss,
             }),
             paused: record.paused,
+            displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
         }
     }
 }
@@ -238,6 +241,7 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         cohort_next: written.cohort_next.as_ref().map(cohort),
         intent: intent.transpose()?,
         paused: written.paused,
+        displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
     })
 }
 
@@ -280,6 +284,7 @@ mod tests {
                 allow_data_loss: true,
             }),
             paused: true,
+            displaced: vec![NodeId(1)],
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
@@ -45,7 +46,8 @@ pub struct ClusterSpec {
     pub ports: Vec<u16>,
     /// What a commit waits for.
     pub durability: Durability,
-    /// Whether initdb and the base backups are flushed to disk.
+    /// Whether initdb, base backups and rewinds are flushed to disk as a whole. Without it a crash of the machine
+    /// (not of a server) may cost a data directory; the servers' own fsync is another matter.
     pub sync: bool,
     /// More settings for every server.
     pub settings: Vec<(String, String)>,
@@ -108,7 +110,10 @@ pub type Progress<'a> = &'a (dyn Fn(&Step<'_>) + Send + Sync);
 #[derive(Clone, Debug)]
 pub struct Cluster {
     dir: PathBuf,
+    sync: bool,
     nodes: Vec<Instance>,
+    /// Per node: held while it is being rejoined.
+    busy: Vec<Arc<Mutex<()>>>,
 }
 
 impl Cluster {
@@ -133,9 +138,10 @@ impl Cluster {
             socket_dir: spec.dir.join("sockets"),
         };
         let places = names.iter().zip(&spec.ports).map(place);
-        let nodes =
+        let nodes: Vec<Instance> =
             places.map(|place| Instance::new(installation.clone(), place, settings.clone())).collect();
-        Self { dir: spec.dir.clone(), nodes }
+        let busy = nodes.iter().map(|_| Arc::default()).collect();
+        Self { dir: spec.dir.clone(), sync: spec.sync, nodes, busy }
     }
 
     /// Builds the cluster, or resumes the one that `spec.dir` holds, and returns when all replicas stream.
@@ -151,6 +157,27 @@ impl Cluster {
         } else {
             self.build(spec, progress).await
         }
+    }
+
+    /// Whether `dir` holds a whole cluster that was built here.
+    pub fn exists_in(dir: &Path) -> bool {
+        dir.join(MARKER).exists()
+    }
+
+    /// Removes the data directories of a build that was broken off. Only for what this very program has just made:
+    /// it does nothing to a cluster that was finished once.
+    pub fn discard_unfinished(&self) -> Result<(), PostgresError> {
+        if Self::exists_in(&self.dir) {
+            return Ok(());
+        }
+        for path in self.nodes.iter().map(|node| node.data_dir().to_path_buf()).filter(|path| path.exists()) {
+            std::fs::remove_dir_all(&path).map_err(|source| PostgresError::File {
+                doing: "remove",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     /// The version of the cluster that `dir` holds, where it holds one.
@@ -174,9 +201,25 @@ impl Cluster {
         &self.dir
     }
 
-    /// Stops every server, by force where it must be; tells about the first that would not stop.
+    pub(super) fn sync(&self) -> bool {
+        self.sync
+    }
+
+    pub(super) fn busy(&self, id: NodeId) -> Result<Arc<Mutex<()>>, PostgresError> {
+        let missing = PostgresError::NoSuchNode { index: id.index(), nodes: self.nodes.len() };
+        self.busy.get(id.index()).cloned().ok_or(missing)
+    }
+
+    /// Stops every server, by force where it must be; tells about the first that would not stop. A node that is being
+    /// rejoined is waited for first.
     pub async fn stop(&self, limit: Duration) -> Result<(), PostgresError> {
-        join_all(self.nodes.iter().map(|node| node.stop_surely(limit))).await.into_iter().collect()
+        let stop = async |(node, busy): (&Instance, &Arc<Mutex<()>>)| {
+            let quiet = timeout(limit, busy.lock()).await;
+            let stopped = node.stop_surely(limit).await;
+            drop(quiet);
+            stopped
+        };
+        join_all(self.nodes.iter().zip(&self.busy).map(stop)).await.into_iter().collect()
     }
 
     fn installation_of_first(&self) -> Result<&Installation, PostgresError> {
@@ -186,10 +229,7 @@ impl Cluster {
     // ---- building ----------------------------------------------------------------------------------------------
 
     async fn build(&self, spec: &ClusterSpec, progress: Progress<'_>) -> Result<(), PostgresError> {
-        if let Some(node) = self.nodes.iter().find(|node| !is_free(node.data_dir())) {
-            let found = node.data_dir().display().to_string();
-            return Err(PostgresError::NotOurs { dir: self.dir.clone(), found });
-        }
+        self.check_free()?;
         let primary = self.node(NodeId(0))?;
         progress(&Step::Initializing(primary.name()));
         let (user, password) = Self::SUPERUSER;
@@ -206,6 +246,17 @@ impl Cluster {
         self.write_marker(primary)
     }
 
+    /// Whether there is room for a new cluster: no data directory of that name holds anything.
+    pub fn check_free(&self) -> Result<(), PostgresError> {
+        match self.nodes.iter().find(|node| !is_free(node.data_dir())) {
+            Some(node) => {
+                let found = node.name().to_owned();
+                Err(PostgresError::NotOurs { dir: self.dir.clone(), found })
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn build_replica(
         &self,
         node: &Instance,
@@ -216,7 +267,7 @@ impl Cluster {
         progress(&Step::Copying(node.name()));
         let upstream = Self::replication_from(primary, node.name());
         node.base_backup(&upstream, node.name(), sync, BACKUP_LIMIT).await?;
-        node.follow(&upstream, node.name())?;
+        node.follow(&upstream.with_password(), Some(node.name()))?;
         self.start(node, progress).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await
@@ -355,7 +406,8 @@ impl Cluster {
             let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
             self.rejoin_to(node, primary, &how).await?;
         } else if node.running().is_none() {
-            node.follow(&Self::replication_from(primary, node.name()), node.name())?;
+            let upstream = Self::replication_from(primary, node.name());
+            node.follow(&upstream.with_password(), Some(node.name()))?;
         }
         self.bring_up(node, progress).await
     }

@@ -10,5 +10,6 @@
               offer more than is used yet"
 )]
 
+mod control;
 mod harness;
 mod local_servers;
