@@ -6,6 +6,7 @@
 
 mod config;
 mod place;
+mod service;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use clap::builder::RangedU64ValueParser;
 use tokio::sync::{oneshot, watch};
 
+use super::failure::Failure;
 use crate::clock;
 use crate::postgres::{Cluster, ClusterSpec, Durability, PostgresError, Search, Step};
 use place::Place;
@@ -132,6 +134,14 @@ where
 {
     let signals = Signals::new().map_err(DemoError::Signals)?;
     run_until(args, path, serve, signals.come()).await
+}
+
+/// The command: `run` with the real proxy.
+pub(super) fn run_here(args: DemoArgs) -> Result<(), Failure> {
+    #[expect(clippy::disallowed_methods, reason = "where programs are is the environment's to say")]
+    let path = std::env::var_os("PATH");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(run(args, path, service::serve))?)
 }
 
 /// `run`, with whatever ends it early in place of signals.

@@ -33,6 +33,8 @@ fn render(args: &DemoArgs, cluster: &Cluster) -> String {
          [service]\nuser = {}\npassword = {}\n\n\
          [replication]\nuser = {}\npassword = {}\n\n\
          [failover]\ndurability = {}\n\n\
+         # Ctrl-C ends transactions that are still running after this.\n\
+         [limits]\ndrain_timeout = \"3s\"\n\n\
          [admin]\nlisten = {}\n",
         quoted(&args.listen.to_string()),
         quoted(&state_dir),
