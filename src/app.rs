@@ -16,9 +16,10 @@ use tokio::sync::{Mutex, watch};
 use crate::admin::json::CommandReport;
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
-use crate::control::{self, Board, ControlError, ControlHandle, LocalServers};
+use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
 use crate::model::Service;
 use crate::observe::{Events, LogHandle, Metrics};
+use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
 use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
@@ -121,9 +122,13 @@ impl Proxy {
 
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
-        let catalogs =
-            CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
-        let tls = settings.proxy.nodes.iter().map(|node| ServerTlsConfig::load(&node.tls)).collect::<Result<_, _>>()?;
+        let catalogs = CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
+        let tls = settings
+            .proxy
+            .nodes
+            .iter()
+            .map(|node| ServerTlsConfig::load(&node.tls))
+            .collect::<Result<_, _>>()?;
         let login = Arc::new(LoginContext {
             tls: client_tls,
             verifiers: Arc::new(Verifiers::new(&settings.proxy, tls, Arc::clone(&board))?),
@@ -165,6 +170,18 @@ impl Proxy {
             });
         }
         Ok(Self { board, workers, control, running, stop, control_ended, addresses })
+    }
+
+    /// The same before servers of our own, which the control plane may also start, stop and rewind.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_before(
+        cluster: Arc<Cluster>,
+        settings: Settings,
+        log: Option<LogHandle>,
+    ) -> Result<Self, ServeError> {
+        Self::start(settings, Some(Arc::new(OwnCluster(cluster))), log).await
     }
 
     /// Where clients connect.
@@ -264,7 +281,8 @@ impl Running {
 }
 
 fn report(change: &crate::config::Reload) -> CommandReport {
-    let lines = |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let lines =
+        |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (changed, needs_restart) = (lines(&change.changed), lines(&change.needs_restart));
     let message = match (changed.len(), needs_restart.len()) {
         (0, 0) => "reloaded: nothing has changed".to_owned(),
@@ -286,4 +304,3 @@ fn links(settings: &Settings) -> Result<Vec<NodeLink>, TlsError> {
 async fn until(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }
-
