@@ -121,9 +121,13 @@ impl Proxy {
 
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
-        let catalogs =
-            CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
-        let tls = settings.proxy.nodes.iter().map(|node| ServerTlsConfig::load(&node.tls)).collect::<Result<_, _>>()?;
+        let catalogs = CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
+        let tls = settings
+            .proxy
+            .nodes
+            .iter()
+            .map(|node| ServerTlsConfig::load(&node.tls))
+            .collect::<Result<_, _>>()?;
         let login = Arc::new(LoginContext {
             tls: client_tls,
             verifiers: Arc::new(Verifiers::new(&settings.proxy, tls, Arc::clone(&board))?),
@@ -264,7 +268,8 @@ impl Running {
 }
 
 fn report(change: &crate::config::Reload) -> CommandReport {
-    let lines = |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let lines =
+        |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (changed, needs_restart) = (lines(&change.changed), lines(&change.needs_restart));
     let message = match (changed.len(), needs_restart.len()) {
         (0, 0) => "reloaded: nothing has changed".to_owned(),
@@ -286,4 +291,3 @@ fn links(settings: &Settings) -> Result<Vec<NodeLink>, TlsError> {
 async fn until(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }
-
