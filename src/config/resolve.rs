@@ -20,8 +20,9 @@ use crate::proxy::{self, settings::PoolMode};
 /// Most threads.
 const WORKERS_MAX: u32 = 256;
 
-/// Resolves everything; `None` where a part without a default is missing (its problem is noted).
-pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) -> Option<Settings> {
+/// Resolves everything. Where something is wrong, its problem is noted and the rest is resolved all the same, so that all
+/// problems come together; the caller drops what came out then.
+pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) -> Settings {
     let listen = listen(document, check);
     let nodes = nodes::nodes(document, base, check);
     let service = nodes::service(document, base, check);
@@ -42,7 +43,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         workers,
         pool_mode,
         nodes,
-        service: service?,
+        service,
         auth,
         client_tls,
         pool,
@@ -50,7 +51,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     };
     let control = control::control(document, base, &proxy, check);
     let origin = Origin::CommandLine;
-    Some(Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() })
+    Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() }
 }
 
 fn listen(document: &Document, check: &mut Checker) -> Vec<SocketAddr> {
