@@ -123,9 +123,10 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Option<Score> {
     let mut score = Score::default();
     for (number, file) in files.iter().enumerate() {
         admin.batch_execute(&format!("CREATE DATABASE c{number}")).await.unwrap();
-        let client = server.connect(&format!("c{number}")).await;
+        let database = format!("c{number}");
+        let (client, loader) = (server.connect(&database).await, server.connect(&database).await);
         let mine = statements.iter().filter(|s| s.file == *file);
-        Session::new(client, u64::try_from(number).unwrap()).run(mine, &mut score).await;
+        Session::new(client, loader, u64::try_from(number).unwrap()).run(mine, &mut score).await;
     }
     Some(score)
 }
@@ -133,6 +134,7 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Option<Score> {
 /// One script's session, as the proxy would see it.
 struct Session {
     client: Client,
+    loader: Client,
     classifier: Classifier,
     catalog: Catalog,
     change: String,
@@ -141,9 +143,10 @@ struct Session {
 }
 
 impl Session {
-    fn new(client: Client, id: u64) -> Self {
+    fn new(client: Client, loader: Client, id: u64) -> Self {
         Self {
             client,
+            loader,
             classifier: Classifier::new(&Settings::default()),
             catalog: Catalog::empty_for(id),
             change: String::new(),
@@ -190,10 +193,10 @@ impl Session {
         if !self.maybe_stale || statement.ctx != "autocommit" {
             return;
         }
-        let change = rows(&self.client, catalog::CHANGE_SQL).await;
+        let change = rows(&self.loader, catalog::CHANGE_SQL).await;
         let Some(change) = change.first().map(|row| row.concat()) else { return };
         if change != self.change {
-            self.catalog = load(&self.client, self.catalog.id(), self.catalog.generation() + 1).await;
+            self.catalog = load(&self.loader, self.catalog.id(), self.catalog.generation() + 1).await;
             self.change = change;
         }
         self.maybe_stale = false;
