@@ -104,7 +104,8 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = world.record.clone() else { return };
     let Some(node) = world.node(id) else { return };
-    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
+    let node_is_free = node.care.job.is_none();
+    let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
         if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
@@ -116,7 +117,9 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         world.raise(RuleId::R8d, Alarm::ForeignNode { node: id });
     } else if !facts.in_recovery {
         stand(world, id, Standing::Quarantined);
-        world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        if node_is_free {
+            world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        }
         let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
         if by_others {
             keep_out(world, now, id, idle);
@@ -344,7 +347,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
         (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
         (_, Outcome::Done) => {
-            node.care.retry_at = Some(soon);
+            node.restarted(now);
             (node.care.own_name, node.care.fenced, node.care.repoints) = (false, false, 0);
             node.standing = Standing::Vetting;
         }
