@@ -238,7 +238,7 @@ fn show(effect: &Effect) -> String {
                 r.displaced
             )
         }
-        Action::Raise(alarm) => format!("raise: {alarm}"),
+        Action::Raise(alarm) => format!("raise: {}", alarm.describe(|node| format!("n{}", node.0))),
         Action::RecordHistory(h) => {
             let steps: Vec<String> =
                 h.steps.iter().map(|s| format!("{}+{}", s.step.as_str(), s.after.as_millis())).collect();

@@ -34,6 +34,7 @@ pub(super) struct Care {
     pub(super) own_name: bool,
     repoints: u32,
     absent_since: Option<Instant>,
+    renamed_at: Option<Instant>,
     fenced: bool,
     /// Not possible here: a person has to act.
     hopeless: bool,
@@ -210,18 +211,29 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let past = past || !world.holds(RuleId::R8b);
     let name = facts.receiver.as_ref().and_then(|receiver| receiver.name.as_deref());
     let own = name.is_none_or(|name| name == &*node.member.name);
-    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
-    if own && past {
+    // Without a quorum the name somebody else gave it is as good as any.
+    let named = own || (!counts(world) && !name.is_some_and(|name| name.starts_with("rejoin_")));
+    // The next probe but one shows the new name; until then it is not asked for again.
+    let asked = node.care.renamed_at.is_some_and(|at| now < at + PATIENCE);
+    let idle = node.care.job.is_none() && !asked;
+    if past {
         world.decided(RuleId::R8b);
         settle_as(world, id, Standing::Member);
-        return;
-    }
-    if !(own && world.node(id).is_some_and(|node| node.standing == Standing::Member)) {
+    } else if node.standing != Standing::Member {
         stand(world, id, Standing::Vetting);
     }
-    if past && idle {
+    if past && !named && idle {
+        if let Some(node) = world.node_mut(id) {
+            node.care.renamed_at = Some(now);
+        }
         repoint(world, now, id, (RuleId::R8b, FollowerName::Own));
     }
+}
+
+/// Whether acknowledgements of standbys count for commits here, or are about to.
+fn counts(world: &World) -> bool {
+    let wanted = world.settings.durability.standbys_for(world.nodes.len()) > 0;
+    wanted || world.record.as_ref().is_some_and(|record| record.cohort.standbys > 0)
 }
 
 fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
@@ -260,7 +272,8 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
         bring_back(world, now, id, (RuleId::R8c, true));
         return;
     }
-    let own = member || world.node(id).is_some_and(|node| node.care.own_name) || !world.holds(RuleId::R8a);
+    let known = member || world.node(id).is_some_and(|node| node.care.own_name);
+    let own = known || undisturbed(world, &record, id, facts) || !world.holds(RuleId::R8a);
     let name = if own { FollowerName::Own } else { FollowerName::Neutral };
     if !own {
         stand(world, id, Standing::Vetting);
@@ -269,6 +282,14 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
         node.care.repoints += 1;
     }
     repoint(world, now, id, (RuleId::R8a, name));
+}
+
+/// A node of this very timeline that has nothing which the primary does not have: it missed no change of primary, so it
+/// cannot have diverged. An attempt that was given up, or primacy's restart, left it without a primary.
+fn undisturbed(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
+    let primary = world.node(record.primary).and_then(|node| node.seen.as_ref());
+    let behind = primary.is_some_and(|primary| facts.position() <= primary.facts.position());
+    facts.timeline == record.timeline && behind && !record.displaced.contains(&id)
 }
 
 fn repoint(world: &mut World, now: Instant, node: NodeId, how: (RuleId, FollowerName)) {
