@@ -210,3 +210,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
