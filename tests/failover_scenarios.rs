@@ -7,7 +7,7 @@
 //! Inputs: `see NODE primary|standby KEY=VALUE..`, `see NODE refused|reset|timeout|starting|stopping|auth|other`,
 //! `done ACTION [NODE] OUTCOME..` (the newest of that kind), `command ..`, `suspect NODE`, `tick`, `restart`.
 
-#![expect(clippy::panic, clippy::print_stdout, reason = "a test crate: loud failures")]
+#![expect(clippy::panic, clippy::expect_used, reason = "a test crate: loud failures")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

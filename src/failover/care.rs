@@ -212,7 +212,8 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let name = facts.receiver.as_ref().and_then(|receiver| receiver.name.as_deref());
     let own = name.is_none_or(|name| name == &*node.member.name);
     // Without a quorum the name somebody else gave it is as good as any.
-    let named = own || (!counts(world) && !name.is_some_and(|name| name.starts_with("rejoin_")));
+    let neutral = name.is_some_and(|name| FollowerName::is_neutral(name, &node.member.name));
+    let named = own || (!counts(world) && !neutral);
     // The next probe but one shows the new name; until then it is not asked for again.
     let asked = node.care.renamed_at.is_some_and(|at| now < at + PATIENCE);
     let idle = node.care.job.is_none() && !asked;
@@ -267,6 +268,14 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     node.care.absent_since = None;
     let forked = facts.timeline < record.timeline && record.fork.0 > 0 && facts.position() > record.fork;
     let in_vain = node.care.repoints >= REPOINTS_MAX;
+    if facts.timeline > record.timeline && !record.displaced.contains(&id) {
+        // It followed somebody else's primary. What it holds may be what a person wants.
+        needs_person(world, id, "it follows another primary on a newer timeline".into());
+        if let Some(node) = world.node_mut(id) {
+            node.care.retry_at = Some(now + PATIENCE);
+        }
+        return;
+    }
     if (forked || facts.timeline > record.timeline || in_vain) && world.holds(RuleId::R8c) {
         stand(world, id, Standing::Quarantined);
         bring_back(world, now, id, (RuleId::R8c, true));

@@ -91,22 +91,22 @@ fn discovery_never_guesses() {
                 "nothing is sent before the journal has it: {a:?} {b:?}"
             );
             let newest = primaries.iter().map(|said| said.timeline).max();
-            match status.primary.map(NodeId::index) {
-                Some(chosen) => {
-                    let said = [a, b][chosen].expect("a node that answers");
-                    assert!(!said.in_recovery, "a standby was taken for the primary");
-                    assert_eq!(Some(said.timeline), newest, "an older timeline was chosen: {a:?} {b:?}");
-                    let level = primaries.iter().filter(|other| other.timeline == said.timeline).count();
-                    assert_eq!(level, 1, "a guess between equals: {a:?} {b:?}");
-                }
-                None => {
-                    assert_eq!(status.service, Service::ReadOnly, "{a:?} {b:?}");
-                    assert!(!status.alarms.is_empty(), "a person is told why: {a:?} {b:?}");
-                }
-            }
+            let Some(chosen) = status.primary.map(NodeId::index) else {
+                assert_eq!(status.service, Service::ReadOnly, "{a:?} {b:?}");
+                assert!(!status.alarms.is_empty(), "a person is told why: {a:?} {b:?}");
+                continue;
+            };
+            let said = [a, b][chosen].expect("a node that answers");
+            assert!(!said.in_recovery, "a standby was taken for the primary");
+            assert_eq!(Some(said.timeline), newest, "an older timeline was chosen: {a:?} {b:?}");
+            let level = primaries.iter().filter(|other| other.timeline == said.timeline).count();
+            assert_eq!(level, 1, "a guess between equals: {a:?} {b:?}");
         }
     }
 }
+
+/// What the primary and its replicas say, after how many milliseconds, and what is made of it.
+type Row<'a> = (Reach, &'a dyn Fn() -> Reach, u64, Phase, RuleId);
 
 /// Every pair of what primary and replica can say while all was well: the verdict is the table's.
 #[test]
@@ -115,7 +115,6 @@ fn every_kind_of_failure_leads_to_its_rule() {
     let ms = |n: u64| base + Duration::from_millis(n);
     let quiet = || Reach::Answered(Box::new(facts(Said { follows: None, ..STANDBY })));
     let hears = || Reach::Answered(Box::new(facts(STANDBY)));
-    type Row<'a> = (Reach, &'a dyn Fn() -> Reach, u64, Phase, RuleId);
     let table: [Row<'_>; 14] = [
         (Reach::Refused, &quiet, 3, Phase::Locking, RuleId::R1b),
         (Reach::Refused, &hears, 3, Phase::Suspect, RuleId::R1d),
