@@ -24,3 +24,12 @@ where
     let span = tracing::debug_span!("task", name, node);
     Task(tokio::spawn(future.instrument(span)))
 }
+
+/// The same for a task that ends by itself soon and that nobody waits for.
+pub(crate) fn spawn_detached<F>(name: &'static str, node: &str, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let span = tracing::debug_span!("task", name, node);
+    drop(tokio::spawn(future.instrument(span)));
+}

@@ -31,6 +31,8 @@ struct Control {
 struct Options {
     without_local: bool,
     state_dir: Option<std::path::PathBuf>,
+    /// primacy's own role; a superuser where absent.
+    service: Option<&'static str>,
 }
 
 fn logged() {
@@ -49,7 +51,8 @@ impl Control {
             })
             .collect();
         let role = |name: &str| Credentials { user: name.into(), password: Secret::new(name) };
-        let mut settings = Settings::new(nodes, role("postgres"), failover::Settings::default());
+        let mut settings =
+            Settings::new(nodes, role(options.service.unwrap_or("postgres")), failover::Settings::default());
         settings.replication = Some(role("replicator"));
         settings.database = "app".into();
         settings.state_dir.clone_from(&options.state_dir);
@@ -388,5 +391,212 @@ async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
     assert_eq!((after.epoch, after.timeline), (before.epoch, before.timeline));
     assert!(after.journal_durable);
     assert_eq!(control.handle.history().len(), 1);
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_replay_does_not_keep_a_receiver_alive() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    cluster.pause_replay(1).await;
+    cluster.pause_replay(2).await;
+    let since = Instant::now();
+    writer.writes_after(since).await;
+    // Frozen, so that the receivers stay connected and can only be ended by a startup process that is not paused.
+    cluster.stop(0);
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    say("SIGSTOP with paused replays", &control.last_change(), writer.longest_pause_since(since));
+    cluster.cont(0);
+    control.settled(new).await;
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_in_conflict_with_recovery_is_ended() {
+    let cluster = Cluster::builder(2).setting("max_standby_streaming_delay", "-1").run().await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE locked (n int)").await;
+    let mut readers = Vec::new();
+    for replica in [1, 2] {
+        cluster.caught_up(replica, 0).await;
+        let reader = cluster.client(replica).await;
+        reader.batch_execute("BEGIN; SELECT FROM locked").await.unwrap();
+        readers.push(reader);
+    }
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    // The replicas receive this, and cannot replay it while their readers hold the table.
+    cluster.sql(0, "ALTER TABLE locked ADD m int").await;
+    writer.writes_after(Instant::now()).await;
+    let since = Instant::now();
+    cluster.stop(0);
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    say("SIGSTOP with conflicts", &control.last_change(), writer.longest_pause_since(since));
+    cluster.cont(0);
+    control.settled(new).await;
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+/// What a role that is no superuser needs on PostgreSQL 15 and later.
+const PRIVILEGES: &str = "\
+    CREATE ROLE ha LOGIN REPLICATION PASSWORD 'ha' IN ROLE pg_monitor, pg_signal_backend, pg_checkpoint;
+    GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer), pg_reload_conf(), pg_wal_replay_resume() TO ha;
+    GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, restore_command, primary_slot_name, synchronous_standby_names,
+        default_transaction_read_only, wal_receiver_timeout TO ha;
+    GRANT CREATE ON DATABASE app TO ha";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_is_no_superuser_is_enough() {
+    let cluster = Cluster::with_replicas(2).await;
+    if cluster.value(0, "SELECT current_setting('server_version_num')::int >= 150000").await != "t" {
+        eprintln!("ALTER SYSTEM cannot be granted before PostgreSQL 15");
+        return;
+    }
+    cluster.sql(0, PRIVILEGES).await;
+    cluster.caught_up(1, 0).await;
+    cluster.caught_up(2, 0).await;
+    let control = Control::start(&cluster, Options { service: Some("ha"), ..Options::default() });
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let since = Instant::now();
+    cluster.kill(0).await;
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    control.settled(new).await;
+    say("kill -9, role ha", &control.last_change(), writer.longest_pause_since(since));
+    control.handle.switchover(Some("node0"), false).await.unwrap();
+    control.settled(0).await;
+    writer.check(&cluster, 0).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_was_interrupted_is_finished_by_the_next_start() {
+    let cluster = Cluster::with_replicas(2).await;
+    let state = tempfile::tempdir().unwrap();
+    let options = || Options { state_dir: Some(state.path().to_owned()), ..Options::default() };
+    let mut control = Control::start(&cluster, options());
+    control.settled(0).await;
+    let mut primary = 0;
+    // Interrupted at another moment each time: while recruiting, resolving, promoting, establishing.
+    for moment in ["recruiting", "resolving", "promoting", "establishing"] {
+        cluster.kill(primary).await;
+        eventually(LIMIT, moment, async || {
+            let status = control.status().await;
+            let past =
+                status.state == "steady" && status.primary.as_deref() != Some(&format!("node{primary}"));
+            (status.state == moment || past).then_some(())
+        })
+        .await;
+        control.stop();
+        control = Control::start(&cluster, options());
+        let new = control.led_by_another_than(primary).await;
+        eprintln!("interrupted while {moment}: node{new} leads");
+        control.settled(new).await;
+        primary = new;
+    }
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_promoted_while_the_journal_cannot_be_written() {
+    let cluster = Cluster::with_replicas(2).await;
+    let state = tempfile::tempdir().unwrap();
+    let control =
+        Control::start(&cluster, Options { state_dir: Some(state.path().to_owned()), ..Options::default() });
+    control.settled(0).await;
+    // The draft cannot be created while a directory has its name: an error as from a full disk.
+    let draft = state.path().join("journal.new");
+    std::fs::create_dir(&draft).unwrap();
+    cluster.kill(0).await;
+    eventually(LIMIT, "people are told", async || {
+        control.status().await.alarms.iter().any(|alarm| alarm.contains("journal")).then_some(())
+    })
+    .await;
+    assert_eq!(control.board.snapshot().writable_primary(), None);
+    for replica in [1, 2] {
+        assert_eq!(cluster.value(replica, "SELECT pg_is_in_recovery()").await, "t");
+    }
+    std::fs::remove_dir(&draft).unwrap();
+    let new = control.led_by_another_than(0).await;
+    control.settled(new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sample_covers_what_was_acknowledged_before_and_replicas_reach_it() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE t (n int)").await;
+    let board = &control.board;
+    let covered = async |primary: usize| {
+        let client = cluster.client(primary).await;
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+            let (ticket, asked) = (board.ticket(), Instant::now());
+            let position = eventually(LIMIT, "a sample", async || {
+                let mut moved = board.want_positions();
+                let (number, position) = board.sample();
+                if number >= ticket {
+                    return Some(position);
+                }
+                drop(tokio::time::timeout(Duration::from_millis(100), moved.changed()).await);
+                None
+            })
+            .await;
+            times.push(asked.elapsed());
+            let on_primary = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
+            assert!(position <= on_primary.get::<_, &str>(0).parse().unwrap());
+            let all = control.board.snapshot().nodes.iter().map(|node| node.id).collect::<Vec<_>>();
+            for replica in all.into_iter().filter(|node| node.index() != primary) {
+                eventually(LIMIT, "a replica has replayed it", async || {
+                    drop(board.want_positions());
+                    (board.replayed(replica) >= position).then_some(())
+                })
+                .await;
+                let rows = cluster.sql(replica.index(), "SELECT pg_last_wal_replay_lsn()").await;
+                assert!(rows[0][0].parse::<primacy::model::Lsn>().unwrap() >= position);
+            }
+        }
+        times.sort();
+        eprintln!("MEASURED sample: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
+    };
+    covered(0).await;
+    control.handle.switchover(Some("node1"), false).await.unwrap();
+    control.settled(1).await;
+    covered(1).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_in_doubt_are_resolved_on_the_candidate() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE t (n int)").await;
+    let client = cluster.client(0).await;
+    let xid = "SELECT pg_current_xact_id()::text::bigint";
+    client.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    let committed: i64 = client.query_one(xid, &[]).await.unwrap().get(0);
+    client.batch_execute("COMMIT; BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
+    let open: i64 = client.query_one(xid, &[]).await.unwrap().get(0);
+    let doubts: Vec<_> = [committed, open, open + 1_000_000]
+        .into_iter()
+        .map(|xid| control.board.in_doubt().enter(u64::try_from(xid).unwrap()))
+        .collect();
+    cluster.kill(0).await;
+    let new = control.led_by_another_than(0).await;
+    let epoch = control.board.snapshot().epoch;
+    let fates: Vec<_> = doubts.iter().map(|doubt| doubt.fate(epoch).as_str()).collect();
+    assert_eq!(fates, ["committed", "aborted", "aborted"]);
+    assert_eq!(cluster.value(new, "SELECT count(*) FROM t").await, "1");
     control.stop();
 }
