@@ -117,7 +117,10 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     } else if !facts.in_recovery {
         stand(world, id, Standing::Quarantined);
         world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
-        if idle {
+        let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
+        if by_others {
+            keep_out(world, now, id, idle);
+        } else if idle {
             expel(world, now, id);
         }
     } else {
@@ -130,6 +133,20 @@ fn stays_down(node: &Node, record: &Record, now: Instant) -> bool {
     let down = matches!(node.last.map(|last| last.reach), Some(ReachKind::Refused | ReachKind::Reset));
     let long = node.failing_since.is_some_and(|since| now >= since + PATIENCE);
     record.displaced.contains(&node.id) && down && long
+}
+
+/// Somebody promoted this node on purpose, while the recorded primary has its quorum (otherwise it would be adopted). It is
+/// fenced once the primary is known to live *after* this was seen, and never rewound: its WAL may be what a person wants.
+fn keep_out(world: &mut World, now: Instant, id: NodeId, idle: bool) {
+    let sent = |node: &Node| node.seen.as_ref().map(|seen| seen.sent);
+    let claimed = world.node(id).and_then(sent);
+    let confirmed = world.primary().and_then(|primary| world.node(primary)).and_then(sent) > claimed;
+    let fenced = world.node(id).is_some_and(|node| node.care.fenced);
+    if idle && confirmed && !fenced {
+        let order = Order::new(RuleId::R8d, world.settings.effect_timeout, Action::FenceOld(id));
+        set_job(world, now, id, order);
+    }
+    needs_person(world, id, "it was promoted by others onto a newer timeline".into());
 }
 
 /// A second primary is fenced where it can be reached, and brought back.

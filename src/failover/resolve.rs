@@ -49,6 +49,7 @@ impl Resolving {
         let replay = Action::FinishReplay { node: candidate, target };
         let limit = world.settings.replay_timeout;
         let replay = attempt.ask(world, now, Order::new(RuleId::R4b, limit, replay));
+        let unresolved = world.holds(RuleId::R5a);
         let mut repoints = repoint_followers(world, now, &attempt, candidate);
         for action in upkeep::prepare(world, candidate) {
             let order = Order::new(RuleId::Q1a, world.settings.repoint_timeout, action);
@@ -59,7 +60,7 @@ impl Resolving {
             candidate,
             journal,
             candidate_work: Some(replay),
-            resolved: false,
+            resolved: !unresolved,
             replayed: target,
             repoints,
             repoints_until: now + world.settings.repoint_timeout,
@@ -74,14 +75,14 @@ impl Resolving {
         if let Event::Done { id, outcome } = event
             && let Err(why) = self.settled(world, now, *id, outcome)
         {
-            return choose_again(world, now, self.attempt, self.candidate, why);
+            return choose_again(world, now, self.attempt, self.candidate, &why);
         }
         if is_lost(world, now, self.candidate) {
-            let why = "it does not answer any more".into();
-            return choose_again(world, now, self.attempt, self.candidate, why);
+            return choose_again(world, now, self.attempt, self.candidate, "it does not answer any more");
         }
         let repointed = self.repoints.is_empty() || now >= self.repoints_until;
-        if self.journal.is_none() && self.resolved && repointed {
+        let durable = self.journal.is_none() || !world.holds(RuleId::R7a);
+        if durable && self.resolved && repointed {
             self.attempt.mark(Step::Resolved, now);
             return Promoting::begin(world, now, self.attempt, (self.candidate, self.replayed));
         }
@@ -171,7 +172,7 @@ pub(super) fn choose_again(
     now: Instant,
     mut attempt: Attempt,
     failed: NodeId,
-    why: String,
+    why: &str,
 ) -> State {
     let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
     let why = format!("{name}: {why}");
