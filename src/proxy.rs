@@ -1,6 +1,25 @@
 //! The data path's I/O: listener, TLS, server connections and their sign-in, pools, the driver that feeds the session
 //! machine and carries out its actions.
 
+mod acquire;
+mod answer;
+pub mod auth;
+pub mod cancel;
+pub mod catalog;
+mod client;
+pub mod driver;
+mod flow;
+pub mod frames;
+pub mod handle;
+pub mod listener;
+pub mod login;
+pub mod pool;
+pub mod query;
+pub mod server;
 pub mod settings;
+pub mod stream;
+pub mod tls;
+pub mod worker;
 
 pub use settings::Settings;
+pub use stream::Stream;

@@ -2,8 +2,14 @@
 //!
 //! Pure. The decision is a value that carries its reason; the shell waits, leases and sends.
 
+pub mod decide;
 pub mod decision;
+pub mod dice;
 pub mod settings;
 
+mod balance;
+
+pub use decide::{Scene, decide};
 pub use decision::{Decision, Floor, Positions, Request, RouteReason, Transaction};
+pub use dice::Dice;
 pub use settings::{Consistency, PrimaryReads, Settings, TransactionRouting};

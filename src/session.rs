@@ -1,1 +1,29 @@
-//! (room session)
+//! One client as a state machine: frames in, what to send where out.
+//!
+//! Pure: no sockets, no clock. `proxy::driver` feeds it and carries out what it says.
+
+pub mod batch;
+pub mod client_error;
+mod dispatch;
+mod effects;
+pub mod freshness;
+mod local;
+mod lost;
+mod machine;
+pub mod overlay;
+mod pins;
+mod plan;
+mod relay;
+mod statement;
+mod stream;
+
+pub use client_error::ClientError;
+pub use dispatch::Outgoing;
+pub use local::Facts;
+pub use lost::Loss;
+pub use machine::{Judge, Machine, Settings, Step, Tx};
+pub use pins::Pins;
+pub use plan::Plan;
+pub use relay::{Event, Hold, Relayed};
+pub use statement::{ServerSession, Statement, Statements};
+pub use stream::{Stream, Streamed};

@@ -2,7 +2,29 @@
 //!
 //! Pure: no sockets, no clock. The verdict says whether a statement is proven to be a read that any replica can
 //! serve, what it does to the session it runs in, and why. What is not proven goes to the primary.
+//!
+//! Two readings have to agree before a statement may leave the primary. The *tokens*, cut as PostgreSQL's own lexer
+//! cuts them, show every function call, operator and data-modifying keyword wherever it hides; sqlparser's *tree*
+//! shows that the whole is a query and which relations it reads. What the functions and relations are, the *catalog
+//! facts* of the database say. Utility statements, and what a statement does to its session, are recognised from
+//! the tokens alone, so a statement that sqlparser does not know cannot slip through.
 
+pub mod catalog;
+pub mod classifier;
+pub mod settings;
 pub mod verdict;
 
+mod cache;
+mod calls;
+mod fingerprint;
+mod outcome;
+mod query;
+mod scan;
+mod statement;
+mod utility;
+mod words;
+
+pub use catalog::{Catalog, CatalogBuilder, CatalogRowError};
+pub use classifier::{CacheStats, Classifier};
+pub use settings::Settings;
 pub use verdict::{BeginMode, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};

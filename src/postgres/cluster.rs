@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::sql::within;
-use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, Rejoin, connect};
-use crate::model::{NodeId, Secret, Timeline};
+use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, connect};
+use crate::model::{NodeId, Secret};
 
-const MARKER: &str = "cluster.primacy";
+pub(super) const MARKER: &str = "cluster.primacy";
 const INIT_LIMIT: Duration = Duration::from_secs(120);
 const BACKUP_LIMIT: Duration = Duration::from_secs(120);
 /// A start includes recovery, which takes what it takes.
@@ -45,7 +46,8 @@ pub struct ClusterSpec {
     pub ports: Vec<u16>,
     /// What a commit waits for.
     pub durability: Durability,
-    /// Whether initdb and the base backups are flushed to disk.
+    /// Whether initdb, base backups and rewinds are flushed to disk as a whole. Without it a crash of the machine
+    /// (not of a server) may cost a data directory; the servers' own fsync is another matter.
     pub sync: bool,
     /// More settings for every server.
     pub settings: Vec<(String, String)>,
@@ -108,7 +110,10 @@ pub type Progress<'a> = &'a (dyn Fn(&Step<'_>) + Send + Sync);
 #[derive(Clone, Debug)]
 pub struct Cluster {
     dir: PathBuf,
+    sync: bool,
     nodes: Vec<Instance>,
+    /// Per node: held while it is being rejoined.
+    busy: Vec<Arc<Mutex<()>>>,
 }
 
 impl Cluster {
@@ -133,9 +138,10 @@ impl Cluster {
             socket_dir: spec.dir.join("sockets"),
         };
         let places = names.iter().zip(&spec.ports).map(place);
-        let nodes =
+        let nodes: Vec<Instance> =
             places.map(|place| Instance::new(installation.clone(), place, settings.clone())).collect();
-        Self { dir: spec.dir.clone(), nodes }
+        let busy = nodes.iter().map(|_| Arc::default()).collect();
+        Self { dir: spec.dir.clone(), sync: spec.sync, nodes, busy }
     }
 
     /// Builds the cluster, or resumes the one that `spec.dir` holds, and returns when all replicas stream.
@@ -153,6 +159,27 @@ impl Cluster {
         }
     }
 
+    /// Whether `dir` holds a whole cluster that was built here.
+    pub fn exists_in(dir: &Path) -> bool {
+        dir.join(MARKER).exists()
+    }
+
+    /// Removes the data directories of a build that was broken off. Only for what this very program has just made:
+    /// it does nothing to a cluster that was finished once.
+    pub fn discard_unfinished(&self) -> Result<(), PostgresError> {
+        if Self::exists_in(&self.dir) {
+            return Ok(());
+        }
+        for path in self.nodes.iter().map(|node| node.data_dir().to_path_buf()).filter(|path| path.exists()) {
+            std::fs::remove_dir_all(&path).map_err(|source| PostgresError::File {
+                doing: "remove",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
     /// The version of the cluster that `dir` holds, where it holds one.
     pub fn major_on_disk(dir: &Path) -> Option<u32> {
         std::fs::read_to_string(dir.join("node0").join("PG_VERSION")).ok()?.trim().parse().ok()
@@ -161,6 +188,10 @@ impl Cluster {
     /// The nodes in order of their number.
     pub fn nodes(&self) -> &[Instance] {
         &self.nodes
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..=u16::MAX).map(NodeId).take(self.nodes.len())
     }
 
     /// One node.
@@ -174,9 +205,30 @@ impl Cluster {
         &self.dir
     }
 
-    /// Stops every server, by force where it must be; tells about the first that would not stop.
+    pub(super) fn sync(&self) -> bool {
+        self.sync
+    }
+
+    pub(super) fn busy(&self, id: NodeId) -> Result<Arc<Mutex<()>>, PostgresError> {
+        let missing = PostgresError::NoSuchNode { index: id.index(), nodes: self.nodes.len() };
+        self.busy.get(id.index()).cloned().ok_or(missing)
+    }
+
+    /// Kills every server: for a cluster that nobody will start again.
+    pub async fn kill(&self, limit: Duration) -> Result<(), PostgresError> {
+        join_all(self.nodes.iter().map(|node| node.kill(limit))).await.into_iter().collect()
+    }
+
+    /// Stops every server, by force where it must be; tells about the first that would not stop. A node that is being
+    /// rejoined is waited for first.
     pub async fn stop(&self, limit: Duration) -> Result<(), PostgresError> {
-        join_all(self.nodes.iter().map(|node| node.stop_surely(limit))).await.into_iter().collect()
+        let stop = async |(node, busy): (&Instance, &Arc<Mutex<()>>)| {
+            let quiet = timeout(limit, busy.lock()).await;
+            let stopped = node.stop_surely(limit).await;
+            drop(quiet);
+            stopped
+        };
+        join_all(self.nodes.iter().zip(&self.busy).map(stop)).await.into_iter().collect()
     }
 
     fn installation_of_first(&self) -> Result<&Installation, PostgresError> {
@@ -186,16 +238,14 @@ impl Cluster {
     // ---- building ----------------------------------------------------------------------------------------------
 
     async fn build(&self, spec: &ClusterSpec, progress: Progress<'_>) -> Result<(), PostgresError> {
-        if let Some(node) = self.nodes.iter().find(|node| !is_free(node.data_dir())) {
-            let found = node.data_dir().display().to_string();
-            return Err(PostgresError::NotOurs { dir: self.dir.clone(), found });
-        }
+        self.check_free()?;
         let primary = self.node(NodeId(0))?;
         progress(&Step::Initializing(primary.name()));
         let (user, password) = Self::SUPERUSER;
         let superuser = (user.to_owned(), Secret::new(password));
         let options = InitOptions { superuser, sync: spec.sync, extra: spec.init_args.clone() };
         primary.init(&options, INIT_LIMIT).await?;
+        self.hurry(primary)?;
         self.start(primary, progress).await?;
         let client = self.superuser_on(primary, SQL_LIMIT).await?;
         self.create_roles(primary, &client).await?;
@@ -203,7 +253,24 @@ impl Cluster {
         let replicas = self.nodes.iter().skip(1);
         try_join_all(replicas.map(|node| self.build_replica(node, primary, spec.sync, progress))).await?;
         self.wait_streaming(primary, &client, progress).await?;
+        self.nodes.iter().try_for_each(|node| node.write_conf().and_then(|()| node.reload()))?;
         self.write_marker(primary)
+    }
+
+    /// While it is being built, a cluster that is not flushed to disk as a whole has nothing to gain from fsync.
+    fn hurry(&self, node: &Instance) -> Result<(), PostgresError> {
+        if self.sync { Ok(()) } else { node.write_conf_with(&[("fsync", "off")]) }
+    }
+
+    /// Whether there is room for a new cluster: no data directory of that name holds anything.
+    pub fn check_free(&self) -> Result<(), PostgresError> {
+        match self.nodes.iter().find(|node| !is_free(node.data_dir())) {
+            Some(node) => {
+                let found = node.name().to_owned();
+                Err(PostgresError::NotOurs { dir: self.dir.clone(), found })
+            }
+            None => Ok(()),
+        }
     }
 
     async fn build_replica(
@@ -216,13 +283,14 @@ impl Cluster {
         progress(&Step::Copying(node.name()));
         let upstream = Self::replication_from(primary, node.name());
         node.base_backup(&upstream, node.name(), sync, BACKUP_LIMIT).await?;
-        node.follow(&upstream, node.name())?;
+        self.hurry(node)?;
+        node.follow(&upstream.with_password(), Some(node.name()))?;
         self.start(node, progress).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await
     }
 
-    async fn start(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
+    pub(super) async fn start(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
         node.start(START_LIMIT).await?;
         progress(&Step::Started { name: node.name(), port: node.port(), standby: node.is_standby() });
         Ok(())
@@ -253,7 +321,7 @@ impl Cluster {
         Ok(())
     }
 
-    async fn wait_streaming(
+    pub(super) async fn wait_streaming(
         &self,
         primary: &Instance,
         client: &Client,
@@ -297,69 +365,6 @@ impl Cluster {
         std::fs::write(&path, text).map_err(|source| PostgresError::File { doing: "write", path, source })
     }
 
-    // ---- resuming ----------------------------------------------------------------------------------------------
-
-    pub(super) async fn resume(&self, progress: Progress<'_>) -> Result<(), PostgresError> {
-        self.check_marker()?;
-        let primary = self.primary_on_disk()?;
-        self.bring_up(primary, progress).await?;
-        let client = self.superuser_on(primary, SQL_LIMIT).await?;
-        self.create_slots(primary, &client).await?;
-        let others = self.nodes.iter().filter(|node| node.name() != primary.name());
-        try_join_all(others.map(|node| self.resume_replica(node, primary, progress))).await?;
-        self.wait_streaming(primary, &client, progress).await
-    }
-
-    fn check_marker(&self) -> Result<(), PostgresError> {
-        let path = self.dir.join(MARKER);
-        let text = std::fs::read_to_string(&path);
-        let text = text.map_err(|source| PostgresError::File { doing: "read", path, source })?;
-        let wanted = format!("nodes = {}", self.nodes.len());
-        match text.lines().find(|line| line.starts_with("nodes")) {
-            Some(line) if line == wanted => Ok(()),
-            line => Err(PostgresError::Differs {
-                dir: self.dir.clone(),
-                has: line.unwrap_or("nothing").into(),
-                wanted,
-            }),
-        }
-    }
-
-    /// The node that is not a standby; of several the one with the newest timeline, and of those the one that runs:
-    /// the others are former primaries that were never rejoined.
-    fn primary_on_disk(&self) -> Result<&Instance, PostgresError> {
-        let claimants = self.nodes.iter().filter(|node| !node.is_standby());
-        let newest = claimants.max_by_key(|node| (node.timeline_on_disk(), node.running().is_some()));
-        newest.ok_or_else(|| PostgresError::NoPrimary { dir: self.dir.clone() })
-    }
-
-    async fn bring_up(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
-        if node.running().is_some() {
-            progress(&Step::Found { name: node.name(), port: node.port() });
-            return Ok(());
-        }
-        node.write_conf()?;
-        self.start(node, progress).await
-    }
-
-    async fn resume_replica(
-        &self,
-        node: &Instance,
-        primary: &Instance,
-        progress: Progress<'_>,
-    ) -> Result<(), PostgresError> {
-        // A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
-        let same_history = node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
-        if !same_history {
-            progress(&Step::Rejoining(node.name()));
-            let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
-            self.rejoin_to(node, primary, &how).await?;
-        } else if node.running().is_none() {
-            node.follow(&Self::replication_from(primary, node.name()), node.name())?;
-        }
-        self.bring_up(node, progress).await
-    }
-
     // ---- connections -------------------------------------------------------------------------------------------
 
     /// Signs in as the superuser; its statements do not wait for replicas.
@@ -393,16 +398,6 @@ fn conn_info(upstream: &Instance, (user, password): (&str, &str), application_na
         user: user.to_owned(),
         password: Secret::new(password),
         application_name: application_name.to_owned(),
-    }
-}
-
-impl Instance {
-    /// The newest timeline that the data directory knows: promotions leave a history file before anything else.
-    pub fn timeline_on_disk(&self) -> Timeline {
-        let entries = std::fs::read_dir(self.data_dir().join("pg_wal")).into_iter().flatten().flatten();
-        let timeline = |name: &str| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok();
-        let newest = entries.filter_map(|entry| timeline(entry.file_name().to_str()?)).max();
-        Timeline(newest.unwrap_or(1))
     }
 }
 

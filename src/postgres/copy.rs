@@ -22,7 +22,8 @@ impl Cluster {
         account.can_enter(self.dir())?;
         try_join_all(self.nodes().iter().map(|node| copy(template, node))).await?;
         for replica in replicas {
-            replica.follow(&Self::replication_from(primary, replica.name()), replica.name())?;
+            let upstream = Self::replication_from(primary, replica.name());
+            replica.follow(&upstream.with_password(), Some(replica.name()))?;
         }
         self.write_marker(primary)?;
         self.resume(progress).await

@@ -163,6 +163,12 @@ pub enum PostgresError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The work was ended from within: the program is stopping, or a bug.
+    #[error("ended before it was done: {reason}")]
+    Interrupted {
+        /// What is known about it.
+        reason: String,
+    },
     /// The programs were not found.
     #[error(transparent)]
     Find(#[from] FindError),

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use super::command::run;
 use super::conf::{conf_value, edit_auto_conf};
 use super::{ConnInfo, Installation, PostgresError};
+use crate::model::Secret;
 
 const CONF: &str = "primacy.conf";
 const AUTO_CONF: &str = "postgresql.auto.conf";
@@ -38,7 +39,7 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct InitOptions {
     /// Name and password of the superuser.
-    pub superuser: (String, crate::model::Secret),
+    pub superuser: (String, Secret),
     /// Whether everything is flushed to disk before initdb returns.
     pub sync: bool,
     /// More arguments for initdb, e.g. `--wal-segsize=1`.
@@ -135,12 +136,11 @@ impl Instance {
         self.write_conf()
     }
 
-    /// Makes the server a standby of `upstream` from its next start on.
-    pub fn follow(&self, upstream: &ConnInfo, slot: &str) -> Result<(), PostgresError> {
-        let conninfo = upstream.with_password();
+    /// Makes the server a standby from its next start on, of whatever `conninfo` names.
+    pub fn follow(&self, conninfo: &Secret, slot: Option<&str>) -> Result<(), PostgresError> {
         self.edit_auto_conf(&[
             ("primary_conninfo", Some(conninfo.reveal())),
-            ("primary_slot_name", Some(slot)),
+            ("primary_slot_name", slot),
             ("restore_command", None),
         ])?;
         self.write_owned(&self.data_dir().join(STANDBY_SIGNAL), "")
@@ -159,10 +159,18 @@ impl Instance {
 
     /// Makes this stopped server's history a prefix of the server's at `source` (which needs a superuser).
     /// pg_rewind recovers a crashed data directory first, by itself.
-    pub async fn rewind(&self, source: &ConnInfo, limit: Duration) -> Result<bool, PostgresError> {
+    pub async fn rewind(
+        &self,
+        source: &ConnInfo,
+        sync: bool,
+        limit: Duration,
+    ) -> Result<bool, PostgresError> {
         let mut command = self.installation.command("pg_rewind");
         command.arg("--target-pgdata").arg(self.data_dir());
         command.arg(format!("--source-server={source} dbname=postgres"));
+        if !sync {
+            command.arg("--no-sync");
+        }
         with_password(&mut command, source);
         // What it found is said on stderr by some versions and on stdout by others; the files tell for sure:
         // a rewind leaves a backup_label behind, to recover from.
@@ -172,7 +180,12 @@ impl Instance {
 
     /// Writes our settings, whatever a backup or a rewind has brought in from elsewhere.
     pub fn write_conf(&self) -> Result<(), PostgresError> {
-        self.write_owned(&self.data_dir().join(CONF), &self.render_conf())?;
+        self.write_conf_with(&[])
+    }
+
+    /// The same, with settings that win over all others.
+    pub(super) fn write_conf_with(&self, more: &[(&str, &str)]) -> Result<(), PostgresError> {
+        self.write_owned(&self.data_dir().join(CONF), &self.render_conf(more))?;
         let main = self.data_dir().join("postgresql.conf");
         let text = read(&main)?;
         let include = format!("include = '{CONF}'");
@@ -182,7 +195,7 @@ impl Instance {
         self.write_owned(&main, &format!("{text}\n# primacy's settings\n{include}\n"))
     }
 
-    fn render_conf(&self) -> String {
+    fn render_conf(&self, more: &[(&str, &str)]) -> String {
         use std::fmt::Write as _;
         let sockets = self.place.socket_dir.display().to_string();
         let port = self.place.port.to_string();
@@ -199,7 +212,7 @@ impl Instance {
         let mut text = String::from(
             "# Written by primacy at every start; edit postgresql.conf below the include instead.\n",
         );
-        for (key, value) in own.into_iter().chain(FIXED_SETTINGS).chain(extra) {
+        for (key, value) in own.into_iter().chain(FIXED_SETTINGS).chain(extra).chain(more.iter().copied()) {
             writeln!(text, "{key} = {}", conf_value(value)).ok();
         }
         text

@@ -100,10 +100,7 @@ impl Instance {
         }
         loop {
             self.end_orphans();
-            TcpListener::bind(("127.0.0.1", self.port())).map_err(|_in_use| PostgresError::PortBusy {
-                name: self.name().to_owned(),
-                port: self.port(),
-            })?;
+            self.check_port()?;
             let mut child = self.spawn()?;
             let pid =
                 child.id().and_then(|id| i32::try_from(id).ok()).map_or(Pid::from_raw(0), Pid::from_raw);
@@ -122,6 +119,13 @@ impl Instance {
             }
             sleep(POLL * 4).await;
         }
+    }
+
+    /// Whether the server could listen on its port.
+    pub(super) fn check_port(&self) -> Result<(), PostgresError> {
+        TcpListener::bind(("127.0.0.1", self.port()))
+            .map(drop)
+            .map_err(|_in_use| PostgresError::PortBusy { name: self.name().to_owned(), port: self.port() })
     }
 
     async fn wait_ready(&self, pid: Pid) -> Result<Pid, PostgresError> {
@@ -203,6 +207,11 @@ impl Instance {
             return Ok(());
         }
         self.kill(limit / 4).await
+    }
+
+    /// Makes a running server read its configuration again.
+    pub fn reload(&self) -> Result<(), PostgresError> {
+        self.running().map_or(Ok(()), |pid| self.signal(pid, Signal::SIGHUP))
     }
 
     /// Freezes (`SIGSTOP`) or wakes (`SIGCONT`) the postmaster and every process that works in the data directory.

@@ -19,10 +19,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How a node comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejoin {
-    /// The `application_name` that it streams under: neutral, until it is vetted.
+    /// The `application_name` that it streams under: a neutral one, until it is vetted.
     pub application_name: String,
     /// Whether its history is fitted to the primary's first. Without it the node is stopped at once, so that it
-    /// writes no shutdown checkpoint that would put it ahead of the fork.
+    /// writes no shutdown checkpoint, which would put a fenced and caught up former primary ahead of the fork.
     pub rewind: bool,
 }
 
@@ -36,14 +36,22 @@ pub struct Rejoined {
 impl Cluster {
     /// Stops `node` if it runs, takes its history back where asked to, and starts it as a standby of `upstream`.
     ///
-    /// Dropping the future leaves the node stopped or half rewound; calling it again carries on from there.
+    /// A data directory whose rewind is interrupted may be beyond repair, so the work goes on when the future is
+    /// dropped; the next call for the node, and `stop`, wait for it.
     pub async fn rejoin(
         &self,
         node: NodeId,
         upstream: NodeId,
         how: &Rejoin,
     ) -> Result<Rejoined, PostgresError> {
-        self.rejoin_to(self.node(node)?, self.node(upstream)?, how).await
+        let busy = self.busy(node)?.lock_owned().await;
+        let (cluster, how) = (self.clone(), how.clone());
+        let work = tokio::spawn(async move {
+            let rejoined = cluster.rejoin_to(cluster.node(node)?, cluster.node(upstream)?, &how).await;
+            drop(busy);
+            rejoined
+        });
+        work.await.unwrap_or_else(|ended| Err(PostgresError::Interrupted { reason: ended.to_string() }))
     }
 
     pub(super) async fn rejoin_to(
@@ -52,9 +60,8 @@ impl Cluster {
         upstream: &Instance,
         how: &Rejoin,
     ) -> Result<Rejoined, PostgresError> {
-        if how.rewind {
-            node.stop_surely(STOP_LIMIT).await?;
-        } else if node.stop(StopMode::Immediate, STOP_LIMIT / 2).await.is_err() {
+        let mode = if how.rewind { StopMode::Fast } else { StopMode::Immediate };
+        if node.stop(mode, STOP_LIMIT / 2).await.is_err() {
             node.kill(STOP_LIMIT / 2).await?;
         }
         node.end_orphans();
@@ -64,7 +71,8 @@ impl Cluster {
         // A rewind has brought the source's configuration with it.
         node.write_conf()?;
         drop_slots(node)?;
-        node.follow(&Self::replication_from(upstream, &how.application_name), node.name())?;
+        let conninfo = Self::replication_from(upstream, &how.application_name).with_password();
+        node.follow(&conninfo, Some(node.name()))?;
         node.start(START_LIMIT).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await?;
@@ -82,7 +90,7 @@ impl Cluster {
         within(upstream.name(), "a checkpoint", SQL_LIMIT, source.batch_execute("CHECKPOINT")).await?;
         // Single-user recovery, which pg_rewind runs after a crash, refuses to run in a standby.
         node.unfollow()?;
-        node.rewind(&Self::rewind_from(upstream), REWIND_LIMIT).await
+        node.rewind(&Self::rewind_from(upstream), self.sync(), REWIND_LIMIT).await
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use primacy::model::NodeId;
-use primacy::postgres::{self, ClusterSpec, Durability, PostgresError, Rejoin, Step, Watchdog};
+use primacy::postgres::{self, ClusterSpec, Durability, PostgresError, Rejoin, Rejoined, Step, Watchdog};
 
 use crate::harness::{Cluster, LIMIT, PortLease, eventually, installation};
 
-fn rejoin_as(name: &str, rewind: bool) -> Rejoin {
-    Rejoin { application_name: name.to_owned(), rewind }
+async fn rejoin(cluster: &Cluster, index: u16, application_name: &str, rewind: bool) -> Rejoined {
+    let how = Rejoin { application_name: application_name.to_owned(), rewind };
+    cluster.servers().rejoin(NodeId(index), NodeId(1), &how).await.unwrap()
 }
 
 fn say(step: &Step<'_>) {
@@ -83,17 +84,16 @@ async fn a_commit_waits_for_a_replica() {
 #[tokio::test]
 async fn a_former_primary_is_rewound_and_streams_again() {
     let cluster = Cluster::with_replicas(2).await;
-    let servers = cluster.servers();
     assert_eq!(cluster.kill_primary().await, 0);
     cluster.sql(1, "SELECT pg_promote()").await;
     // It comes back on its own and goes on writing what nobody else has.
     cluster.start(0).await;
     cluster.sql(0, "SET synchronous_commit = local; CREATE TABLE lost ()").await;
     cluster.caught_up(2, 0).await;
-    let outcome = servers.rejoin(NodeId(0), NodeId(1), &rejoin_as("rejoin_node0", true)).await.unwrap();
+    let outcome = rejoin(&cluster, 0, "rejoin_node0", true).await;
     assert!(outcome.rewound);
     // It has followed the former primary meanwhile, and received what was written there.
-    let outcome = servers.rejoin(NodeId(2), NodeId(1), &rejoin_as("node2", true)).await.unwrap();
+    let outcome = rejoin(&cluster, 2, "node2", true).await;
     assert!(outcome.rewound);
     assert_eq!(cluster.value(0, "SELECT to_regclass('lost') IS NULL").await, "t");
     eventually(LIMIT, "both stream from the new primary", async || {
@@ -110,7 +110,7 @@ async fn a_fenced_primary_that_is_caught_up_comes_back_without_a_rewind() {
     cluster.sql(0, "CHECKPOINT").await;
     cluster.caught_up(1, 0).await;
     cluster.sql(1, "SELECT pg_promote()").await;
-    let outcome = cluster.servers().rejoin(NodeId(0), NodeId(1), &rejoin_as("node0", false)).await.unwrap();
+    let outcome = rejoin(&cluster, 0, "node0", false).await;
     assert!(!outcome.rewound);
     eventually(LIMIT, "it streams on the new timeline", async || {
         let seen =

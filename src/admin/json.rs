@@ -1,0 +1,142 @@
+//! What the API says, as types: written by the server, read by the command line. Fields are added, never renamed or removed.
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::control::report::{
+    Change as ChangeReport, LostReport, NodeReport, QuorumReport, StatusReport as ClusterReport, StepReport,
+};
+
+/// `GET /api/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// primacy's version.
+    pub version: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// Clients connected.
+    pub clients: u64,
+    /// Transactions until now.
+    pub transactions: u64,
+    /// What goes to which node, in the order of the configuration.
+    pub traffic: Vec<TrafficReport>,
+    /// The cluster; its fields stand beside the others.
+    #[serde(flatten)]
+    pub cluster: ClusterReport,
+}
+
+/// What goes to one node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrafficReport {
+    /// Its name.
+    pub node: String,
+    /// Server connections open.
+    pub connections: u64,
+    /// Of those, lent to sessions.
+    pub leased: u64,
+    /// Requests sent there until now.
+    pub requests: u64,
+}
+
+/// One element of `GET /api/v1/events`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventReport {
+    /// Counted from one.
+    pub number: u64,
+    /// When, UTC.
+    pub at: String,
+    /// What kind.
+    pub kind: String,
+    /// The node that it is about.
+    pub node: Option<String>,
+    /// What happened.
+    pub text: String,
+}
+
+/// `POST /api/v1/switchover`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwitchoverRequest {
+    /// The node to become primary; the best one where absent.
+    pub to: Option<String>,
+    /// Only run the checks.
+    pub dry_run: bool,
+}
+
+/// `POST /api/v1/failover`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailoverRequest {
+    /// The node to become primary; the best one where absent.
+    pub to: Option<String>,
+    /// Go on where acknowledged writes may be lost.
+    pub allow_data_loss: bool,
+}
+
+/// `POST /api/v1/rejoin`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RejoinRequest {
+    /// The node to bring back.
+    pub node: String,
+}
+
+/// `POST /api/v1/explain`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The text.
+    pub sql: String,
+    /// The database whose catalog decides; the service role's where absent.
+    #[serde(default)]
+    pub database: Option<String>,
+}
+
+/// What would happen to a text, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExplainReport {
+    /// `anywhere` or `primary`: where it may run.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+    /// What caused the reason (a function, a relation, the parser's complaint).
+    pub detail: Option<String>,
+    /// The node that a new session would be sent to now; none where it would wait.
+    pub node: Option<String>,
+    /// That node's role.
+    pub role: Option<String>,
+    /// Why that node.
+    pub route: String,
+    /// A routing hint in its comments.
+    pub hint: Option<String>,
+    /// Statements in the text.
+    pub statements: u32,
+    /// What it does to the session.
+    pub effects: Vec<String>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CommandReport {
+    /// Whether it was done.
+    pub done: bool,
+    /// What was done, or why not and what to do.
+    pub message: String,
+    /// For a reload: the keys that changed, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// For a reload: the keys that wait for a restart, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
+}
+
+impl CommandReport {
+    /// Done.
+    pub fn done(message: impl Into<String>) -> Self {
+        Self { done: true, message: message.into(), ..Self::default() }
+    }
+
+    /// Not done.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+}

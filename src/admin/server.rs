@@ -1,0 +1,150 @@
+//! The HTTP server: routes, guards, answers.
+//!
+//! What only looks is a GET. What changes something is a POST of JSON and passes `guard`. The health checks and the
+//! metrics say little and are asked by name from load balancers, so they are open.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use super::guard;
+use super::json::CommandReport;
+use super::operator::Operator;
+use super::settings::Settings;
+use super::{checks, page, verbs, views};
+use crate::clock;
+use crate::control::Board;
+use crate::observe::{Events, Metrics};
+
+/// Longest body of a request.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What the API looks at and acts through.
+#[derive(Clone, Debug)]
+pub struct AdminContext {
+    /// The topology.
+    pub board: Arc<Board>,
+    /// The counts.
+    pub metrics: Arc<Metrics>,
+    /// The last events.
+    pub events: Arc<Events>,
+    /// The running proxy.
+    pub operator: Arc<dyn Operator>,
+}
+
+/// What every handler sees.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) context: AdminContext,
+    pub(super) settings: Settings,
+    pub(super) started: Instant,
+}
+
+/// Opens the address.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+}
+
+/// The HTTP address cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for the HTTP API; is another primacy running? set admin.listen (or --admin)"
+)]
+pub struct BindError {
+    /// Which.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Serves until `shutdown` is ready; requests that are under way are finished.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    context: AdminContext,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let service = router(settings, context).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+}
+
+fn router(settings: Settings, context: AdminContext) -> Router {
+    let shared = Arc::new(Shared { context, settings, started: clock::now() });
+    let looking = Router::new()
+        .route("/", get(page::page))
+        .route("/api/v1/status", get(views::status))
+        .route("/api/v1/history", get(views::history))
+        .route("/api/v1/events", get(views::events))
+        .layer(from_fn_with_state(Arc::clone(&shared), guard_looking));
+    let changing = Router::new()
+        .route("/api/v1/switchover", post(verbs::switchover))
+        .route("/api/v1/failover", post(verbs::failover))
+        .route("/api/v1/pause", post(verbs::pause))
+        .route("/api/v1/resume", post(verbs::resume))
+        .route("/api/v1/rejoin", post(verbs::rejoin))
+        .route("/api/v1/reload", post(verbs::reload))
+        .route("/api/v1/explain", post(verbs::explain))
+        .layer(from_fn_with_state(Arc::clone(&shared), guard_changing));
+    let open = Router::new()
+        .route("/metrics", get(views::metrics))
+        .route("/health", get(checks::health))
+        .route("/ready", get(checks::ready))
+        .route("/primary", get(checks::primary))
+        .route("/replica", get(checks::replica));
+    looking
+        .merge(changing)
+        .merge(open)
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(shared)
+}
+
+async fn guard_looking(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    match guard::may_look(shared.settings.token.as_ref(), request.headers()) {
+        Ok(()) => with_headers(next.run(request).await),
+        Err(refused) => failure(refused.status(), &refused.to_string()),
+    }
+}
+
+async fn guard_changing(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard::may_change(shared.settings.token.as_ref(), request.headers(), peer) {
+        Ok(()) => with_headers(next.run(request).await),
+        Err(refused) => {
+            tracing::warn!(%peer, path = request.uri().path(), %refused, "refused a request on the HTTP address");
+            failure(refused.status(), &refused.to_string())
+        }
+    }
+}
+
+/// Answers are of this moment, and are what they say they are.
+fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    response
+}
+
+async fn unknown() -> Response {
+    failure(StatusCode::NOT_FOUND, "no such address; the API is under /api/v1")
+}
+
+/// A refusal in the same form as a command's.
+pub(super) fn failure(status: StatusCode, message: &str) -> Response {
+    (status, axum::Json(CommandReport::refused(message))).into_response()
+}

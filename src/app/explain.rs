@@ -1,0 +1,70 @@
+//! `primacy explain`: where a text would go now, and why.
+
+use std::sync::Arc;
+
+use super::Running;
+use crate::admin::json::{ExplainReport, ExplainRequest};
+use crate::model::Lsn;
+use crate::route::{self, Decision, Floor, Positions, Request, Scene, Transaction};
+use crate::sql::{Classifier, Hint, Kind, Place, Verdict};
+
+impl Running {
+    /// Judges a text as a session would that has just signed in.
+    pub(super) fn explain_text(&self, request: &ExplainRequest) -> ExplainReport {
+        let shared = &self.shared;
+        let settings = shared.settings.load();
+        let database: Arc<str> =
+            request.database.as_deref().map_or_else(|| Arc::clone(&settings.service.database), Arc::from);
+        let facts = shared.catalogs.facts(&database);
+        let mut classifier = Classifier::new(&self.sql);
+        let verdict = classifier.classify(request.sql.as_bytes(), &facts.load());
+        let snapshot = shared.board.snapshot();
+        let replayed: Vec<Lsn> = snapshot.nodes.iter().map(|node| shared.board.replayed(node.id)).collect();
+        let route_settings = shared.route.load();
+        let scene = Scene {
+            snapshot: &snapshot,
+            positions: Positions { sample: shared.board.sample(), replayed: &replayed },
+            load: &[],
+            settings: &route_settings,
+        };
+        let decision = route::decide(&question(&verdict), &scene, &mut fastrand::Rng::new());
+        let (node, reason) = match decision {
+            Decision::Primary(reason) => (snapshot.writable_primary(), reason.as_str()),
+            Decision::Replica(node, reason) => (Some(node), reason.as_str()),
+            Decision::WaitForReplica => (None, "waits for a replica to catch up"),
+            Decision::Nowhere => (None, "no node may serve it now"),
+        };
+        let node = node.and_then(|id| snapshot.node(id));
+        ExplainReport {
+            place: if verdict.place == Place::Anywhere { "anywhere" } else { "primary" }.to_owned(),
+            reason: verdict.reason.as_str().to_owned(),
+            detail: verdict.detail.as_deref().map(str::to_owned),
+            node: node.map(|node| node.name.to_string()),
+            role: node.map(|node| node.role.as_str().to_owned()),
+            route: reason.to_owned(),
+            hint: verdict.hint.map(|hint| if hint == Hint::Primary { "primary" } else { "replica" }.to_owned()),
+            statements: verdict.statements,
+            effects: verdict.effects.iter().map(|effect| format!("{effect:?}")).collect(),
+        }
+    }
+}
+
+fn question(verdict: &Verdict) -> Request {
+    let transaction = match verdict.kind {
+        Kind::Begin(mode) => Transaction::Deferred {
+            read_only: mode.read_only == Some(true),
+            serializable: mode.serializable,
+        },
+        _ => Transaction::None,
+    };
+    Request {
+        place: verdict.place,
+        verdict_reason: verdict.reason,
+        hint: verdict.hint,
+        transaction,
+        floor: Floor::None,
+        home: None,
+        waited: false,
+        avoid: None,
+    }
+}

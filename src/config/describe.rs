@@ -1,0 +1,302 @@
+//! Resolved settings -> one line per key: what is in force, and whether a reload can change it.
+//!
+//! The structs that hold configured keys alone are taken apart without `..`, so that a key that is added and not
+//! listed here does not compile.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Settings;
+use super::units::{show_duration, show_size};
+use crate::control::settings::Credentials;
+use crate::failover::{self, Durability};
+use crate::model::Secret;
+use crate::proxy::settings::{
+    Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ServerTlsMode, Service,
+};
+use crate::route::{Consistency, PrimaryReads, TransactionRouting};
+use crate::{admin, control, observe, proxy, route, sql};
+
+/// One setting in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its path in the file.
+    pub key: String,
+    /// Its value; `***` for a secret.
+    pub value: String,
+    /// Whether a reload can change it.
+    pub live: bool,
+    /// A secret's text, to see a change.
+    secret: Option<Secret>,
+}
+
+impl Item {
+    /// Whether both say the same.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.value == other.value && self.secret == other.secret
+    }
+}
+
+/// Every setting in force, in the order of the reference file.
+pub fn describe(settings: &Settings) -> Vec<Item> {
+    let Settings { origin: _, proxy, route, sql, control, admin, observe, warnings: _ } = settings;
+    let mut list = List::default();
+    data_path(&mut list, proxy);
+    routing(&mut list, route);
+    classifier(&mut list, *sql);
+    control_plane(&mut list, control);
+    failing_over(&mut list, &control.failover);
+    operator(&mut list, admin, observe);
+    list.0
+}
+
+#[derive(Default)]
+struct List(Vec<Item>);
+
+impl List {
+    /// A setting that a reload changes.
+    fn live(&mut self, key: &str, value: impl Display) {
+        self.0.push(Item { key: key.into(), value: value.to_string(), live: true, secret: None });
+    }
+
+    /// A setting that needs a restart.
+    fn fixed(&mut self, key: &str, value: impl Display) {
+        self.0.push(Item { key: key.into(), value: value.to_string(), live: false, secret: None });
+    }
+
+    fn secret(&mut self, key: &str, secret: &Secret) {
+        let value = if secret.is_empty() { "" } else { "***" };
+        self.0.push(Item { key: key.into(), value: value.into(), live: false, secret: Some(secret.clone()) });
+    }
+
+    fn duration(&mut self, key: &str, duration: Duration) {
+        self.live(key, show_duration(duration));
+    }
+
+    fn size(&mut self, key: &str, bytes: u64) {
+        self.live(key, show_size(bytes));
+    }
+}
+
+fn data_path(list: &mut List, settings: &proxy::Settings) {
+    let proxy::Settings {
+        listen,
+        unix_socket_dir,
+        workers,
+        pool_mode,
+        nodes,
+        service,
+        auth,
+        client_tls,
+        pool,
+        limits,
+    } = settings;
+    let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    list.fixed("listen", listen.join(", "));
+    list.fixed("unix_socket_dir", path(unix_socket_dir.as_deref()));
+    list.fixed("workers", workers);
+    let mode = match pool_mode {
+        PoolMode::Transaction => "transaction",
+        PoolMode::Session => "session",
+    };
+    list.fixed("pool_mode", mode);
+    for (number, node) in nodes.iter().enumerate() {
+        describe_node(list, number, node);
+    }
+    let Service { user, password, database } = service;
+    list.fixed("service.user", user);
+    list.secret("service.password", password);
+    list.fixed("service.database", database);
+    match auth {
+        Auth::Query { sql, cache_for } => {
+            list.fixed("auth.query", sql);
+            list.fixed("auth.cache", show_duration(*cache_for));
+        }
+        Auth::File(file) => list.fixed("auth.users_file", file.display()),
+    }
+    describe_tls(list, client_tls);
+    describe_pool(list, pool);
+    describe_limits(list, limits);
+}
+
+fn describe_node(list: &mut List, number: usize, node: &Node) {
+    let Node { name, address, tls, zone, weight, priority } = node;
+    let key = |what: &str| format!("nodes[{number}].{what}");
+    list.fixed(&key("name"), name);
+    list.fixed(&key("address"), address);
+    list.fixed(&key("sslmode"), server_tls_word(tls.mode));
+    list.fixed(&key("sslrootcert"), path(tls.ca_file.as_deref()));
+    list.fixed(&key("zone"), zone);
+    list.fixed(&key("weight"), weight);
+    list.fixed(&key("priority"), priority);
+}
+
+fn server_tls_word(mode: ServerTlsMode) -> &'static str {
+    match mode {
+        ServerTlsMode::Disable => "disable",
+        ServerTlsMode::Prefer => "prefer",
+        ServerTlsMode::Require => "require",
+        ServerTlsMode::VerifyCa => "verify-ca",
+        ServerTlsMode::VerifyFull => "verify-full",
+    }
+}
+
+fn describe_tls(list: &mut List, tls: &ClientTls) {
+    let ClientTls { mode, cert_file, key_file, ca_file } = tls;
+    let mode = match mode {
+        ClientTlsMode::Disable => "disable",
+        ClientTlsMode::Prefer => "prefer",
+        ClientTlsMode::Require => "require",
+        ClientTlsMode::VerifyCa => "verify-ca",
+    };
+    list.fixed("tls.sslmode", mode);
+    list.fixed("tls.cert_file", path(cert_file.as_deref()));
+    list.fixed("tls.key_file", path(key_file.as_deref()));
+    list.fixed("tls.ca_file", path(ca_file.as_deref()));
+}
+
+fn describe_pool(list: &mut List, pool: &PoolSettings) {
+    let PoolSettings { size_max, idle_min, wait_max, waiters_max, idle_timeout, lifetime, connect_timeout } =
+        pool;
+    list.live("pool.default_pool_size", size_max);
+    list.live("pool.min_pool_size", idle_min);
+    list.duration("pool.query_wait_timeout", *wait_max);
+    list.live("pool.max_waiting", waiters_max);
+    list.duration("pool.server_idle_timeout", *idle_timeout);
+    list.duration("pool.server_lifetime", *lifetime);
+    list.duration("pool.server_connect_timeout", *connect_timeout);
+}
+
+fn describe_limits(list: &mut List, limits: &Limits) {
+    let Limits {
+        clients_max,
+        login_timeout,
+        login_message_max,
+        batch_max,
+        prepared_max,
+        prepared_bytes_max,
+        server_prepared_max,
+        idle_timeout,
+        idle_in_transaction_timeout,
+        hold_timeout,
+        holds_max,
+        hold_bytes_max,
+        drain_timeout,
+    } = limits;
+    list.live("limits.max_client_conn", clients_max);
+    list.duration("limits.client_login_timeout", *login_timeout);
+    list.size("limits.max_login_message", u64::from(*login_message_max));
+    list.size("limits.max_batch", u64::from(*batch_max));
+    list.live("limits.max_client_prepared", prepared_max);
+    list.size("limits.max_client_prepared_bytes", u64::from(*prepared_bytes_max));
+    list.live("limits.max_prepared_statements", server_prepared_max);
+    list.duration("limits.client_idle_timeout", *idle_timeout);
+    list.duration("limits.idle_transaction_timeout", *idle_in_transaction_timeout);
+    list.duration("limits.drain_timeout", *drain_timeout);
+    list.duration("failover.hold_timeout", *hold_timeout);
+    list.live("failover.max_held", holds_max);
+    list.size("failover.max_held_bytes", *hold_bytes_max);
+}
+
+fn routing(list: &mut List, settings: &route::Settings) {
+    let route::Settings { splitting, consistency, primary_reads, transactions, causal_wait, zone } = settings;
+    list.live("routing.splitting", splitting);
+    let consistency = match consistency {
+        Consistency::Session => "session",
+        Consistency::Eventual => "eventual",
+    };
+    list.live("routing.consistency", consistency);
+    let primary_reads = match primary_reads {
+        PrimaryReads::Fallback => "fallback",
+        PrimaryReads::Always => "always",
+        PrimaryReads::Never => "never",
+    };
+    list.live("routing.primary_reads", primary_reads);
+    let transactions = match transactions {
+        TransactionRouting::Primary => "primary",
+    };
+    list.live("routing.transactions", transactions);
+    list.duration("routing.causal_wait", *causal_wait);
+    list.live("routing.zone", zone);
+}
+
+fn classifier(list: &mut List, settings: sql::Settings) {
+    let sql::Settings { text_bytes_max, tokens_max: _, depth_max: _, cache_entries_max, cache_bytes_max } =
+        settings;
+    let size = |bytes: usize| show_size(u64::try_from(bytes).unwrap_or(u64::MAX));
+    list.fixed("routing.max_parse", size(text_bytes_max));
+    list.fixed("routing.verdict_cache", cache_entries_max);
+    list.fixed("routing.verdict_cache_bytes", size(cache_bytes_max));
+}
+
+fn control_plane(list: &mut List, settings: &control::Settings) {
+    // The service role and the database are the data path's.
+    let control::Settings {
+        nodes,
+        service: _,
+        database: _,
+        replication,
+        failover: _,
+        state_dir,
+        sample_every,
+        slots,
+        restart_by_sql,
+    } = settings;
+    list.fixed("state_dir", path(state_dir.as_deref()));
+    for (number, node) in nodes.iter().enumerate() {
+        let replication = node.replication_address.as_ref().map(ToString::to_string).unwrap_or_default();
+        list.fixed(&format!("nodes[{number}].replication_address"), replication);
+        list.fixed(&format!("nodes[{number}].disabled"), node.disabled);
+    }
+    if let Some(Credentials { user, password }) = replication {
+        list.fixed("replication.user", user);
+        list.secret("replication.password", password);
+    }
+    list.fixed("replication.slots", slots);
+    list.fixed("failover.restart_by_sql", restart_by_sql);
+    list.fixed("routing.sample_interval", show_duration(*sample_every));
+}
+
+fn failing_over(list: &mut List, settings: &failover::Settings) {
+    // Everything of the core needs a restart: half a failover must not change its rules under way.
+    let mut duration = |key: &str, duration: Duration| list.fixed(key, show_duration(duration));
+    duration("routing.max_lag", settings.lag_max.unwrap_or_default());
+    duration("failover.probe_interval", settings.probe_interval);
+    duration("failover.detect_timeout", settings.detect_timeout);
+    duration("failover.restart_grace", settings.restart_grace);
+    duration("failover.stall_timeout", settings.stall_timeout);
+    duration("failover.recruit_timeout", settings.recruit_timeout);
+    duration("failover.replay_timeout", settings.replay_timeout);
+    duration("failover.promote_timeout", settings.promote_timeout);
+    duration("failover.switchover_drain", settings.drain_timeout);
+    duration("failover.wal_receiver_timeout", settings.receiver_timeout.unwrap_or_default());
+    duration("failover.soft_interval", settings.flap_interval);
+    duration("failover.rejoin_timeout", settings.rejoin_timeout);
+    list.fixed("routing.max_lag_bytes", show_size(settings.lag_bytes_max.unwrap_or(0)));
+    list.fixed("failover.automatic", settings.automatic);
+    match settings.durability {
+        Durability::Async => list.fixed("failover.durability", "async"),
+        Durability::Quorum { standbys } => {
+            list.fixed("failover.durability", "quorum");
+            list.fixed("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
+        }
+    }
+    list.fixed("failover.manage_sync_names", settings.manage_sync_names);
+    list.fixed("failover.max_soft_per_hour", settings.flap_max);
+    list.fixed("failover.rejoin", settings.auto_rejoin);
+    list.fixed("failover.arm_standby_signal", settings.arm_standby_signal);
+}
+
+fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {
+    let admin::Settings { listen, token } = admin;
+    list.fixed("admin.listen", listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));
+    list.secret("admin.token", &token.clone().unwrap_or_default());
+    let observe::Settings { level, format } = log;
+    list.live("log.level", level);
+    list.fixed("log.format", format.as_str());
+}
+
+fn path(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}

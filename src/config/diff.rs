@@ -1,0 +1,73 @@
+//! Two resolved settings -> what a reload changes, and what of it needs a restart. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Settings;
+use super::describe::{Item, describe};
+use crate::admin::json::CommandReport;
+
+/// One key whose value differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its path in the file.
+    pub key: String,
+    /// In force until now; `***` for a secret, empty where there was none.
+    pub old: String,
+    /// Wanted now; `***` for a secret, empty where there is none.
+    pub new: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?} -> {:?}", self.key, self.old, self.new)
+    }
+}
+
+/// What a reload means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Changes that take effect now.
+    pub changed: Vec<Change>,
+    /// Changes that wait for a restart.
+    pub needs_restart: Vec<Change>,
+}
+
+impl Reload {
+    /// As the API and the command line show it.
+    pub fn report(&self) -> CommandReport {
+        let lines = |changes: &[Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let message = match (self.changed.is_empty(), self.needs_restart.is_empty()) {
+            (true, true) => "nothing has changed",
+            (false, true) => "the new configuration is in force",
+            (true, false) => "what has changed needs a restart",
+            (false, false) => "the new configuration is in force, except for what needs a restart",
+        };
+        CommandReport {
+            changed: lines(&self.changed),
+            needs_restart: lines(&self.needs_restart),
+            ..CommandReport::done(message)
+        }
+    }
+}
+
+/// Compares.
+pub fn diff(old: &Settings, new: &Settings) -> Reload {
+    let (old, new) = (describe(old), describe(new));
+    let keys: BTreeSet<&str> = old.iter().chain(&new).map(|item| item.key.as_str()).collect();
+    let mut reload = Reload::default();
+    for key in keys {
+        let of = |items: &'_ [Item]| items.iter().find(|item| item.key == key).cloned();
+        let (before, after) = (of(&old), of(&new));
+        let same = matches!((&before, &after), (Some(before), Some(after)) if before.same(after));
+        if same {
+            continue;
+        }
+        // A key that one side does not have belongs to a table that came or went: never live.
+        let live = [&before, &after].iter().all(|item| item.as_ref().is_some_and(|item| item.live));
+        let value = |item: Option<Item>| item.map(|item| item.value).unwrap_or_default();
+        let change = Change { key: key.to_owned(), old: value(before), new: value(after) };
+        if live { reload.changed.push(change) } else { reload.needs_restart.push(change) }
+    }
+    reload
+}

@@ -1,0 +1,92 @@
+//! The document as written -> the settings as meant.
+//!
+//! One function per table of the file. Every number, duration and size has a range, so that no limit can be switched
+//! off by a typing mistake; defaults come from the rooms' own `Default`.
+
+mod control;
+mod limits;
+mod nodes;
+mod planes;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::check::Checker;
+use super::url::split_port;
+use super::written::Document;
+use super::{Origin, Settings};
+use crate::proxy::{self, settings::PoolMode};
+
+/// Most threads.
+const WORKERS_MAX: u32 = 256;
+
+/// Resolves everything; `None` where a part without a default is missing (its problem is noted).
+pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) -> Option<Settings> {
+    let listen = listen(document, check);
+    let nodes = nodes::nodes(document, base, check);
+    let service = nodes::service(document, base, check);
+    let auth = limits::auth(document, base, check);
+    let client_tls = limits::tls(document, base, check);
+    let pool = limits::pool(document, check);
+    let limits = limits::limits(document, check);
+    let workers = check.number("workers", document.workers, processors(), 1..=WORKERS_MAX);
+    let words = [("transaction", PoolMode::Transaction), ("session", PoolMode::Session)];
+    let pool_mode = check.word("pool_mode", document.pool_mode.as_deref(), &words);
+    let route = planes::route(document, check);
+    let sql = planes::sql(document, check);
+    let admin = planes::admin(document, base, check);
+    let observe = planes::observe(document, check);
+    let proxy = proxy::Settings {
+        listen,
+        unix_socket_dir: document.unix_socket_dir.as_deref().map(|dir| under(base, dir)),
+        workers,
+        pool_mode,
+        nodes,
+        service: service?,
+        auth,
+        client_tls,
+        pool,
+        limits,
+    };
+    let control = control::control(document, base, &proxy, check);
+    let origin = Origin::CommandLine;
+    Some(Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() })
+}
+
+fn listen(document: &Document, check: &mut Checker) -> Vec<SocketAddr> {
+    let Some(written) = &document.listen else {
+        return vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 6432))];
+    };
+    if written.as_slice().is_empty() {
+        check.problem("listen", "an empty list", "at least one address", Some("\"127.0.0.1:6432\""));
+    }
+    written.as_slice().iter().filter_map(|text| socket_address("listen", text, check)).collect()
+}
+
+/// An address to listen on: `127.0.0.1:6432`, `[::1]:6432`, `localhost:6432`, `*:6432`.
+fn socket_address(key: &str, text: &str, check: &mut Checker) -> Option<SocketAddr> {
+    let address = split_port(text).ok().and_then(|(host, port)| {
+        let ip = match host {
+            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            other => other.parse().ok()?,
+        };
+        // Port 0 lets the system choose one, which tests use.
+        Some(SocketAddr::new(ip, port.parse().ok()?))
+    });
+    if address.is_none() {
+        let hint = "an IP address of this machine and a port; \"*:6432\" listens everywhere";
+        check.problem(key, format!("found {text:?}"), "address:port, like \"127.0.0.1:6432\"", Some(hint));
+    }
+    address
+}
+
+/// A path from the file, counted from the file's directory.
+fn under(base: &Path, path: &Path) -> PathBuf {
+    base.join(path)
+}
+
+fn processors() -> u32 {
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(available).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
+}

@@ -1,0 +1,205 @@
+//! `[auth]`, `[pool]`, `[limits]` and `[tls]`: who may come in, and how much of what.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use super::under;
+use crate::config::check::Checker;
+use crate::config::written::Document;
+use crate::proxy::settings::{Auth, ClientTls, ClientTlsMode, Limits, PoolSettings};
+
+/// What is asked for a role's verifier where the configuration does not say. `pg_shadow` lists the roles that may
+/// log in; an expired password is no password.
+const AUTH_QUERY: &str = "SELECT usename, CASE WHEN valuntil < now() THEN NULL ELSE passwd END \
+                          FROM pg_catalog.pg_shadow WHERE usename = $1";
+const AUTH_CACHE: Duration = Duration::from_secs(30);
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// From `low` milliseconds to `high` seconds.
+fn between(low_ms: u64, high_s: u64) -> RangeInclusive<Duration> {
+    Duration::from_millis(low_ms)..=Duration::from_secs(high_s)
+}
+
+const DAY_S: u64 = 86_400;
+
+pub(super) fn auth(document: &Document, base: &Path, check: &mut Checker) -> Auth {
+    let written = &document.auth;
+    if let Some(file) = &written.users_file {
+        if written.query.is_some() {
+            check.problem("auth.query", "both a query and a users_file", "one of them", None);
+        }
+        let file = under(base, file);
+        check.readable("auth.users_file", &file);
+        return Auth::File(file);
+    }
+    let sql = written.query.as_deref().unwrap_or(AUTH_QUERY);
+    if !sql.contains("$1") {
+        check.problem("auth.query", "a query without $1", "a query with $1 for the role's name", None);
+    }
+    let cache_for = check.duration("auth.cache", written.cache, AUTH_CACHE, between(0, DAY_S));
+    Auth::Query { sql: sql.into(), cache_for }
+}
+
+pub(super) fn pool(document: &Document, check: &mut Checker) -> PoolSettings {
+    let (written, default) = (&document.pool, PoolSettings::default());
+    let size_max =
+        check.number("pool.default_pool_size", written.default_pool_size, default.size_max, 1..=100_000);
+    let idle_min = check.number("pool.min_pool_size", written.min_pool_size, default.idle_min, 0..=100_000);
+    if idle_min > size_max {
+        let found = format!("found {idle_min}");
+        let allowed = format!("at most default_pool_size ({size_max})");
+        check.problem("pool.min_pool_size", found, allowed, None);
+    }
+    let waiting = written.max_waiting;
+    PoolSettings {
+        size_max,
+        idle_min,
+        wait_max: check.duration(
+            "pool.query_wait_timeout",
+            written.query_wait_timeout,
+            default.wait_max,
+            between(1, DAY_S),
+        ),
+        waiters_max: check.number("pool.max_waiting", waiting, default.waiters_max, 0..=1_000_000),
+        idle_timeout: check.duration(
+            "pool.server_idle_timeout",
+            written.server_idle_timeout,
+            default.idle_timeout,
+            between(1_000, 30 * DAY_S),
+        ),
+        lifetime: check.duration(
+            "pool.server_lifetime",
+            written.server_lifetime,
+            default.lifetime,
+            between(1_000, 30 * DAY_S),
+        ),
+        connect_timeout: check.duration(
+            "pool.server_connect_timeout",
+            written.server_connect_timeout,
+            default.connect_timeout,
+            between(10, 600),
+        ),
+    }
+}
+
+pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
+    let (written, default) = (&document.limits, Limits::default());
+    let (number, size) = (1..=1_000_000, KIB..=1024 * MIB);
+    let clients_max =
+        check.number("limits.max_client_conn", written.max_client_conn, default.clients_max, number.clone());
+    let login_message_max = check.size(
+        "limits.max_login_message",
+        written.max_login_message,
+        default.login_message_max,
+        KIB..=MIB,
+    );
+    let batch_max = check.size("limits.max_batch", written.max_batch, default.batch_max, KIB..=64 * MIB);
+    let prepared_max = check.number(
+        "limits.max_client_prepared",
+        written.max_client_prepared,
+        default.prepared_max,
+        number.clone(),
+    );
+    let prepared_bytes_max = check.size(
+        "limits.max_client_prepared_bytes",
+        written.max_client_prepared_bytes,
+        default.prepared_bytes_max,
+        size,
+    );
+    let server_prepared_max = check.number(
+        "limits.max_prepared_statements",
+        written.max_prepared_statements,
+        default.server_prepared_max,
+        1..=100_000,
+    );
+    let (holds_max, hold_bytes_max) = held(document, check);
+    let [login_timeout, idle_timeout, idle_in_transaction_timeout, hold_timeout, drain_timeout] =
+        times(document, check);
+    Limits {
+        clients_max,
+        login_timeout,
+        login_message_max,
+        batch_max,
+        prepared_max,
+        prepared_bytes_max,
+        server_prepared_max,
+        idle_timeout,
+        idle_in_transaction_timeout,
+        hold_timeout,
+        holds_max,
+        hold_bytes_max,
+        drain_timeout,
+    }
+}
+
+/// How many statements may wait for a primary, and how large they may be together.
+fn held(document: &Document, check: &mut Checker) -> (u32, u64) {
+    let (written, default) = (&document.failover, Limits::default());
+    let number = check.number("failover.max_held", written.max_held, default.holds_max, 0..=1_000_000);
+    let bytes = check.size(
+        "failover.max_held_bytes",
+        written.max_held_bytes,
+        default.hold_bytes_max,
+        0..=16 * 1024 * MIB,
+    );
+    (number, bytes)
+}
+
+/// login, idle, idle in transaction, hold, drain.
+fn times(document: &Document, check: &mut Checker) -> [Duration; 5] {
+    let (written, default) = (&document.limits, Limits::default());
+    let login = written.client_login_timeout;
+    let idle = written.client_idle_timeout;
+    let transaction = written.idle_transaction_timeout;
+    let hold = document.failover.hold_timeout;
+    [
+        check.duration("limits.client_login_timeout", login, default.login_timeout, between(100, 3_600)),
+        check.duration("limits.client_idle_timeout", idle, default.idle_timeout, between(0, 365 * DAY_S)),
+        check.duration(
+            "limits.idle_transaction_timeout",
+            transaction,
+            default.idle_in_transaction_timeout,
+            between(0, 365 * DAY_S),
+        ),
+        check.duration("failover.hold_timeout", hold, default.hold_timeout, between(0, 3_600)),
+        check.duration(
+            "limits.drain_timeout",
+            written.drain_timeout,
+            default.drain_timeout,
+            between(0, DAY_S),
+        ),
+    ]
+}
+
+pub(super) fn tls(document: &Document, base: &Path, check: &mut Checker) -> ClientTls {
+    let written = &document.tls;
+    let words = [
+        ("disable", ClientTlsMode::Disable),
+        ("allow", ClientTlsMode::Prefer),
+        ("prefer", ClientTlsMode::Prefer),
+        ("require", ClientTlsMode::Require),
+        ("verify-ca", ClientTlsMode::VerifyCa),
+        ("verify-full", ClientTlsMode::VerifyCa),
+    ];
+    let mode = check.word("tls.sslmode", written.sslmode.as_deref(), &words);
+    let files = [
+        ("tls.cert_file", &written.cert_file, mode != ClientTlsMode::Disable),
+        ("tls.key_file", &written.key_file, mode != ClientTlsMode::Disable),
+        ("tls.ca_file", &written.ca_file, mode == ClientTlsMode::VerifyCa),
+    ];
+    let [cert_file, key_file, ca_file] = files.map(|(key, file, needed)| {
+        let file = file.as_deref().map(|file| under(base, file));
+        match &file {
+            Some(file) => check.readable(key, file),
+            None if needed => {
+                check.problem(key, "no file", "a PEM file", Some("tls.sslmode asks for it"));
+            }
+            None => {}
+        }
+        file
+    });
+    ClientTls { mode, cert_file, key_file, ca_file }
+}

@@ -1,0 +1,98 @@
+//! `[routing]`, `[admin]` and `[log]`: which node serves what, and how people look at it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{socket_address, under};
+use crate::config::check::Checker;
+use crate::config::secrets::{self, Source};
+use crate::config::written::Document;
+use crate::observe::{self, LogFormat};
+use crate::route::{self, Consistency, PrimaryReads, TransactionRouting};
+use crate::{admin, sql};
+
+pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings {
+    let (written, default) = (&document.routing, route::Settings::default());
+    let consistency = [("session", Consistency::Session), ("eventual", Consistency::Eventual)];
+    let reads = [
+        ("fallback", PrimaryReads::Fallback),
+        ("always", PrimaryReads::Always),
+        ("never", PrimaryReads::Never),
+    ];
+    // "master" is an older word for the primary.
+    let transactions = [("primary", TransactionRouting::Primary), ("master", TransactionRouting::Primary)];
+    let wait = Duration::ZERO..=Duration::from_secs(60);
+    route::Settings {
+        splitting: written.splitting.unwrap_or(default.splitting),
+        consistency: check.word("routing.consistency", written.consistency.as_deref(), &consistency),
+        primary_reads: check.word("routing.primary_reads", written.primary_reads.as_deref(), &reads),
+        transactions: check.word("routing.transactions", written.transactions.as_deref(), &transactions),
+        causal_wait: check.duration("routing.causal_wait", written.causal_wait, default.causal_wait, wait),
+        zone: written.zone.as_deref().unwrap_or_default().into(),
+    }
+}
+
+pub(super) fn sql(document: &Document, check: &mut Checker) -> sql::Settings {
+    let (written, default) = (&document.routing, sql::Settings::default());
+    let (kib, mib) = (1 << 10, 1 << 20);
+    sql::Settings {
+        text_bytes_max: check.size("routing.max_parse", written.max_parse, default.text_bytes_max, kib..=mib),
+        cache_entries_max: check.number(
+            "routing.verdict_cache",
+            written.verdict_cache,
+            default.cache_entries_max,
+            0..=1_000_000,
+        ),
+        cache_bytes_max: check.size(
+            "routing.verdict_cache_bytes",
+            written.verdict_cache_bytes,
+            default.cache_bytes_max,
+            0..=1024 * mib,
+        ),
+        ..default
+    }
+}
+
+pub(super) fn admin(document: &Document, base: &Path, check: &mut Checker) -> admin::Settings {
+    let written = &document.admin;
+    let listen = match written.listen.as_deref() {
+        None => admin::Settings::default().listen,
+        Some("" | "off") => None,
+        Some(text) => socket_address("admin.listen", text, check),
+    };
+    let token_file = written.token_file.as_deref().map(|file| under(base, file));
+    let source = Source {
+        key: "admin.token",
+        plain: written.token.as_ref(),
+        file: token_file.as_deref(),
+        variable: written.token_env.as_deref(),
+    };
+    let token = secrets::read(check, &source);
+    if token.as_ref().is_some_and(|token| token.reveal().len() < 8) {
+        check.problem(
+            "admin.token",
+            "a token of less than 8 characters",
+            "8 or more",
+            Some("openssl rand -hex 16"),
+        );
+    }
+    if token.is_none() && listen.is_some_and(|address| !address.ip().is_loopback()) {
+        check.warnings.push(
+            "admin.listen is reachable from other machines and there is no admin.token: they can look, but every \
+             request that changes something is refused; set admin.token_file"
+                .into(),
+        );
+    }
+    admin::Settings { listen, token }
+}
+
+pub(super) fn observe(document: &Document, check: &mut Checker) -> observe::Settings {
+    let (written, default) = (&document.log, observe::Settings::default());
+    let format = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let level = written.level.clone().unwrap_or(default.level);
+    if !observe::is_filter(&level) {
+        let allowed = "error, warn, info, debug, trace, or directives like \"info,primacy::control=debug\"";
+        check.problem("log.level", format!("found {level:?}"), allowed, None);
+    }
+    observe::Settings { level, format: check.word("log.format", written.format.as_deref(), &format) }
+}

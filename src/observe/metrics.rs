@@ -1,0 +1,128 @@
+//! Every metric of the process: the workers' cells, the control plane's counts, and the text of a scrape.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::registry::Registry;
+
+use super::expose::Exposition;
+use super::label::ChangeOfPrimary;
+use super::meter::{Cells, Meter};
+use super::tally::{Counter, Durations, Tally};
+use crate::model::{NodeId, Snapshot};
+
+/// The process's metrics. `Arc<Metrics>` is made once and handed over at birth.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) workers: Vec<Arc<Cells>>,
+    pub(super) changes: Tally<ChangeOfPrimary>,
+    pub(super) change_times: Durations,
+    pub(super) probe_failures: Box<[Counter]>,
+    pub(super) reloads: Counter,
+    pub(super) reload_failures: Counter,
+}
+
+impl Metrics {
+    /// Metrics for nodes of these names, counted by so many workers.
+    pub fn new(names: Vec<Arc<str>>, workers: usize) -> Arc<Self> {
+        let nodes = names.len();
+        Arc::new(Self {
+            workers: (0..workers.max(1)).map(|_| Arc::new(Cells::new(nodes))).collect(),
+            changes: Tally::default(),
+            change_times: Durations::default(),
+            probe_failures: (0..nodes).map(|_| Counter::default()).collect(),
+            reloads: Counter::default(),
+            reload_failures: Counter::default(),
+            names,
+        })
+    }
+
+    /// A worker's counting handle; workers beyond the number given at birth share the cells of others.
+    pub fn meter(&self, worker: usize) -> Meter {
+        let place = worker % self.workers.len();
+        // `new` makes at least one worker's cells; `get` only spares an index that could panic.
+        let cells = self.workers.get(place).cloned();
+        Meter(cells.unwrap_or_else(|| Arc::new(Cells::new(self.names.len()))))
+    }
+
+    /// A change of primary ended; `took` from the first sign of trouble, or the command.
+    pub fn primary_changed(&self, how: ChangeOfPrimary, took: Duration) {
+        self.changes.count(how);
+        self.change_times.record(took);
+    }
+
+    /// A probe of this node failed.
+    pub fn probe_failed(&self, node: NodeId) {
+        if let Some(counter) = self.probe_failures.get(node.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, succeeded: bool) {
+        if succeeded { self.reloads.add(1) } else { self.reload_failures.add(1) }
+    }
+
+    /// Clients connected now.
+    pub fn clients(&self) -> u64 {
+        let sum: i64 = self.workers.iter().map(|cells| cells.clients.value()).sum();
+        u64::try_from(sum).unwrap_or(0)
+    }
+
+    /// Transactions until now.
+    pub fn transactions(&self) -> u64 {
+        self.workers.iter().map(|cells| cells.transactions.value()).sum()
+    }
+
+    /// What one node's connections look like now.
+    pub fn node(&self, node: NodeId) -> NodeCounts {
+        let cells = || self.workers.iter().filter_map(|cells| cells.nodes.get(node.index()));
+        let gauge = |sum: i64| u64::try_from(sum).unwrap_or(0);
+        NodeCounts {
+            open: gauge(cells().map(|c| c.open.value()).sum()),
+            leased: gauge(cells().map(|c| c.leased.value()).sum()),
+            requests: cells().map(|c| super::expose::total(&c.routes)).sum(),
+        }
+    }
+
+    /// The text of a scrape (OpenMetrics), with what the topology says now.
+    pub fn render(self: &Arc<Self>, snapshot: Arc<Snapshot>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("primacy");
+        registry.register_collector(Box::new(Scrape { metrics: Arc::clone(self), snapshot }));
+        let mut text = String::with_capacity(16 * 1024);
+        text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// One node's connections and requests, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    /// Server connections open.
+    pub open: u64,
+    /// Of those, lent to sessions.
+    pub leased: u64,
+    /// Requests sent there until now.
+    pub requests: u64,
+}
+
+/// The metrics together with one snapshot.
+#[derive(Debug)]
+struct Scrape {
+    metrics: Arc<Metrics>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut exposition = Exposition::new(encoder);
+        exposition.data_path(&self.metrics)?;
+        exposition.servers(&self.metrics)?;
+        exposition.control(&self.metrics)?;
+        exposition.topology(&self.snapshot)
+    }
+}

@@ -1,0 +1,265 @@
+//! The driver's waiting: for a primary, for a replica to catch up, for a server connection.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::driver::{Driver, Turn};
+use super::handle::Kick;
+use super::pool::{AcquireError, ServerConn};
+use super::server::ConnectError;
+use crate::clock;
+use crate::model::{NodeId, Snapshot};
+use crate::observe::{self, WaitEnd};
+use crate::route::{Consistency, Decision, Floor, Request, RouteReason};
+use crate::session::ClientError;
+use crate::session::client_error::HoldLimit;
+
+/// Why a batch gets no server connection.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The client gets this error of ours.
+    Error(ClientError),
+    /// The client gets this ErrorResponse of a server.
+    Server(Vec<u8>),
+    /// The client is gone.
+    Gone,
+}
+
+/// How long after a failed attempt the same node is tried again, where nothing else wakes the session.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+impl Driver {
+    /// A connection for this request, where one can be had without waiting.
+    pub(super) fn lease_now(&mut self, mut request: Request) -> Option<ServerConn> {
+        let worker = Rc::clone(&self.worker);
+        let snapshot = worker.board().snapshot();
+        self.refresh(&mut request, &snapshot);
+        let (node, reason) = match worker.decide(&request, &snapshot) {
+            Decision::Primary(reason) => (snapshot.writable_primary()?, reason),
+            Decision::Replica(node, reason) => (node, reason),
+            Decision::WaitForReplica | Decision::Nowhere => return None,
+        };
+        let mut conn = self.pool.take_idle(node, &self.profile)?;
+        conn.epoch = snapshot.epoch;
+        drop(snapshot);
+        self.entered(node, reason);
+        Some(conn)
+    }
+
+    /// Counts the decision, and the lease for the drain before a switchover.
+    fn entered(&self, node: NodeId, reason: RouteReason) {
+        self.worker.meter.route(node, reason);
+        self.worker.entered(node);
+    }
+
+    /// Brings what the session has to see up to the snapshot and the newest sample.
+    fn refresh(&mut self, request: &mut Request, snapshot: &Snapshot) {
+        let board = self.worker.board();
+        if self.worker.shared.route.load().consistency == Consistency::Eventual {
+            request.floor = Floor::None;
+            request.home = None;
+            return;
+        }
+        let freshness = &mut self.machine.freshness;
+        freshness.follow(snapshot.epoch, snapshot.fork, board.ticket());
+        freshness.settle(board.sample());
+        if let Some(home) = freshness.home() {
+            let serves = snapshot.node(home).is_some_and(|node| node.unreadable.is_none() && node.weight > 0);
+            if !serves || request.avoid == Some(home) {
+                freshness.leave_home(board.ticket());
+            }
+        }
+        request.home = freshness.home();
+        // The home served the last read, so it has the floor, and stays ahead of any other replica that only has that.
+        request.floor = if request.home.is_some() { Floor::None } else { freshness.floor() };
+    }
+
+    /// Gets a connection for the batch, waiting for what it needs. Watches the client meanwhile.
+    pub(super) async fn acquire(&mut self, request: Request) -> Result<(), Refusal> {
+        let started = clock::now();
+        let mut wait = Wait { request, started, held: false, bytes: self.batch.len() as u64 };
+        let outcome = self.acquire_inner(&mut wait).await;
+        if wait.held {
+            let (count, bytes) = self.worker.holds.get();
+            self.worker.holds.set((count.saturating_sub(1), bytes.saturating_sub(wait.bytes)));
+            let end = if outcome.is_ok() { WaitEnd::Served } else { WaitEnd::TimedOut };
+            self.worker.meter.wait_ended(observe::Wait::Primary, end, clock::now().duration_since(started));
+        }
+        let conn = outcome?;
+        self.hold_lease(conn);
+        Ok(())
+    }
+
+    async fn acquire_inner(&mut self, wait: &mut Wait) -> Result<ServerConn, Refusal> {
+        let mut changes = self.worker.board().changes();
+        let hold_timeout = self.worker.shared.settings.load().limits.hold_timeout;
+        loop {
+            changes.mark_unchanged();
+            let snapshot = self.worker.board().snapshot().clone();
+            self.refresh(&mut wait.request, &snapshot);
+            let decision = self.worker.decide(&wait.request, &snapshot);
+            let target = match decision {
+                Decision::Primary(reason) => snapshot.writable_primary().map(|node| (node, reason)),
+                Decision::Replica(node, reason) => Some((node, reason)),
+                Decision::WaitForReplica => {
+                    self.wait_for_replica(wait).await?;
+                    continue;
+                }
+                Decision::Nowhere => None,
+            };
+            let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
+            let pause = match target {
+                Some((node, reason)) => match self.try_node(node, &snapshot, wait).await? {
+                    Some(conn) => {
+                        self.entered(node, reason);
+                        return Ok(conn);
+                    }
+                    None => RETRY_PAUSE.min(left),
+                },
+                None => left,
+            };
+            if left.is_zero() {
+                return Err(Refusal::Error(self.nobody(decision, wait)));
+            }
+            self.count_hold(wait)?;
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+                gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
+            }
+        }
+    }
+
+    fn nobody(&self, decision: Decision, wait: &Wait) -> ClientError {
+        match decision {
+            Decision::Nowhere => ClientError::NoReplica,
+            _ => ClientError::NoPrimary { waited: clock::now().duration_since(wait.started) },
+        }
+    }
+
+    /// One attempt at a node. `None`: it cannot be reached; its failure is reported.
+    async fn try_node(
+        &mut self,
+        node: NodeId,
+        snapshot: &Snapshot,
+        wait: &mut Wait,
+    ) -> Result<Option<ServerConn>, Refusal> {
+        let (pool, profile) = (Rc::clone(&self.pool), Rc::clone(&self.profile));
+        let acquired = tokio::select! {
+            acquired = pool.acquire(node, &profile, snapshot.epoch) => acquired,
+            gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
+        };
+        match acquired {
+            Ok(mut conn) => {
+                if self.worker.board().snapshot().epoch != snapshot.epoch {
+                    // The primary changed meanwhile: this may be the old one.
+                    super::answer::forget(&self.pool, conn);
+                    return Ok(None);
+                }
+                conn.epoch = snapshot.epoch;
+                Ok(Some(conn))
+            }
+            Err(AcquireError::Timeout(waited)) => Err(Refusal::Error(ClientError::PoolTimeout { waited })),
+            Err(AcquireError::TooManyWaiters) => {
+                let waiters_max = self.worker.shared.settings.load().pool.waiters_max;
+                Err(Refusal::Error(ClientError::TooManyWaiters { waiters_max }))
+            }
+            Err(AcquireError::Connect(error)) => self.connect_failed(node, snapshot, error, wait),
+        }
+    }
+
+    fn connect_failed(
+        &self,
+        node: NodeId,
+        snapshot: &Snapshot,
+        error: ConnectError,
+        wait: &mut Wait,
+    ) -> Result<Option<ServerConn>, Refusal> {
+        if error.node_is_suspect() {
+            self.worker.board().suspect(node);
+            if snapshot.primary != Some(node) {
+                wait.request.avoid = Some(node);
+            }
+            return Ok(None);
+        }
+        tracing::warn!(node = %self.node_name(node), user = %self.pool.user, database = %self.pool.database, %error,
+            "cannot open a server connection");
+        match error {
+            ConnectError::Refused { frame, .. } => Err(Refusal::Server(frame)),
+            _ => Err(Refusal::Error(ClientError::ServerSignIn {
+                node: self.node_name(node).to_string(),
+                user: self.pool.user.to_string(),
+            })),
+        }
+    }
+
+    /// Waits until positions move, at most for what is left of `causal_wait`.
+    async fn wait_for_replica(&mut self, wait: &mut Wait) -> Result<(), Refusal> {
+        let limit = self.worker.shared.route.load().causal_wait;
+        let left = limit.saturating_sub(clock::now().duration_since(wait.started));
+        if left.is_zero() {
+            wait.request.waited = true;
+            return Ok(());
+        }
+        let mut moved = self.worker.board().want_positions();
+        tokio::select! {
+            _ = moved.changed() => {}
+            () = tokio::time::sleep(left) => wait.request.waited = true,
+            gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
+        }
+        Ok(())
+    }
+
+    /// Takes a place among those who wait for a primary.
+    fn count_hold(&self, wait: &mut Wait) -> Result<(), Refusal> {
+        if wait.held {
+            return Ok(());
+        }
+        let settings = self.worker.shared.settings.load();
+        let workers = settings.workers.max(1);
+        let (count, bytes) = self.worker.holds.get();
+        if count >= settings.limits.holds_max.div_ceil(workers) {
+            let limit = HoldLimit::Statements(settings.limits.holds_max);
+            return Err(Refusal::Error(ClientError::TooManyHolds { limit }));
+        }
+        if bytes + wait.bytes > settings.limits.hold_bytes_max / u64::from(workers) {
+            let limit = HoldLimit::Bytes(settings.limits.hold_bytes_max);
+            return Err(Refusal::Error(ClientError::TooManyHolds { limit }));
+        }
+        self.worker.holds.set((count + 1, bytes + wait.bytes));
+        wait.held = true;
+        self.worker.meter.wait_began(observe::Wait::Primary);
+        Ok(())
+    }
+
+    /// Ready when the client has gone, or gives its statement up.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+        self.handle.register(cx);
+        if self.handle.has(Kick::Killed) {
+            return Poll::Ready(Refusal::Error(ClientError::Killed));
+        }
+        if self.handle.take(Kick::Cancel) {
+            return Poll::Ready(Refusal::Error(ClientError::Cancelled));
+        }
+        match self.poll_ahead(cx) {
+            Err(Turn::Close | Turn::Acquire(_) | Turn::Fail(_)) => Poll::Ready(Refusal::Gone),
+            // Once more, so that the next bytes wake the session too.
+            Ok(true) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(false) => Poll::Pending,
+        }
+    }
+}
+
+/// One batch's wait.
+struct Wait {
+    request: Request,
+    started: Instant,
+    /// It is counted among those who wait for a primary.
+    held: bool,
+    bytes: u64,
+}

@@ -1,0 +1,340 @@
+//! The driver's handling of server bytes: on to the client, and what their end or their loss means.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::driver::{Driver, Phase, Turn};
+use super::flow::{internal, poll_read};
+use super::handle::Doing;
+use super::pool::ServerConn;
+use crate::model::{NodeId, SqlState};
+use crate::observe::Retry;
+use crate::route::Consistency;
+use crate::session::batch::End;
+use crate::session::{Event, Facts, Judge, Loss, Step, Stream as StreamKind};
+use crate::sql::{PinCause, Place, Reason};
+use crate::wire::TxStatus;
+
+impl Driver {
+    /// Reads from the server and hands on. `true`: something happened.
+    pub(super) fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Turn> {
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let have = self.server_in.len();
+        if let Some(front) = scratch.get_mut(..have) {
+            front.copy_from_slice(&self.server_in);
+        }
+        let Some(conn) = &mut self.lease else { return Ok(false) };
+        let polled = poll_read(&mut conn.stream, cx, scratch.get_mut(have..).unwrap_or_default());
+        match polled {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0) | Err(_)) => {
+                drop(scratch);
+                self.server_lost().map(|()| true)
+            }
+            Poll::Ready(Ok(len)) => {
+                self.server_in.clear();
+                self.take_answer(scratch.get(..have + len).unwrap_or_default(), cx).map(|()| true)
+            }
+        }
+    }
+
+    fn take_answer(&mut self, input: &[u8], cx: &mut Context<'_>) -> Result<(), Turn> {
+        let worker = Rc::clone(&self.worker);
+        let mut out = worker.out.borrow_mut();
+        let mut at = 0;
+        loop {
+            out.clear();
+            let rest = input.get(at..).unwrap_or_default();
+            let Some(conn) = &mut self.lease else { return Ok(()) };
+            let Ok(relayed) = self.machine.relay(rest, &mut conn.session, &mut out) else {
+                tracing::error!(node = conn.session.node.0, "a server broke the protocol; its connection is closed");
+                drop(out);
+                return self.server_lost();
+            };
+            let bytes = if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
+            self.give_client(cx, bytes)?;
+            at += relayed.consumed;
+            match relayed.event {
+                None => {
+                    self.server_in.extend_from_slice(rest.get(relayed.consumed..).unwrap_or_default());
+                    return Ok(());
+                }
+                Some(Event::Ready(status)) => self.finished(status),
+                Some(Event::CopyIn) => self.phase = self.copy_in_phase(),
+                Some(Event::CopyBoth) => return Err(internal("a server began to talk both ways")),
+                Some(Event::Refused(state)) => {
+                    drop(out);
+                    return self.refused(state);
+                }
+                Some(Event::Unprepared(frame)) => {
+                    self.unprepared(&frame);
+                    return Ok(());
+                }
+                Some(Event::Fatal(frame)) => {
+                    drop(out);
+                    return self.server_ended(&frame);
+                }
+            }
+        }
+    }
+
+    /// Where the client's COPY data goes: a simple query ends with it, a pipeline goes on to its next Sync, because the
+    /// server ignores the Sync that was sent ahead of the data (manual, 55.2.7).
+    fn copy_in_phase(&self) -> Phase {
+        let extended = self.plan.as_ref().is_some_and(crate::session::Plan::extended);
+        let kind = if extended { StreamKind::Pipeline } else { StreamKind::CopyIn };
+        Phase::Streaming { kind, left: 0 }
+    }
+
+    /// The batch is answered.
+    fn finished(&mut self, status: TxStatus) {
+        let Some(conn) = &mut self.lease else { return };
+        let node = conn.session.node;
+        if self.machine.finish(status, &mut conn.session) {
+            self.database.facts.invalidate();
+        }
+        self.handle.set_pins(self.machine.pins());
+        if self.loaded {
+            self.worker.add_load(node, -1);
+            self.loaded = false;
+        }
+        self.note_freshness(node);
+        self.plan = None;
+        self.batch_kept = false;
+        self.phase = Phase::Idle;
+        self.set_resting();
+        if self.machine.may_release() {
+            self.release();
+        }
+    }
+
+    fn note_freshness(&mut self, node: NodeId) {
+        let board = self.worker.board();
+        if self.worker.shared.route.load().consistency == Consistency::Eventual {
+            return;
+        }
+        let ticket = board.ticket();
+        if board.snapshot().primary == Some(node) {
+            self.machine.freshness.ran_on_primary(ticket);
+        } else {
+            self.machine.freshness.read_on(node, ticket);
+        }
+    }
+
+    /// Gives the clean connection back to the pool.
+    fn release(&mut self) {
+        let Some(conn) = self.lease.take() else { return };
+        self.handle.set_held(None);
+        self.server_in.clear();
+        give_back(&self.worker, &self.pool, *conn);
+    }
+
+    /// The connection is of no more use.
+    pub(super) fn discard(&mut self) -> Option<NodeId> {
+        let conn = self.lease.take()?;
+        let node = conn.session.node;
+        self.handle.set_held(None);
+        self.server_in.clear();
+        self.server_out.clear();
+        if self.loaded {
+            self.worker.add_load(node, -1);
+            self.loaded = false;
+        }
+        drop(conn);
+        self.worker.left(node);
+        self.pool.forget(node);
+        Some(node)
+    }
+
+    /// A replica (or a server that stops) refused a batch that changed nothing: it runs elsewhere.
+    fn refused(&mut self, state: SqlState) -> Result<(), Turn> {
+        let Some(node) = self.discard() else { return Err(internal("a refusal without a server")) };
+        let stopping = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+        if stopping.contains(&state) {
+            self.worker.board().suspect(node);
+        }
+        self.machine.rewind();
+        let why = if state == SqlState::SERIALIZATION_FAILURE { Retry::RecoveryConflict } else { Retry::RefusedByReplica };
+        self.worker.meter.retried(why);
+        let conflict = state == SqlState::SERIALIZATION_FAILURE || stopping.contains(&state);
+        if !conflict {
+            self.learn();
+        }
+        self.run_again(Some(node))
+    }
+
+    /// Sends the kept batch elsewhere.
+    fn run_again(&mut self, avoid: Option<NodeId>) -> Result<(), Turn> {
+        let Some(plan) = &self.plan else { return Err(internal("a second try without a plan")) };
+        let Step::Route(mut request) = self.machine.step(plan, false) else {
+            return Err(internal("a second try that needs no server"));
+        };
+        request.avoid = avoid;
+        self.phase = Phase::Acquiring;
+        self.handle.set_doing(Doing::Waiting, self.worker.coarse_now());
+        Err(Turn::Acquire(request))
+    }
+
+    fn learn(&mut self) {
+        if let Some(plan) = &mut self.plan {
+            plan.place = Place::Primary;
+            plan.reason = Reason::Learned;
+            plan.hint = None;
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut classifier = worker.classifier.borrow_mut();
+        let catalog = self.database.facts.load();
+        let mut statements = self.database.statements.borrow_mut();
+        let mut judge =
+            Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        self.machine.learn_primary(&self.batch, &mut judge);
+    }
+
+    /// Settings or BEGIN ahead of the batch failed: the client gets that error, and keeps its session.
+    fn unprepared(&mut self, frame: &[u8]) {
+        self.discard();
+        self.refuse_with(frame);
+    }
+
+    /// The server said a last word and ends the connection.
+    fn server_ended(&mut self, frame: &[u8]) -> Result<(), Turn> {
+        let fields = crate::wire::ErrorFields::new(frame.get(5..).unwrap_or_default());
+        tracing::debug!(code = ?fields.code(), "a server ended a connection: {}", fields.message());
+        self.server_lost()
+    }
+
+    /// The server connection broke, or nothing counts any more that comes from it.
+    pub(super) fn server_lost(&mut self) -> Result<(), Turn> {
+        let Some(node) = self.discard() else { return Ok(()) };
+        self.worker.board().suspect(node);
+        let name = self.node_name(node);
+        let sync_sent = self.phase == Phase::Running || self.plan.as_ref().is_some_and(|plan| plan.end == End::Query);
+        let idle = self.phase == Phase::Idle;
+        let pins = self.machine.pins();
+        let pinned = pins.iter().find(|&cause| cause != PinCause::SessionMode);
+        if idle && let Some(cause) = pinned {
+            // Temporary tables, locks, LISTEN: going on as if they were there would be a lie.
+            let pin = cause.as_str();
+            return Err(Turn::Fail(crate::session::ClientError::SessionLost { pin }));
+        }
+        let Some(plan) = self.plan.take().filter(|_| !idle) else {
+            self.machine.connection_lost(&name);
+            self.set_resting();
+            return Ok(());
+        };
+        let loss = self.machine.lost(&plan, &name, (self.batch_kept, sync_sent), &mut self.client_out);
+        match loss {
+            Loss::RunAgain => {
+                self.plan = Some(plan);
+                self.worker.meter.retried(Retry::ConnectionLost);
+                self.machine.freshness.leave_home(self.worker.board().ticket());
+                self.run_again(Some(node))
+            }
+            Loss::Answered => {
+                self.phase = Phase::Idle;
+                self.batch_kept = false;
+                self.set_resting();
+                Ok(())
+            }
+            Loss::Broken => Err(Turn::Close),
+        }
+    }
+
+    pub(super) fn node_name(&self, node: NodeId) -> Arc<str> {
+        self.worker.links.get(node.index()).map_or_else(|| Arc::from("?"), |link| Arc::clone(&link.node.name))
+    }
+
+    /// What `SHOW primacy.…` can tell beyond the machine's own.
+    pub(super) fn facts(&self) -> impl Facts + use<> {
+        SessionFacts { worker: Rc::clone(&self.worker) }
+    }
+
+    /// The session is over: its connection goes back if it can be made clean.
+    pub(super) fn end(mut self) {
+        let busy = self.machine.is_busy();
+        let in_transaction = self.machine.keeps_status();
+        let Some(conn) = self.lease.take() else { return };
+        if self.loaded {
+            self.worker.add_load(conn.session.node, -1);
+        }
+        self.handle.set_held(None);
+        let (worker, pool) = (Rc::clone(&self.worker), Rc::clone(&self.pool));
+        if busy || in_transaction {
+            let node = conn.session.node;
+            if busy && !self.handle.is_committing() {
+                super::cancel::spawn(&worker, node, conn.key.clone());
+            }
+            drop(conn);
+            worker.left(node);
+            pool.forget(node);
+            return;
+        }
+        tokio::task::spawn_local(clean(worker, pool, *conn));
+    }
+}
+
+/// Closes a connection that was just acquired and counts for nothing.
+pub(super) fn forget(pool: &Rc<super::pool::UserPool>, conn: ServerConn) {
+    let node = conn.session.node;
+    drop(conn);
+    pool.forget(node);
+}
+
+/// Gives a clean connection to the pool, unless nothing counts any more that comes from its node.
+pub(super) fn give_back(worker: &Rc<super::worker::Worker>, pool: &Rc<super::pool::UserPool>, conn: ServerConn) {
+    let node = conn.session.node;
+    worker.left(node);
+    if worker.is_fenced(&conn) {
+        drop(conn);
+        pool.forget(node);
+        return;
+    }
+    if conn.cancels.get() > 0 {
+        // A cancel request is on its way to it: it must not hit the next client's statement.
+        let pool = Rc::clone(pool);
+        tokio::task::spawn_local(async move {
+            super::cancel::settled(&conn).await;
+            pool.give_back(conn);
+        });
+        return;
+    }
+    pool.give_back(conn);
+}
+
+/// Cleans a connection that a session leaves behind with state in it, and gives it back.
+async fn clean(worker: Rc<super::worker::Worker>, pool: Rc<super::pool::UserPool>, mut conn: ServerConn) {
+    let node = conn.session.node;
+    let cleaned = super::query::rows(&mut conn.stream, "DISCARD ALL");
+    let limit = std::time::Duration::from_secs(5);
+    if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok((_, TxStatus::Idle)))) {
+        conn.session = crate::session::ServerSession::new(node);
+        give_back(&worker, &pool, conn);
+    } else {
+        drop(conn);
+        worker.left(node);
+        pool.forget(node);
+    }
+}
+
+struct SessionFacts {
+    worker: Rc<super::worker::Worker>,
+}
+
+impl Facts for SessionFacts {
+    fn show(&self, name: &str) -> Option<String> {
+        let board = self.worker.board();
+        let snapshot = board.snapshot();
+        match name {
+            "version" => Some(env!("CARGO_PKG_VERSION").to_owned()),
+            "epoch" => Some(snapshot.epoch.to_string()),
+            "primary" => {
+                let primary = snapshot.primary.and_then(|id| snapshot.node(id));
+                Some(primary.map_or_else(String::new, |node| node.name.to_string()))
+            }
+            "service" => Some(snapshot.service.as_str().to_owned()),
+            _ => None,
+        }
+    }
+}

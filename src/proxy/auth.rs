@@ -1,0 +1,146 @@
+//! Where the verifiers of clients' roles come from: a query on the servers, or a file. In: a role's name. Out: what its
+//! password is checked against; for a role that does not exist something that looks the same and fits no password.
+//!
+//! Shared by all workers. Answers are remembered for a while, and longer while no server answers, so that clients can
+//! sign in while there is no primary.
+
+mod ask;
+mod cache;
+mod users_file;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use zeroize::Zeroizing;
+
+use super::settings::{Auth, Settings};
+use super::tls::ServerTlsConfig;
+use crate::control::Board;
+use crate::model::Secret;
+use crate::wire::md5;
+use crate::wire::scram::{ITERATIONS_DEFAULT, Verifier};
+
+pub use ask::AskError;
+use ask::Asker;
+use cache::Cache;
+use users_file::UsersFile;
+pub use users_file::UsersFileError;
+
+/// The query that is used where configuration names none. A role whose password has expired is treated as one without
+/// a password, as PostgreSQL does; one that may not log in is refused by the server, after its password was checked.
+pub const AUTH_QUERY_DEFAULT: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END \
+                                      FROM pg_catalog.pg_authid WHERE rolname = $1";
+
+/// What is kept of a role's password.
+#[derive(Debug)]
+pub enum Stored {
+    /// A SCRAM verifier: genuine, or made up for a role without one.
+    Scram(Arc<Verifier>),
+    /// `md5` and a hash of password and role.
+    Md5(Secret),
+    /// The password itself (users file only).
+    Password {
+        /// The password.
+        password: Secret,
+        /// Made of it when it is first needed, because that takes thousands of hashes.
+        verifier: OnceLock<Arc<Verifier>>,
+    },
+}
+
+impl Stored {
+    /// Reads what `pg_authid.rolpassword` or a users file holds: its beginning tells what it is.
+    fn from_text(text: &str) -> Self {
+        if let Ok(verifier) = Verifier::parse(text) {
+            Self::Scram(Arc::new(verifier))
+        } else if md5::is_stored(text) {
+            Self::Md5(Secret::new(text))
+        } else {
+            Self::Password { password: Secret::new(text), verifier: OnceLock::new() }
+        }
+    }
+}
+
+/// Configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifiersError {
+    /// The users file.
+    #[error("the users file {} cannot be used", path.display())]
+    UsersFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: UsersFileError,
+    },
+    /// No source of chance.
+    #[error("the system gives no random bytes")]
+    Chance(#[source] getrandom::Error),
+}
+
+/// Looks verifiers up.
+#[derive(Debug)]
+pub struct Verifiers {
+    source: Source,
+    /// Of this process: makes salts that cannot be told from genuine ones.
+    secret: Zeroizing<[u8; 32]>,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(UsersFile),
+    Query { asker: Box<Asker>, cache: Cache },
+}
+
+impl Verifiers {
+    /// Reads the users file, or gets ready to ask the servers. `tls` is by `NodeId`.
+    pub fn new(
+        settings: &Settings,
+        tls: Arc<[ServerTlsConfig]>,
+        board: Arc<Board>,
+    ) -> Result<Self, VerifiersError> {
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *secret).map_err(VerifiersError::Chance)?;
+        let source = match &settings.auth {
+            Auth::File(path) => {
+                let file = UsersFile::read(path);
+                Source::File(file.map_err(|source| VerifiersError::UsersFile { path: path.clone(), source })?)
+            }
+            Auth::Query { sql, cache_for } => {
+                let asker = Asker::new(Arc::clone(sql), settings, tls, board);
+                Source::Query { asker: Box::new(asker), cache: Cache::new(*cache_for) }
+            }
+        };
+        Ok(Self { source, secret })
+    }
+
+    /// What the role's password is checked against. A role that does not exist, or has no password, gets a verifier
+    /// that fits none.
+    pub async fn lookup(&self, user: &str) -> Result<Arc<Stored>, AskError> {
+        let found = match &self.source {
+            Source::File(file) => file.find(user),
+            Source::Query { asker, cache } => cache.lookup(user, async || asker.ask(user).await).await?,
+        };
+        Ok(found.unwrap_or_else(|| Arc::new(Stored::Scram(Arc::new(Verifier::mock(&*self.secret, user))))))
+    }
+
+    /// Says that a sign-in of this role failed, here or on a server: its password may have been changed. What is
+    /// remembered of it is asked again before it is used again, unless it has only just been asked.
+    pub fn distrust(&self, user: &str) {
+        if let Source::Query { cache, .. } = &self.source {
+            cache.distrust(user);
+        }
+    }
+
+    /// The SCRAM verifier of a role whose password is known.
+    pub(super) fn verifier_of_password(
+        &self,
+        user: &str,
+        password: &Secret,
+        made: &OnceLock<Arc<Verifier>>,
+    ) -> Arc<Verifier> {
+        let make = || {
+            let salt = Verifier::salt(&*self.secret, user);
+            Arc::new(Verifier::from_password(password.reveal(), &salt, ITERATIONS_DEFAULT))
+        };
+        Arc::clone(made.get_or_init(make))
+    }
+}

@@ -1,0 +1,273 @@
+//! A client from accept to the end: a place, sign-in, greeting, session.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::Stream;
+use super::driver::{Driver, Parts};
+use super::handle::Handle;
+use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
+use super::pool::{AcquireError, Greeting, Profile, UserPool};
+use super::server::ConnectError;
+use super::worker::{Command, Worker, pid_of, place_of};
+use crate::clock;
+use crate::model::NodeId;
+use crate::observe::{Origin, SignInRefusal};
+use crate::session::overlay::Overlay;
+use crate::session::{ClientError, Machine};
+use crate::wire::startup::Version;
+use crate::wire::{TxStatus, encode};
+
+/// Why a client that has signed in is sent away before its first statement.
+enum Farewell {
+    Error(ClientError),
+    /// A server's own ErrorResponse.
+    Server(Vec<u8>),
+}
+
+/// Serves one connection. Boxed inside where it is rare, because ten thousand of these rest at one time.
+pub async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
+    worker.meter.client_connected();
+    let admitted = Box::pin(sign_in(&worker, stream, &context)).await;
+    if let Some(session) = admitted {
+        let handle = Rc::clone(&session.0.handle);
+        let key = session.1;
+        Driver::new(session.0).run().await;
+        drop(handle);
+        worker.leave(key);
+        worker.dismiss();
+    }
+    worker.meter.client_disconnected();
+}
+
+/// Everything up to ReadyForQuery. `None`: there is no session.
+async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) -> Option<(Parts, usize)> {
+    let peer = stream.peer();
+    let admitted = match login::login(stream, context).await {
+        Ok(Outcome::Admitted(admitted)) => admitted,
+        Ok(Outcome::Cancel { stream, pid, secret }) => {
+            pass_cancel(worker, pid, &secret).await;
+            drop(stream);
+            return None;
+        }
+        Ok(Outcome::Closed) => return None,
+        Err(error) => {
+            worker.meter.client_refused(refusal_of(&error));
+            tracing::info!(peer = ?peer, %error, "a client was not let in");
+            return None;
+        }
+    };
+    if !worker.admit() {
+        worker.meter.client_refused(SignInRefusal::Limit);
+        let clients_max = worker.shared.settings.load().limits.clients_max;
+        send_away(admitted.stream, &Farewell::Error(ClientError::TooManyClients { clients_max })).await;
+        return None;
+    }
+    let greeted = greet(worker, admitted).await;
+    if greeted.is_none() {
+        worker.dismiss();
+    }
+    greeted
+}
+
+async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>) -> Option<(Parts, usize)> {
+    if admitted.replication {
+        let what = "streaming replication through the proxy";
+        send_away(admitted.stream, &Farewell::Error(ClientError::Unsupported { what })).await;
+        return None;
+    }
+    let (database, user): (Arc<str>, Arc<str>) =
+        (Arc::from(admitted.database.as_str()), Arc::from(admitted.user.as_str()));
+    let pool = worker.pool(&database, &user, admitted.credential.clone());
+    let (profile, application_name) = profile_of(std::mem::take(&mut admitted.params));
+    let (profile, greeting) = match introduce(worker, &pool, profile).await {
+        Ok(known) => known,
+        Err(farewell) => {
+            if let Farewell::Error(error) = &farewell {
+                worker.meter.error(Origin::Proxy, error.sqlstate());
+            }
+            tracing::info!(%user, %database, "a client signed in, but no server took its role to its database");
+            send_away(admitted.stream, &farewell).await;
+            return None;
+        }
+    };
+    let secret = secret_of(admitted.version >= Version::V3_2)?;
+    let now = clock::now();
+    let (key, handle) = worker.enter(|place| Handle::new(pid_of(worker.index, place), secret, now));
+    let mut hello = Vec::with_capacity(512);
+    push_greeting(&greeting, &application_name, &handle, &mut hello);
+    if admitted.stream.write_all(&hello).await.is_err() || admitted.stream.flush().await.is_err() {
+        worker.leave(key);
+        return None;
+    }
+    worker.meter.client_signed_in();
+    let startup = startup_overlay(&application_name);
+    let machine = Machine::new(key as u64, worker.machine_settings(), startup);
+    let parts = Parts {
+        worker: Rc::clone(worker),
+        handle,
+        client: admitted.stream,
+        machine,
+        pool,
+        database: worker.database(&database),
+        profile,
+    };
+    Some((parts, key))
+}
+
+/// The label under which a refusal is counted.
+fn refusal_of(error: &LoginError) -> SignInRefusal {
+    match error {
+        LoginError::Refused(ClientError::SignInTimeout { .. }) => SignInRefusal::Timeout,
+        LoginError::Refused(ClientError::TlsRequired) | LoginError::Tls(_) => SignInRefusal::Tls,
+        LoginError::Refused(ClientError::WrongPassword { .. } | ClientError::NoLogin { .. }) => SignInRefusal::Credentials,
+        LoginError::Refused(_) | LoginError::Io { .. } | LoginError::Gone => SignInRefusal::Protocol,
+        LoginError::NoVerifier { .. } | LoginError::Chance(_) => SignInRefusal::Unavailable,
+    }
+}
+
+fn secret_of(long: bool) -> Option<Box<[u8]>> {
+    // Protocol 3.2 has room for a key that cannot be guessed; 3.0 has four bytes (manual, 55.2.8).
+    let mut secret = vec![0; if long { 32 } else { 4 }];
+    getrandom::fill(&mut secret).ok()?;
+    Some(secret.into_boxed_slice())
+}
+
+/// Splits what a client asks for at startup: what server connections are started with, and the application's name,
+/// which differs too often to keep connections apart for it.
+fn profile_of(params: Vec<(String, String)>) -> (Profile, String) {
+    let mut application_name = String::new();
+    let mut kept = Vec::with_capacity(params.len());
+    for (name, value) in params {
+        if name.eq_ignore_ascii_case("application_name") {
+            application_name = value;
+        } else {
+            kept.push((name, value));
+        }
+    }
+    kept.sort();
+    (Profile { params: kept }, application_name)
+}
+
+/// The setting that goes ahead of the session's first statement, and that RESET returns to.
+fn startup_overlay(application_name: &str) -> Overlay {
+    if application_name.is_empty() {
+        return Overlay::default();
+    }
+    let quoted = application_name.replace('\\', "\\\\").replace('\'', "''");
+    Overlay::default().with(
+        &Arc::from("application_name"),
+        &Arc::from(format!("SET application_name TO E'{quoted}'")),
+    )
+}
+
+/// What servers say to sign-ins with this profile; asked once of a server, which also proves that the database exists and
+/// that the role may use it.
+async fn introduce(
+    worker: &Rc<Worker>,
+    pool: &Rc<UserPool>,
+    profile: Profile,
+) -> Result<(Rc<Profile>, Greeting), Farewell> {
+    if let Some(known) = pool.greeting(&profile) {
+        return Ok(known);
+    }
+    let profile = Rc::new(profile);
+    let limit = worker.shared.settings.load().limits.login_timeout;
+    let asking = ask_a_server(worker, pool, &profile);
+    let waited = tokio::time::timeout(if limit.is_zero() { Duration::MAX } else { limit }, asking).await;
+    waited.unwrap_or(Err(Farewell::Error(ClientError::NoPrimary { waited: limit })))
+}
+
+async fn ask_a_server(
+    worker: &Rc<Worker>,
+    pool: &Rc<UserPool>,
+    profile: &Rc<Profile>,
+) -> Result<(Rc<Profile>, Greeting), Farewell> {
+    let mut changes = worker.board().changes();
+    loop {
+        changes.mark_unchanged();
+        let snapshot = worker.board().snapshot().clone();
+        // The primary first: a replica may not know a role yet that was made a moment ago.
+        let readable = snapshot.nodes.iter().filter(|node| node.unreadable.is_none()).map(|node| node.id);
+        let candidates: Vec<NodeId> = snapshot.writable_primary().into_iter().chain(readable).collect();
+        for node in candidates {
+            match pool.acquire(node, profile, snapshot.epoch).await {
+                Ok(conn) => {
+                    pool.give_back(conn);
+                    if let Some(known) = pool.greeting(profile) {
+                        return Ok(known);
+                    }
+                }
+                Err(AcquireError::Connect(ConnectError::Refused { frame, sqlstate }))
+                    if sqlstate != crate::model::SqlState::CANNOT_CONNECT_NOW =>
+                {
+                    return Err(Farewell::Server(frame));
+                }
+                Err(AcquireError::Connect(error)) if error.node_is_suspect() => worker.board().suspect(node),
+                Err(AcquireError::Connect(error)) => {
+                    tracing::warn!(node = node.0, user = %pool.user, %error, "cannot sign in on a server for a client");
+                    let node = worker.links.get(node.index()).map_or_else(String::new, |l| l.node.name.to_string());
+                    let user = pool.user.to_string();
+                    return Err(Farewell::Error(ClientError::ServerSignIn { node, user }));
+                }
+                Err(AcquireError::Timeout(waited)) => {
+                    return Err(Farewell::Error(ClientError::PoolTimeout { waited }));
+                }
+                Err(AcquireError::TooManyWaiters) => {
+                    let waiters_max = worker.shared.settings.load().pool.waiters_max;
+                    return Err(Farewell::Error(ClientError::TooManyWaiters { waiters_max }));
+                }
+            }
+        }
+        drop(tokio::time::timeout(Duration::from_millis(100), changes.changed()).await);
+    }
+}
+
+/// AuthenticationOk to ReadyForQuery, in the order of the manual's 55.2.1.
+fn push_greeting(greeting: &Greeting, application_name: &str, handle: &Handle, out: &mut Vec<u8>) {
+    encode::auth_ok(out);
+    for (name, value) in greeting.iter() {
+        let value = match name.as_str() {
+            "application_name" => application_name,
+            // Writes are served here, whichever server is asked: libpq's target_session_attrs looks at this.
+            "in_hot_standby" => "off",
+            _ => value,
+        };
+        encode::parameter_status(out, name.as_bytes(), value.as_bytes());
+    }
+    encode::backend_key_data(out, handle.pid, &handle.secret);
+    encode::ready(out, TxStatus::Idle);
+}
+
+async fn send_away(mut stream: Stream, farewell: &Farewell) {
+    let mut frame = Vec::new();
+    match farewell {
+        Farewell::Error(error) => error.encode_fatal(&mut frame),
+        Farewell::Server(server) => frame.extend_from_slice(server),
+    }
+    let saying = async {
+        stream.write_all(&frame).await?;
+        stream.shutdown().await
+    };
+    if !matches!(tokio::time::timeout(Duration::from_secs(1), saying).await, Ok(Ok(()))) {
+        tracing::debug!("a client left before it was told why it cannot stay");
+    }
+}
+
+/// A cancel request goes to the worker that has the session; the client waits for the connection's end meanwhile.
+async fn pass_cancel(worker: &Rc<Worker>, pid: i32, secret: &[u8]) {
+    let Some((index, _)) = place_of(pid) else { return };
+    if index == worker.index {
+        if let Some(cancelling) = super::cancel::request(worker, pid, secret) {
+            cancelling.await;
+        }
+    } else if let Some(other) = worker.shared.workers.get(index) {
+        // A full queue means a worker that does not keep up; a cancel request may be lost, as it may be on the wire.
+        if other.try_send(Command::Cancel { pid, secret: secret.into() }).is_err() {
+            tracing::debug!("a cancel request was dropped");
+        }
+    }
+}

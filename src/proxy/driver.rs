@@ -1,0 +1,309 @@
+//! Carries one client's session: reads, asks the machine, does what it says.
+//!
+//! One client is one task, and the task does the I/O on the server connection that it holds. `poll` does everything
+//! that needs no waiting for others in one go; what has to wait (for a connection, a primary, a replica to catch up)
+//! is a `Turn` that the loop in `run` takes. Cancellation-safe: dropping the future closes both connections.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::acquire::Refusal;
+use super::handle::{Doing, Handle, Held, Kick};
+use super::pool::{Profile, ServerConn, UserPool};
+use super::stream::Stream;
+use super::worker::{Database, Worker};
+use crate::model::Role;
+use crate::observe::Origin;
+use crate::route::Request;
+use crate::session::batch::{Lookahead, Scanner};
+use crate::session::{ClientError, Hold, Machine, Plan, Stream as StreamKind, Tx};
+use crate::wire::encode;
+
+/// Longest SQL text that is gathered whole, in bytes; longer ones stream to the primary and tie the session.
+pub(super) const TEXT_MAX: usize = 16 * 1024 * 1024;
+
+/// What a resting session keeps of its buffers at most, in bytes.
+const REST_CAPACITY_MAX: usize = 8 * 1024;
+
+/// What the session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The client's next batch.
+    Idle,
+    /// A server connection for the kept batch; `acquire` is at it.
+    Acquiring,
+    /// Nothing: the kept batch goes out.
+    Leased,
+    /// The server's answer.
+    Running,
+    /// Both: the client goes on sending what the server takes.
+    Streaming { kind: StreamKind, left: usize },
+}
+
+/// What the loop has to do.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Get a server connection for this request.
+    Acquire(Request),
+    /// The client is gone, or cannot go on.
+    Close,
+    /// Tell the client this last error.
+    Fail(ClientError),
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Driver {
+    pub(super) worker: Rc<Worker>,
+    pub(super) handle: Rc<Handle>,
+    pub(super) client: Stream,
+    pub(super) machine: Machine,
+    pub(super) scanner: Scanner,
+    pub(super) lookahead: Lookahead,
+    pub(super) pool: Rc<UserPool>,
+    pub(super) database: Rc<Database>,
+    pub(super) profile: Rc<Profile>,
+    pub(super) lease: Option<Box<ServerConn>>,
+    pub(super) phase: Phase,
+    pub(super) plan: Option<Plan>,
+    /// The batch in flight, where it may have to be sent again or has not been sent yet.
+    pub(super) batch: Vec<u8>,
+    pub(super) batch_kept: bool,
+    pub(super) client_in: Vec<u8>,
+    /// Bytes of a message that nobody wants.
+    pub(super) client_skip: usize,
+    pub(super) client_out: Vec<u8>,
+    pub(super) server_in: Vec<u8>,
+    pub(super) server_out: Vec<u8>,
+    /// The load counter of this node was raised for the batch in flight.
+    pub(super) loaded: bool,
+}
+
+/// What a driver is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its worker.
+    pub worker: Rc<Worker>,
+    /// Its place in the registry.
+    pub handle: Rc<Handle>,
+    /// The client, signed in and greeted.
+    pub client: Stream,
+    /// Its session.
+    pub machine: Machine,
+    /// Server connections of its database and role.
+    pub pool: Rc<UserPool>,
+    /// Its database.
+    pub database: Rc<Database>,
+    /// Settings that its server connections are started with.
+    pub profile: Rc<Profile>,
+}
+
+impl Driver {
+    /// A session that has just been greeted.
+    pub fn new(parts: Parts) -> Self {
+        let batch_max = parts.worker.shared.settings.load().limits.batch_max as usize;
+        Self {
+            worker: parts.worker,
+            handle: parts.handle,
+            client: parts.client,
+            machine: parts.machine,
+            scanner: Scanner::default(),
+            lookahead: Lookahead { batch_max, text_max: TEXT_MAX },
+            pool: parts.pool,
+            database: parts.database,
+            profile: parts.profile,
+            lease: None,
+            phase: Phase::Idle,
+            plan: None,
+            batch: Vec::new(),
+            batch_kept: false,
+            client_in: Vec::new(),
+            client_skip: 0,
+            client_out: Vec::new(),
+            server_in: Vec::new(),
+            server_out: Vec::new(),
+            loaded: false,
+        }
+    }
+
+    /// Serves the client until it leaves or has to.
+    pub async fn run(mut self) {
+        loop {
+            match poll_fn(|cx| self.poll(cx)).await {
+                Turn::Acquire(request) => match Box::pin(self.acquire(request)).await {
+                    Ok(()) => self.phase = Phase::Leased,
+                    Err(Refusal::Error(error)) if error.fatal() => {
+                        self.say_last(&error).await;
+                        break;
+                    }
+                    Err(Refusal::Error(error)) => self.refuse(&error),
+                    Err(Refusal::Server(frame)) => self.refuse_with(&frame),
+                    Err(Refusal::Gone) => break,
+                },
+                Turn::Close => break,
+                Turn::Fail(error) => {
+                    self.say_last(&error).await;
+                    break;
+                }
+            }
+        }
+        self.end();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.handle.register(cx);
+        loop {
+            if self.handle.is_kicked()
+                && let Some(turn) = self.take_kicks()
+            {
+                return Poll::Ready(turn);
+            }
+            let progress = match self.poll_once(cx) {
+                Ok(progress) => progress,
+                Err(turn) => return Poll::Ready(turn),
+            };
+            if !progress {
+                self.rest();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// One round over what can be ready; `false` where nothing was.
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Result<bool, Turn> {
+        let flushed = self.flush_client(cx)?;
+        match self.phase {
+            Phase::Idle => {
+                let mut progress = false;
+                if flushed {
+                    progress = self.poll_batch(cx)?;
+                }
+                if !progress && self.lease.is_some() && flushed {
+                    progress = self.poll_server(cx)?;
+                }
+                Ok(progress)
+            }
+            Phase::Acquiring => Ok(false),
+            Phase::Leased => {
+                self.dispatch_kept(cx)?;
+                Ok(true)
+            }
+            Phase::Running => {
+                self.flush_server(cx)?;
+                let served = flushed && self.poll_server(cx)?;
+                // Looking for the client's end costs no system call while nothing has come.
+                Ok(served || self.poll_ahead(cx)?)
+            }
+            Phase::Streaming { .. } => {
+                let sent = self.flush_server(cx)?;
+                let served = flushed && self.poll_server(cx)?;
+                let streaming = matches!(self.phase, Phase::Streaming { .. });
+                Ok(served || (sent && streaming && self.poll_stream(cx)?))
+            }
+        }
+    }
+
+    /// What the session was told from outside.
+    fn take_kicks(&mut self) -> Option<Turn> {
+        if self.handle.has(Kick::Killed) {
+            return Some(Turn::Fail(ClientError::Killed));
+        }
+        if self.handle.take(Kick::Fenced) && self.lease.is_some() {
+            return self.server_lost().err();
+        }
+        let resting = self.phase == Phase::Idle && !self.machine.is_busy();
+        if self.handle.has(Kick::Drain) && resting && matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) {
+            return Some(Turn::Fail(ClientError::Drain));
+        }
+        if self.handle.take(Kick::Idle) && resting {
+            return Some(Turn::Fail(ClientError::IdleSession));
+        }
+        if self.handle.take(Kick::IdleInTransaction) && resting {
+            return Some(Turn::Fail(ClientError::IdleInTransaction));
+        }
+        // A cancel request for a statement that has ended by now.
+        self.handle.take(Kick::Cancel);
+        None
+    }
+
+    /// Gives back what a resting session does not need.
+    fn rest(&mut self) {
+        for buffer in [&mut self.client_in, &mut self.client_out, &mut self.server_in, &mut self.server_out] {
+            if buffer.is_empty() && buffer.capacity() > REST_CAPACITY_MAX {
+                *buffer = Vec::new();
+            }
+        }
+        if self.phase == Phase::Idle && self.batch.capacity() > REST_CAPACITY_MAX {
+            self.batch = Vec::new();
+        }
+    }
+
+    /// Whether the first answers are kept back so that the batch can be run again elsewhere.
+    pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
+        let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
+        let whole = !matches!(plan.end, crate::session::batch::End::Flush);
+        let alone = matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
+        let read = plan.place == crate::sql::Place::Anywhere;
+        if alone && whole && (on_replica || read) { Hold::UntilDecided } else { Hold::None }
+    }
+
+    pub(super) fn is_replica(&self, conn: &ServerConn) -> bool {
+        let snapshot = self.worker.board().snapshot();
+        snapshot.primary != Some(conn.session.node)
+            || snapshot.node(conn.session.node).is_some_and(|node| node.role == Role::Replica)
+    }
+
+    /// Takes a connection over, for the batch that is kept.
+    pub(super) fn hold_lease(&mut self, conn: ServerConn) {
+        let held = Held {
+            node: conn.session.node,
+            epoch: conn.epoch,
+            key: (conn.key.0, Rc::clone(&conn.key.1)),
+            cancels: Rc::clone(&conn.cancels),
+        };
+        self.handle.set_held(Some(held));
+        self.lease = Some(Box::new(conn));
+    }
+
+    /// Answers a batch that is not sent to any server with an error of ours; the session goes on.
+    pub(super) fn refuse(&mut self, error: &ClientError) {
+        self.worker.meter.error(Origin::Proxy, error.sqlstate());
+        let mut frame = Vec::new();
+        error.encode(&mut frame);
+        self.refuse_with(&frame);
+    }
+
+    /// The same with a whole ErrorResponse.
+    pub(super) fn refuse_with(&mut self, frame: &[u8]) {
+        self.client_out.extend_from_slice(frame);
+        let open = self.plan.as_ref().is_some_and(|plan| plan.end == crate::session::batch::End::Flush);
+        let streaming = !self.batch_kept && self.plan.as_ref().is_some_and(Plan::extended);
+        self.machine.give_up();
+        if open || streaming {
+            self.machine.skip_to_sync();
+        } else {
+            encode::ready(&mut self.client_out, self.machine.status());
+        }
+        self.phase = Phase::Idle;
+        self.batch_kept = false;
+        self.set_resting();
+    }
+
+    pub(super) fn set_resting(&mut self) {
+        let doing = if self.machine.keeps_status() { Doing::IdleInTransaction } else { Doing::Idle };
+        self.handle.set_doing(doing, self.worker.coarse_now());
+    }
+
+    /// A last error, then the end. A client that does not take it in a second has had its chance.
+    async fn say_last(&mut self, error: &ClientError) {
+        use tokio::io::AsyncWriteExt;
+        self.worker.meter.error(Origin::Proxy, error.sqlstate());
+        error.encode_fatal(&mut self.client_out);
+        let bytes = std::mem::take(&mut self.client_out);
+        let limit = std::time::Duration::from_secs(1);
+        if !matches!(tokio::time::timeout(limit, self.client.write_all(&bytes)).await, Ok(Ok(()))) {
+            tracing::debug!("a client left before its last error reached it");
+        }
+    }
+}

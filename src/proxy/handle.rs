@@ -1,0 +1,169 @@
+//! The worker's side of a session: what others may know of it and tell it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use crate::model::{Epoch, NodeId};
+use crate::session::Pins;
+
+/// Something that a session is told from outside. A session looks before it hands anything on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// Its server connection is fenced: nothing more that comes from it counts.
+    Fenced,
+    /// The proxy is stopping: leave when no transaction is open.
+    Drain,
+    /// Leave at once.
+    Killed,
+    /// Idle for too long.
+    Idle,
+    /// Idle inside a transaction for too long.
+    IdleInTransaction,
+    /// The client asked for its statement to be cancelled.
+    Cancel,
+}
+
+impl Kick {
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// What a session is doing, for time limits and for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// Waiting for its client, outside of a transaction.
+    #[default]
+    Idle,
+    /// Waiting for its client, inside a transaction.
+    IdleInTransaction,
+    /// Waiting for a server connection or a primary.
+    Waiting,
+    /// A statement is running.
+    Active,
+}
+
+/// The connection that a session holds, as far as a cancel request or a fence needs it.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The node.
+    pub node: NodeId,
+    /// The epoch in which the connection was lent.
+    pub epoch: Epoch,
+    /// Process id and secret on the server.
+    pub key: (i32, Rc<[u8]>),
+    /// Counts the cancel requests under way.
+    pub cancels: Rc<Cell<u32>>,
+}
+
+/// One session in the worker's registry.
+#[derive(Debug)]
+pub struct Handle {
+    /// Process id that the client was given.
+    pub pid: i32,
+    /// Its secret.
+    pub secret: Box<[u8]>,
+    kicks: Cell<u8>,
+    waker: RefCell<Option<Waker>>,
+    doing: Cell<(Doing, Instant)>,
+    held: RefCell<Option<Held>>,
+    committing: Cell<bool>,
+    pins: Cell<Pins>,
+}
+
+impl Handle {
+    /// A session that begins now.
+    pub fn new(pid: i32, secret: Box<[u8]>, now: Instant) -> Self {
+        Self {
+            pid,
+            secret,
+            kicks: Cell::new(0),
+            waker: RefCell::new(None),
+            doing: Cell::new((Doing::Idle, now)),
+            held: RefCell::new(None),
+            committing: Cell::new(false),
+            pins: Cell::default(),
+        }
+    }
+
+    /// Tells the session something and wakes it.
+    pub fn kick(&self, kick: Kick) {
+        self.kicks.set(self.kicks.get() | kick.bit());
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether anything was told.
+    #[inline]
+    pub fn is_kicked(&self) -> bool {
+        self.kicks.get() != 0
+    }
+
+    /// Whether this was told; stays.
+    pub fn has(&self, kick: Kick) -> bool {
+        self.kicks.get() & kick.bit() != 0
+    }
+
+    /// Whether this was told; clears it.
+    pub fn take(&self, kick: Kick) -> bool {
+        let had = self.has(kick);
+        self.kicks.set(self.kicks.get() & !kick.bit());
+        had
+    }
+
+    /// Remembers how to wake the session; costs a comparison in the usual case.
+    #[inline]
+    pub fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|have| have.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Notes what the session is doing from now on.
+    #[inline]
+    pub fn set_doing(&self, doing: Doing, now: Instant) {
+        self.doing.set((doing, now));
+    }
+
+    /// What it is doing, and since when.
+    pub fn doing(&self) -> (Doing, Instant) {
+        self.doing.get()
+    }
+
+    /// Notes the connection that it holds.
+    pub fn set_held(&self, held: Option<Held>) {
+        *self.held.borrow_mut() = held;
+    }
+
+    /// The connection that it holds.
+    pub fn held(&self) -> Option<Held> {
+        self.held.borrow().clone()
+    }
+
+    /// Notes that the running statement commits: a cancel request must not meet the wait for synchronous replicas,
+    /// where it would turn a commit that is not replicated into a success (manual, 27.2.8).
+    #[inline]
+    pub fn set_committing(&self, committing: bool) {
+        self.committing.set(committing);
+    }
+
+    /// Whether the running statement is a COMMIT.
+    pub fn is_committing(&self) -> bool {
+        self.committing.get()
+    }
+
+    /// Notes why the session is tied to its connection.
+    #[inline]
+    pub fn set_pins(&self, pins: Pins) {
+        self.pins.set(pins);
+    }
+
+    /// Why the session is tied to its connection.
+    pub fn pins(&self) -> Pins {
+        self.pins.get()
+    }
+}

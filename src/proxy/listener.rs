@@ -1,0 +1,356 @@
+//! Sockets and threads of the data path: binds, starts the workers, stops them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+
+use super::Stream;
+use super::catalog::CatalogHub;
+use super::login::LoginContext;
+use super::pool::NodeLink;
+use super::settings::Settings;
+use super::worker::{Command, Shared, Worker};
+use crate::clock;
+use crate::control::Board;
+use crate::observe::Metrics;
+use crate::route;
+
+/// How often a worker looks at its time limits.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Ticks between two looks at idle server connections.
+const REAP_TICKS: u32 = 10;
+
+/// Commands that wait for a worker at most.
+const COMMANDS_MAX: usize = 1024;
+
+/// The sockets, bound and listening.
+#[derive(Debug)]
+pub struct Sockets {
+    tcp: Vec<std::net::TcpListener>,
+    unix: Option<(std::os::unix::net::UnixListener, PathBuf)>,
+}
+
+/// A socket that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A TCP address.
+    #[error("cannot listen on {address}: {source}; is another server there? set `listen` (or --listen)")]
+    Tcp {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A Unix socket.
+    #[error("cannot listen on {}: {source}; see `unix_socket_dir`", path.display())]
+    Unix {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Sockets {
+    /// Binds every address of the settings.
+    ///
+    /// # Errors
+    /// The first that cannot be had.
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let mut tcp = Vec::with_capacity(settings.listen.len());
+        for &address in &settings.listen {
+            tcp.push(bind_tcp(address).map_err(|source| BindError::Tcp { address, source })?);
+        }
+        let unix = match (&settings.unix_socket_dir, settings.listen.first()) {
+            (Some(dir), Some(address)) => {
+                let path = dir.join(format!(".s.PGSQL.{}", address.port()));
+                let listener =
+                    bind_unix(&path).map_err(|source| BindError::Unix { path: path.clone(), source })?;
+                Some((listener, path))
+            }
+            _ => None,
+        };
+        Ok(Self { tcp, unix })
+    }
+
+    /// The TCP addresses, with the ports that the system chose where zero was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        let tcp = self.tcp.iter().map(std::net::TcpListener::try_clone).collect::<io::Result<_>>()?;
+        let unix = match &self.unix {
+            Some((listener, path)) => Some((listener.try_clone()?, path.clone())),
+            None => None,
+        };
+        Ok(Self { tcp, unix })
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// A socket file that nobody listens on is what a crash has left, and is replaced; one in use is not.
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    // As PostgreSQL's own: everybody may connect, signing in decides.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// What the data path is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Settings.
+    pub settings: Arc<Settings>,
+    /// Routing settings.
+    pub route: Arc<route::Settings>,
+    /// Classifier settings.
+    pub sql: crate::sql::Settings,
+    /// Topology.
+    pub board: Arc<Board>,
+    /// Catalog facts.
+    pub catalogs: Arc<CatalogHub>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Sign-in.
+    pub login: Arc<LoginContext>,
+    /// How to reach the nodes.
+    pub links: Vec<NodeLink>,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    /// What they share.
+    pub shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    running: Arc<AtomicUsize>,
+    unix_path: Option<PathBuf>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Where the system gives no thread or no descriptor.
+    pub fn start(parts: Parts, sockets: &Sockets) -> io::Result<Self> {
+        let count = parts.settings.workers.max(1) as usize;
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(COMMANDS_MAX)).unzip();
+        let shared = Arc::new(Shared {
+            board: parts.board,
+            catalogs: parts.catalogs,
+            metrics: parts.metrics,
+            clients: AtomicU32::new(0),
+            workers: senders,
+            route: arc_swap::ArcSwap::new(parts.route),
+            settings: arc_swap::ArcSwap::new(parts.settings),
+        });
+        let running = Arc::new(AtomicUsize::new(count));
+        let mut threads = Vec::with_capacity(count);
+        for (index, commands) in receivers.into_iter().enumerate() {
+            let start = Start {
+                index,
+                shared: Arc::clone(&shared),
+                sockets: sockets.try_clone()?,
+                links: parts.links.clone(),
+                sql: parts.sql.clone(),
+                login: Arc::clone(&parts.login),
+                commands,
+            };
+            let running = Arc::clone(&running);
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                if let Err(error) = run_worker(start) {
+                    tracing::error!(%error, "a worker could not start");
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+            })?;
+            threads.push(thread);
+        }
+        let unix_path = sockets.unix.as_ref().map(|(_, path)| path.clone());
+        Ok(Self { shared, threads, running, unix_path })
+    }
+
+    /// Tells every worker.
+    pub async fn tell(&self, make: impl Fn() -> Command) {
+        for worker in &self.shared.workers {
+            if worker.send(make()).await.is_err() {
+                tracing::debug!("a worker has ended already");
+            }
+        }
+    }
+
+    /// Ends: no new clients, running transactions finish within the drain limit, then the rest is closed.
+    pub async fn drain(self) {
+        let limit = self.shared.settings.load().limits.drain_timeout;
+        self.tell(|| Command::Drain).await;
+        if !self.ended(limit).await {
+            tracing::warn!("the drain limit is reached; the rest of the clients are closed");
+            self.tell(|| Command::Stop).await;
+            self.ended(Duration::from_secs(2)).await;
+        }
+        if let Some(path) = &self.unix_path
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, "the Unix socket's file was gone already");
+        }
+        for thread in self.threads {
+            if self.running.load(Ordering::SeqCst) == 0 && thread.join().is_err() {
+                tracing::error!("a worker ended with a panic");
+            }
+        }
+    }
+
+    async fn ended(&self, limit: Duration) -> bool {
+        let wait = async {
+            while self.running.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.is_ok()
+    }
+}
+
+struct Start {
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    links: Vec<NodeLink>,
+    sql: crate::sql::Settings,
+    login: Arc<LoginContext>,
+    commands: mpsc::Receiver<Command>,
+}
+
+fn run_worker(start: Start) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(work(start)))
+}
+
+async fn work(start: Start) -> io::Result<()> {
+    let Start { index, shared, sockets, links, sql, login, mut commands } = start;
+    let worker = Worker::new(index, shared, links.into(), &sql);
+    let mut accepting = Vec::new();
+    for listener in sockets.tcp {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.push(spawn_local(accept_tcp(Rc::clone(&worker), listener, Arc::clone(&login))));
+    }
+    if let Some((listener, _)) = sockets.unix {
+        let listener = UnixListener::from_std(listener)?;
+        accepting.push(spawn_local(accept_unix(Rc::clone(&worker), listener, Arc::clone(&login))));
+    }
+    let following = spawn_local(follow(Rc::clone(&worker)));
+    let ticking = spawn_local(tick(Rc::clone(&worker)));
+    let mut draining = false;
+    loop {
+        let command = if draining {
+            if worker.session_count() == 0 {
+                break;
+            }
+            match tokio::time::timeout(Duration::from_millis(5), commands.recv()).await {
+                Ok(command) => command,
+                Err(_) => continue,
+            }
+        } else {
+            commands.recv().await
+        };
+        match command {
+            Some(Command::Cancel { pid, secret }) => {
+                if let Some(cancelling) = super::cancel::request(&worker, pid, &secret) {
+                    spawn_local(cancelling);
+                }
+            }
+            Some(Command::Reload) => worker.reload(),
+            Some(Command::Drain) => {
+                draining = true;
+                accepting.iter().for_each(tokio::task::JoinHandle::abort);
+                accepting.clear();
+                worker.drain();
+            }
+            Some(Command::Stop) | None => break,
+        }
+    }
+    following.abort();
+    ticking.abort();
+    Ok(())
+}
+
+async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, login: Arc<LoginContext>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => match Stream::tcp(socket) {
+                Ok(stream) => {
+                    spawn_local(super::client::serve(Rc::clone(&worker), stream, Arc::clone(&login)));
+                }
+                Err(error) => tracing::debug!(%error, "a client was gone before it was accepted"),
+            },
+            Err(error) => pause_after(&error).await,
+        }
+    }
+}
+
+async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, login: Arc<LoginContext>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                spawn_local(super::client::serve(Rc::clone(&worker), Stream::from(socket), Arc::clone(&login)));
+            }
+            Err(error) => pause_after(&error).await,
+        }
+    }
+}
+
+/// Out of descriptors the kernel would have us spin: a moment's rest lets others finish.
+async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a client");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn follow(worker: Rc<Worker>) {
+    let mut changes = worker.board().changes();
+    worker.follow_topology();
+    while changes.changed().await.is_ok() {
+        worker.follow_topology();
+    }
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticks = 0u32;
+    loop {
+        interval.tick().await;
+        let now = clock::now();
+        worker.tick(now);
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(REAP_TICKS) {
+            worker.reap(now);
+        }
+    }
+}

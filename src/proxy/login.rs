@@ -1,0 +1,263 @@
+//! Takes a new connection from its first byte to a proven role. In: a stream and what signing in needs to know. Out: who
+//! it is and what it may use towards the servers, or a cancel request, or nothing.
+//!
+//! It stops before AuthenticationOk: only a server knows whether the database exists and the role may use it, so the
+//! caller asks one first, and then sends AuthenticationOk and what follows it, or the server's own error.
+//! Every step reads exactly its bytes, so that nothing is read ahead over the border to TLS or to the session.
+
+mod opening;
+mod proof;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::Stream;
+use super::auth::{AskError, Verifiers};
+use super::frames::{Frame, FrameReadError, read_exact_frame};
+use super::server::Credential;
+use super::tls::ClientTlsConfig;
+use crate::session::ClientError;
+use crate::wire::startup::{OptionsError, Request, Version, options};
+use crate::wire::{Tag, encode};
+use opening::Opened;
+
+/// A client that is refused gets this long to take the reason.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// And so much of what it has sent meanwhile is thrown away.
+const FAREWELL_READ_MAX: u64 = 64 * 1024;
+
+/// What signing in needs to know.
+#[derive(Debug)]
+pub struct LoginContext {
+    /// TLS towards clients.
+    pub tls: ClientTlsConfig,
+    /// What passwords are checked against.
+    pub verifiers: Arc<Verifiers>,
+    /// From the first byte to the proof.
+    pub login_timeout: Duration,
+    /// Longest message.
+    pub login_message_max: u32,
+}
+
+/// What a connection turned out to be.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A client that has proven its role.
+    Admitted(Box<Admitted>),
+    /// A cancel request. The client waits until the stream is closed: close it when the request was passed on.
+    Cancel {
+        /// The connection.
+        stream: Stream,
+        /// Process id from the BackendKeyData that we gave.
+        pid: i32,
+        /// Secret from there.
+        secret: Vec<u8>,
+    },
+    /// The client went away: a port check, or psql on its way to ask for a password.
+    Closed,
+}
+
+/// A client that has proven its role, and awaits AuthenticationOk.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The connection.
+    pub stream: Stream,
+    /// The role.
+    pub user: String,
+    /// The database that it wants.
+    pub database: String,
+    /// Settings from the startup packet, those in `options` among them; each name once.
+    pub params: Vec<(String, String)>,
+    /// The protocol version that is spoken.
+    pub version: Version,
+    /// What to sign in with on servers as this role.
+    pub credential: Credential,
+    /// Whether it wants a replication connection.
+    pub replication: bool,
+}
+
+/// Why there is nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// Refused; the client was told.
+    #[error("refused: {0}")]
+    Refused(ClientError),
+    /// Its verifier could not be had; the client was told.
+    #[error("refused: {shown}")]
+    NoVerifier {
+        /// What the client was told.
+        shown: ClientError,
+        /// Why.
+        source: AskError,
+    },
+    /// The connection failed.
+    #[error("the connection failed while {step}")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// No source of chance for a nonce.
+    #[error("the system gives no random bytes")]
+    Chance(#[source] getrandom::Error),
+    /// The client went away. Not for callers: they get `Outcome::Closed`.
+    #[error("the client went away")]
+    Gone,
+}
+
+impl LoginError {
+    /// What the client was told.
+    pub fn shown(&self) -> Option<&ClientError> {
+        match self {
+            Self::Refused(shown) | Self::NoVerifier { shown, .. } => Some(shown),
+            _ => None,
+        }
+    }
+}
+
+impl<E: Into<ClientError>> From<E> for LoginError {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// Signs a client in. A client that is refused has been told why when this returns.
+pub async fn login(stream: Stream, context: &LoginContext) -> Result<Outcome, LoginError> {
+    let mut door = Door { stream: Some(stream), context };
+    let limit = context.login_timeout;
+    let result = timeout(limit, door.admit())
+        .await
+        .unwrap_or(Err(LoginError::Refused(ClientError::SignInTimeout { limit })));
+    match result {
+        Err(LoginError::Gone) => Ok(Outcome::Closed),
+        Err(error) => {
+            if let Some(shown) = error.shown() {
+                door.say_farewell(shown).await;
+            }
+            Err(error)
+        }
+        outcome => outcome,
+    }
+}
+
+/// A connection on its way in. The stream is away while a handshake owns it.
+struct Door<'a> {
+    stream: Option<Stream>,
+    context: &'a LoginContext,
+}
+
+impl Door<'_> {
+    async fn admit(&mut self) -> Result<Outcome, LoginError> {
+        let (version, params) = match self.open().await? {
+            Opened::Startup { version, params } => (version, params),
+            Opened::Cancel { pid, secret } => {
+                return Ok(Outcome::Cancel { stream: self.take()?, pid, secret });
+            }
+        };
+        let request = Request::new(version, params)?;
+        if self.context.tls.required() && matches!(self.stream, Some(Stream::Tcp(_))) {
+            return Err(ClientError::TlsRequired.into());
+        }
+        let params = settings(request.params)?;
+
+        let mut greeting = Vec::with_capacity(64);
+        if request.negotiated {
+            encode::negotiate_protocol_version(&mut greeting, request.version, &request.unknown_options);
+        }
+        let credential = self.prove(&request.user, greeting).await?;
+        Ok(Outcome::Admitted(Box::new(Admitted {
+            stream: self.take()?,
+            user: request.user,
+            database: request.database,
+            params,
+            version: request.version,
+            credential,
+            replication: request.replication.is_some(),
+        })))
+    }
+
+    fn stream(&mut self) -> Result<&mut Stream, LoginError> {
+        self.stream.as_mut().ok_or(LoginError::Gone)
+    }
+
+    fn take(&mut self) -> Result<Stream, LoginError> {
+        self.stream.take().ok_or(LoginError::Gone)
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), LoginError> {
+        let stream = self.stream()?;
+        let written = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        written.await.map_err(|source| LoginError::Io { step: "writing", source })
+    }
+
+    /// The client's next message, which must be a password or a part of one.
+    async fn read_password(&mut self) -> Result<Frame, LoginError> {
+        let len_max = self.context.login_message_max;
+        match read_exact_frame(self.stream()?, len_max as usize).await {
+            Ok(frame) if frame.tag == Tag::PASSWORD => Ok(frame),
+            Ok(Frame { tag: Tag::TERMINATE, .. }) | Err(FrameReadError::Closed) => Err(LoginError::Gone),
+            Ok(Frame { tag, .. }) => {
+                Err(ClientError::UnexpectedMessage { tag, awaited: "a password" }.into())
+            }
+            Err(FrameReadError::Io(source)) => Err(LoginError::Io { step: "reading", source }),
+            Err(FrameReadError::Malformed(error)) => Err(error.into()),
+            Err(FrameReadError::TooLong { tag, len, .. }) => {
+                Err(ClientError::LongBeforeSignIn { tag, len, len_max }.into())
+            }
+        }
+    }
+
+    /// Tells the client why, if it listens. There is nobody to tell where that fails.
+    async fn say_farewell(&mut self, shown: &ClientError) {
+        let Some(stream) = &mut self.stream else { return };
+        let mut message = Vec::with_capacity(256);
+        shown.encode_fatal(&mut message);
+        let told = async {
+            stream.write_all(&message).await?;
+            stream.shutdown().await?;
+            // A socket that is closed with unread bytes in it resets the connection, and the reason would be lost.
+            let mut unread = stream.take(FAREWELL_READ_MAX);
+            tokio::io::copy(&mut unread, &mut tokio::io::sink()).await
+        };
+        drop(timeout(FAREWELL_TIMEOUT, told).await);
+    }
+}
+
+/// The settings of a startup packet: first those in `options`, then the others, as in PostgreSQL; the last one of a name
+/// counts, and names do not care about case.
+fn settings(params: Vec<(String, String)>) -> Result<Vec<(String, String)>, OptionsError> {
+    let (command_line, others): (Vec<_>, Vec<_>) =
+        params.into_iter().partition(|(name, _)| name == "options");
+    let mut settings: Vec<(String, String)> = Vec::with_capacity(others.len());
+    let mut set = |name: String, value: String| match settings
+        .iter_mut()
+        .find(|(known, _)| known.eq_ignore_ascii_case(&name))
+    {
+        Some((_, old)) => *old = value,
+        None => settings.push((name, value)),
+    };
+    for (_, text) in command_line {
+        for (name, value) in options(&text)? {
+            set(name, value);
+        }
+    }
+    for (name, value) in others {
+        set(name, value);
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! The proof: a client shows that it knows its password. A role that does not exist goes through the same steps and is
+//! refused with the same words.
+
+use std::sync::Arc;
+
+use super::{Door, LoginError};
+use crate::model::Secret;
+use crate::proxy::auth::Stored;
+use crate::proxy::server::Credential;
+use crate::session::ClientError;
+use crate::wire::frontend::{self, SaslInitialResponse};
+use crate::wire::scram::{self, AwaitingProof, Keys, ScramError, Verifier};
+use crate::wire::{encode, md5};
+
+impl Door<'_> {
+    /// Asks for the proof, `greeting` before it. Gives what signs in as the role on servers.
+    pub(super) async fn prove(&mut self, user: &str, greeting: Vec<u8>) -> Result<Credential, LoginError> {
+        let verifiers = Arc::clone(&self.context.verifiers);
+        let stored = verifiers.lookup(user).await.map_err(|source| LoginError::NoVerifier {
+            shown: ClientError::VerifierUnavailable { user: user.to_owned() },
+            source,
+        })?;
+        let proven = match &*stored {
+            Stored::Scram(verifier) => {
+                let keys = self.scram(Arc::clone(verifier), greeting).await?;
+                keys.map(|keys| Credential::Scram(Arc::new(keys)))
+            }
+            Stored::Password { password, verifier } => {
+                let verifier = verifiers.verifier_of_password(user, password, verifier);
+                let keys = self.scram(verifier, greeting).await?;
+                keys.map(|_| Credential::Password(password.clone()))
+            }
+            Stored::Md5(stored) => self.md5(stored, greeting).await?,
+        };
+        proven.ok_or_else(|| {
+            verifiers.distrust(user);
+            ClientError::WrongPassword { user: user.to_owned() }.into()
+        })
+    }
+
+    /// `None` where the proof is wrong.
+    async fn scram(
+        &mut self,
+        verifier: Arc<Verifier>,
+        mut message: Vec<u8>,
+    ) -> Result<Option<Keys>, LoginError> {
+        encode::auth_sasl(&mut message, &[scram::MECHANISM]);
+        self.write(&message).await?;
+
+        let frame = self.read_password().await?;
+        let response = SaslInitialResponse::decode(frame.body())?;
+        if response.mechanism != scram::MECHANISM.as_bytes() {
+            return Err(ClientError::Scram { what: "a mechanism that was not offered" }.into());
+        }
+        let first = response.initial.ok_or(ClientError::Scram { what: "no initial response" })?;
+        let mut chance = [0; scram::NONCE_BYTES];
+        getrandom::fill(&mut chance).map_err(LoginError::Chance)?;
+        let (state, challenge) =
+            AwaitingProof::begin(verifier, first, &scram::nonce(chance)).map_err(broken)?;
+        message.clear();
+        encode::auth_sasl_continue(&mut message, challenge.as_bytes());
+        self.write(&message).await?;
+
+        let frame = self.read_password().await?;
+        let (keys, signature) = match state.finish(frame.body()) {
+            Err(ScramError::WrongProof) => return Ok(None),
+            result => result.map_err(broken)?,
+        };
+        message.clear();
+        encode::auth_sasl_final(&mut message, signature.as_bytes());
+        self.write(&message).await?;
+        Ok(Some(keys))
+    }
+
+    /// `None` where the answer is wrong.
+    async fn md5(&mut self, stored: &Secret, mut message: Vec<u8>) -> Result<Option<Credential>, LoginError> {
+        let mut salt = [0; 4];
+        getrandom::fill(&mut salt).map_err(LoginError::Chance)?;
+        encode::auth_md5(&mut message, salt);
+        self.write(&message).await?;
+
+        let frame = self.read_password().await?;
+        let answer = frontend::password(frame.body())?;
+        let fits = md5::fits(stored.reveal(), salt, answer);
+        Ok(fits.then(|| Credential::Md5(stored.clone())))
+    }
+}
+
+/// A message that breaks SCRAM's rules, as the client is told.
+fn broken(error: ScramError) -> LoginError {
+    let what = match error {
+        ScramError::Malformed { what } | ScramError::Unsupported { what } => what,
+        _ => "out of place",
+    };
+    ClientError::Scram { what }.into()
+}

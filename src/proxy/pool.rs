@@ -1,0 +1,427 @@
+//! Server connections of one (database, user) on one worker, per node: idle ones, a limit, a fair queue.
+//!
+//! Everything runs on the worker's thread, so a connection is taken and given back without a lock. A connection that is
+//! given back goes straight to whoever has waited longest.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::server::{self, ConnectError, Credential, SignIn};
+use super::settings::PoolSettings;
+use super::stream::Stream;
+use super::tls::ServerTlsConfig;
+use crate::clock;
+use crate::model::{Epoch, NodeId};
+use crate::session::ServerSession;
+use crate::wire::encode;
+
+/// The settings that a server connection is started with: those of the clients that may use it.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub struct Profile {
+    /// Name and value, sorted by name.
+    pub params: Vec<(String, String)>,
+}
+
+/// A server connection, signed in and, while in the pool, without a trace of any client.
+#[derive(Debug)]
+pub struct ServerConn {
+    /// The socket.
+    pub stream: Stream,
+    /// What is known about the session that lives in it.
+    pub session: ServerSession,
+    /// Process id and secret for cancel requests.
+    pub key: (i32, Rc<[u8]>),
+    /// The settings that it was started with.
+    pub profile: Rc<Profile>,
+    /// The epoch in which it was opened.
+    pub epoch: Epoch,
+    /// Cancel requests under way against it; it is not given to anybody else before they are done.
+    pub cancels: Rc<Cell<u32>>,
+    opened: Instant,
+    idle_since: Instant,
+}
+
+/// What a client is told at sign-in of a server with this profile: its ParameterStatus messages.
+pub type Greeting = Rc<Vec<(String, String)>>;
+
+/// Why no connection was had.
+#[derive(Debug)]
+pub enum AcquireError {
+    /// None became free in time.
+    Timeout(Duration),
+    /// As many wait as may.
+    TooManyWaiters,
+    /// Opening one failed.
+    Connect(ConnectError),
+}
+
+#[derive(Debug)]
+enum Grant {
+    Conn(Box<ServerConn>),
+    /// The right to open one; it is counted already.
+    Slot,
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    grant: RefCell<Option<Grant>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Waiter {
+    fn give(&self, grant: Grant) {
+        *self.grant.borrow_mut() = Some(grant);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct NodePool {
+    idle: Vec<ServerConn>,
+    total: u32,
+    waiters: VecDeque<Rc<Waiter>>,
+}
+
+/// How to reach one node.
+#[derive(Clone, Debug)]
+pub struct NodeLink {
+    /// The node as configured.
+    pub node: Arc<super::settings::Node>,
+    /// TLS towards it.
+    pub tls: Arc<ServerTlsConfig>,
+}
+
+/// The pool of one (database, user).
+#[derive(Debug)]
+pub struct UserPool {
+    /// The database.
+    pub database: Arc<str>,
+    /// The role.
+    pub user: Arc<str>,
+    /// How to sign in as the role; renewed with each client that signs in.
+    pub credential: RefCell<Credential>,
+    links: Rc<[NodeLink]>,
+    settings: RefCell<PoolSettings>,
+    nodes: RefCell<Vec<NodePool>>,
+    greetings: RefCell<Vec<(Rc<Profile>, Greeting)>>,
+}
+
+/// Figures of one node's part of a pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolFigures {
+    /// Connections, idle and lent.
+    pub total: u32,
+    /// Idle ones.
+    pub idle: u32,
+    /// Statements waiting.
+    pub waiting: u32,
+}
+
+/// Most profiles whose greeting is remembered.
+const GREETINGS_MAX: usize = 64;
+
+impl UserPool {
+    /// An empty pool; `settings` are this worker's part of the limits.
+    pub fn new(
+        (database, user): (Arc<str>, Arc<str>),
+        credential: Credential,
+        links: Rc<[NodeLink]>,
+        settings: PoolSettings,
+    ) -> Rc<Self> {
+        let nodes = links.iter().map(|_| NodePool::default()).collect();
+        Rc::new(Self {
+            database,
+            user,
+            credential: RefCell::new(credential),
+            links,
+            settings: RefCell::new(settings),
+            nodes: RefCell::new(nodes),
+            greetings: RefCell::default(),
+        })
+    }
+
+    /// Replaces the limits after a reload.
+    pub fn set_settings(&self, settings: PoolSettings) {
+        *self.settings.borrow_mut() = settings;
+    }
+
+    /// What clients with this profile are told, where a server has said it before.
+    pub fn greeting(&self, profile: &Profile) -> Option<(Rc<Profile>, Greeting)> {
+        let greetings = self.greetings.borrow();
+        let (profile, greeting) = greetings.iter().find(|(have, _)| **have == *profile)?;
+        Some((Rc::clone(profile), Rc::clone(greeting)))
+    }
+
+    fn remember_greeting(&self, profile: &Rc<Profile>, params: Vec<(String, String)>) {
+        let mut greetings = self.greetings.borrow_mut();
+        greetings.retain(|(have, _)| have != profile);
+        if greetings.len() >= GREETINGS_MAX {
+            greetings.remove(0);
+        }
+        greetings.push((Rc::clone(profile), Rc::new(params)));
+    }
+
+    /// An idle connection to the node, if there is one that was started with these settings. Never waits.
+    #[inline]
+    pub fn take_idle(&self, node: NodeId, profile: &Rc<Profile>) -> Option<ServerConn> {
+        let mut nodes = self.nodes.borrow_mut();
+        let pool = nodes.get_mut(node.index())?;
+        if !pool.waiters.is_empty() {
+            return None;
+        }
+        loop {
+            let at = pool.idle.iter().rposition(|conn| Rc::ptr_eq(&conn.profile, profile) || conn.profile == *profile)?;
+            let conn = pool.idle.swap_remove(at);
+            if is_quiet(&conn.stream) {
+                return Some(conn);
+            }
+            // It was closed by the server, or says something that nobody asked for.
+            pool.total -= 1;
+        }
+    }
+
+    /// A connection to the node: idle, or opened, or waited for.
+    ///
+    /// Cancellation-safe: a grant that is not taken is given on.
+    ///
+    /// # Errors
+    /// None in time, too many waiting, or opening failed.
+    pub async fn acquire(
+        self: &Rc<Self>,
+        node: NodeId,
+        profile: &Rc<Profile>,
+        epoch: Epoch,
+    ) -> Result<ServerConn, AcquireError> {
+        if let Some(conn) = self.take_idle(node, profile) {
+            return Ok(conn);
+        }
+        if !self.reserve(node) {
+            match self.wait(node).await? {
+                Grant::Conn(conn) if conn.profile == *profile => return Ok(*conn),
+                Grant::Conn(conn) => say_goodbye(conn.stream),
+                Grant::Slot => {}
+            }
+        }
+        self.open(node, profile, epoch).await
+    }
+
+    /// Makes room for one more connection, if need be in the place of an idle one with other settings.
+    fn reserve(&self, node: NodeId) -> bool {
+        let mut nodes = self.nodes.borrow_mut();
+        let Some(pool) = nodes.get_mut(node.index()) else { return false };
+        if !pool.waiters.is_empty() {
+            return false;
+        }
+        if pool.total < self.settings.borrow().size_max.max(1) {
+            pool.total += 1;
+            return true;
+        }
+        if pool.idle.is_empty() {
+            return false;
+        }
+        say_goodbye(pool.idle.remove(0).stream);
+        true
+    }
+
+    async fn wait(self: &Rc<Self>, node: NodeId) -> Result<Grant, AcquireError> {
+        let waiter = Rc::new(Waiter::default());
+        let wait_max = {
+            let settings = self.settings.borrow();
+            let mut nodes = self.nodes.borrow_mut();
+            let Some(pool) = nodes.get_mut(node.index()) else { return Err(AcquireError::TooManyWaiters) };
+            if pool.waiters.len() >= settings.waiters_max as usize {
+                return Err(AcquireError::TooManyWaiters);
+            }
+            pool.waiters.push_back(Rc::clone(&waiter));
+            settings.wait_max
+        };
+        let queued = Queued { pool: Rc::clone(self), node, waiter };
+        let granted = std::future::poll_fn(|cx| match queued.waiter.grant.borrow_mut().take() {
+            Some(grant) => Poll::Ready(grant),
+            None => {
+                *queued.waiter.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        });
+        tokio::time::timeout(wait_max, granted).await.map_err(|_elapsed| AcquireError::Timeout(wait_max))
+    }
+
+    /// Opens a connection for a place that is counted already.
+    async fn open(
+        self: &Rc<Self>,
+        node: NodeId,
+        profile: &Rc<Profile>,
+        epoch: Epoch,
+    ) -> Result<ServerConn, AcquireError> {
+        let mut slot = Slot { pool: Rc::clone(self), node, kept: false };
+        let Some(link) = self.links.get(node.index()).cloned() else {
+            return Err(AcquireError::TooManyWaiters);
+        };
+        let credential = self.credential.borrow().clone();
+        let deadline = self.settings.borrow().connect_timeout;
+        let who = SignIn {
+            user: &self.user,
+            database: &self.database,
+            startup: &profile.params,
+            credential: &credential,
+        };
+        let connected =
+            server::connect(&link.node, &link.tls, &who, deadline).await.map_err(AcquireError::Connect)?;
+        slot.kept = true;
+        self.remember_greeting(profile, connected.params);
+        let now = clock::now();
+        Ok(ServerConn {
+            stream: connected.stream,
+            session: ServerSession::new(node),
+            key: (connected.pid, Rc::from(connected.secret.as_slice())),
+            profile: Rc::clone(profile),
+            epoch,
+            cancels: Rc::default(),
+            opened: now,
+            idle_since: now,
+        })
+    }
+
+    /// Takes a connection back that is clean: ready, outside of a transaction, without state of a client.
+    pub fn give_back(&self, mut conn: ServerConn) {
+        let node = conn.session.node;
+        let mut nodes = self.nodes.borrow_mut();
+        let Some(pool) = nodes.get_mut(node.index()) else { return };
+        if let Some(waiter) = pool.waiters.pop_front() {
+            waiter.give(Grant::Conn(Box::new(conn)));
+            return;
+        }
+        if pool.total > self.settings.borrow().size_max.max(1) {
+            pool.total -= 1;
+            say_goodbye(conn.stream);
+            return;
+        }
+        // The time of the worker's last tick would do; this is read once per transaction.
+        conn.idle_since = clock::now();
+        pool.idle.push(conn);
+    }
+
+    /// A lent connection is gone: its place goes to whoever waits.
+    pub fn forget(&self, node: NodeId) {
+        let mut nodes = self.nodes.borrow_mut();
+        let Some(pool) = nodes.get_mut(node.index()) else { return };
+        match pool.waiters.pop_front() {
+            Some(waiter) => waiter.give(Grant::Slot),
+            None => pool.total = pool.total.saturating_sub(1),
+        }
+    }
+
+    /// Closes the idle connections to a node: it is fenced, or was lost.
+    pub fn close_idle(&self, node: NodeId) {
+        let mut nodes = self.nodes.borrow_mut();
+        let Some(pool) = nodes.get_mut(node.index()) else { return };
+        let closed = u32::try_from(pool.idle.len()).unwrap_or(u32::MAX);
+        pool.idle.clear();
+        pool.total = pool.total.saturating_sub(closed);
+    }
+
+    /// Closes what has been idle or alive too long, except for the few that stay warm.
+    pub fn reap(&self, now: Instant) {
+        let settings = self.settings.borrow().clone();
+        for pool in self.nodes.borrow_mut().iter_mut() {
+            let mut spare = pool.idle.len().saturating_sub(settings.idle_min as usize);
+            let mut kept = Vec::with_capacity(pool.idle.len());
+            for conn in pool.idle.drain(..) {
+                let too_idle = spare > 0 && now.duration_since(conn.idle_since) >= settings.idle_timeout;
+                let too_old = now.duration_since(conn.opened) >= settings.lifetime;
+                if too_idle || too_old || !is_quiet(&conn.stream) {
+                    spare = spare.saturating_sub(1);
+                    pool.total = pool.total.saturating_sub(1);
+                    say_goodbye(conn.stream);
+                } else {
+                    kept.push(conn);
+                }
+            }
+            pool.idle = kept;
+        }
+    }
+
+    /// Opens connections until `idle_min` are there, with the settings of the last client that signed in.
+    pub async fn warm(self: &Rc<Self>, node: NodeId, epoch: Epoch) {
+        let Some((profile, _)) = self.greetings.borrow().last().map(|(p, g)| (Rc::clone(p), Rc::clone(g))) else {
+            return;
+        };
+        loop {
+            let figures = self.figures(node);
+            if figures.total >= self.settings.borrow().idle_min || !self.reserve(node) {
+                return;
+            }
+            match self.open(node, &profile, epoch).await {
+                Ok(conn) => self.give_back(conn),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Figures of one node's part.
+    pub fn figures(&self, node: NodeId) -> PoolFigures {
+        let nodes = self.nodes.borrow();
+        let Some(pool) = nodes.get(node.index()) else { return PoolFigures::default() };
+        PoolFigures {
+            total: pool.total,
+            idle: u32::try_from(pool.idle.len()).unwrap_or(u32::MAX),
+            waiting: u32::try_from(pool.waiters.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Whether nothing has come from the server since it was last ready, not even the end. Costs no system call in the usual
+/// case; under TLS it cannot be told, and the second try of a lost batch has to do.
+fn is_quiet(stream: &Stream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Ends a connection politely, as far as that needs no waiting.
+pub(super) fn say_goodbye(stream: Stream) {
+    let mut terminate = Vec::with_capacity(5);
+    encode::terminate(&mut terminate);
+    // Whether it arrives does not matter: the server notices the end anyway.
+    drop(stream.try_write(&terminate));
+    drop(stream);
+}
+
+/// A place in the queue. Dropped with a grant in it, it gives the grant on.
+struct Queued {
+    pool: Rc<UserPool>,
+    node: NodeId,
+    waiter: Rc<Waiter>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.nodes.borrow_mut().get_mut(self.node.index()) {
+            pool.waiters.retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
+        }
+        match self.waiter.grant.borrow_mut().take() {
+            Some(Grant::Conn(conn)) => self.pool.give_back(*conn),
+            Some(Grant::Slot) => self.pool.forget(self.node),
+            None => {}
+        }
+    }
+}
+
+/// A counted place in which a connection is being opened.
+struct Slot {
+    pool: Rc<UserPool>,
+    node: NodeId,
+    kept: bool,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.pool.forget(self.node);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Opens a connection to a server and signs in on it. In: where, as whom, with what. Out: a connection that waits for
+//! its first query and has nothing buffered, or why there is none.
+//!
+//! Protocol 3.0 is spoken towards servers; every version of PostgreSQL does.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::Stream;
+use super::frames::{Frame, FrameReadError, FrameReader};
+use super::settings::Node;
+use super::tls::ServerTlsConfig;
+use crate::model::{Address, Secret, SqlState};
+use crate::wire::backend::{Authentication, Mechanisms};
+use crate::wire::scram::{self, AwaitingServerFirst, Keys, ScramError};
+use crate::wire::startup::Version;
+use crate::wire::{ErrorFields, FrameError, Tag, backend, encode, md5};
+
+/// Longest message while signing in. The longest is an error with its context, or a ParameterStatus.
+const MESSAGE_LEN_MAX: usize = 256 * 1024;
+
+/// Most settings that a server may report while signing in; PostgreSQL 18 reports 15.
+const PARAMS_MAX: usize = 1000;
+
+/// A cancel request is carried out or given up within this time.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What we can prove about a role.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Its password.
+    Password(Secret),
+    /// Its SCRAM keys, without the password.
+    Scram(Arc<Keys>),
+    /// The md5 hash that the server keeps: `md5` and 32 digits.
+    Md5(Secret),
+    /// Nothing: works where the server trusts us.
+    None,
+}
+
+/// Who signs in, and how the session begins.
+#[derive(Clone, Copy, Debug)]
+pub struct SignIn<'a> {
+    /// The role.
+    pub user: &'a str,
+    /// The database.
+    pub database: &'a str,
+    /// Further startup parameters: settings.
+    pub startup: &'a [(String, String)],
+    /// What proves that we may.
+    pub credential: &'a Credential,
+}
+
+/// A connection that waits for its first query.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection; nothing of it has been read ahead.
+    pub stream: Stream,
+    /// Process id for cancel requests.
+    pub pid: i32,
+    /// Secret for cancel requests.
+    pub secret: Vec<u8>,
+    /// The settings that the server reported (ParameterStatus), in its order.
+    pub params: Vec<(String, String)>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The network, or the server's process.
+    #[error("{step} failed")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not done in time.
+    #[error("not connected within {} ms", deadline.as_millis())]
+    Timeout {
+        /// The time.
+        deadline: Duration,
+    },
+    /// The server said no.
+    #[error("the server refused with {sqlstate}")]
+    Refused {
+        /// Its ErrorResponse, whole.
+        frame: Vec<u8>,
+        /// The code in it.
+        sqlstate: SqlState,
+    },
+    /// TLS is required and the server has none.
+    #[error("the server does not speak TLS")]
+    NoTls,
+    /// The handshake failed: certificate, name, version.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// The server asks for a proof that we do not have.
+    #[error("the server asks for {asked}, and there is {has}")]
+    CredentialUnfit {
+        /// What it asks for.
+        asked: &'static str,
+        /// What there is.
+        has: &'static str,
+    },
+    /// The SCRAM exchange failed on our side.
+    #[error("signing in with SCRAM failed")]
+    Scram(#[source] ScramError),
+    /// No source of chance for a nonce.
+    #[error("the system gives no random bytes")]
+    Chance(#[source] getrandom::Error),
+    /// A message that is malformed.
+    #[error("the server sent a malformed message")]
+    Malformed(#[source] FrameError),
+    /// A message that has no place here.
+    #[error("the server sent {tag} while we awaited {awaited}")]
+    Unexpected {
+        /// What came.
+        tag: Tag,
+        /// What was awaited.
+        awaited: &'static str,
+    },
+    /// Something that no PostgreSQL server does.
+    #[error("the server broke the protocol: {what}")]
+    Protocol {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl ConnectError {
+    /// Whether it says something about the node's health, so that the monitor should look at once. A refusal for this
+    /// role or database does not.
+    pub fn node_is_suspect(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Timeout { .. } => true,
+            Self::Refused { sqlstate, .. } => matches!(
+                *sqlstate,
+                SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<FrameReadError> for ConnectError {
+    fn from(error: FrameReadError) -> Self {
+        match error {
+            FrameReadError::Io(source) => Self::Io { step: "reading", source },
+            FrameReadError::Closed => {
+                Self::Io { step: "signing in", source: io::ErrorKind::UnexpectedEof.into() }
+            }
+            FrameReadError::Malformed(source) => Self::Malformed(source),
+            FrameReadError::TooLong { .. } => {
+                Self::Protocol { what: "a message that is too long to sign in" }
+            }
+        }
+    }
+}
+
+impl From<FrameError> for ConnectError {
+    fn from(error: FrameError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// Connects and signs in, all within `deadline`.
+pub async fn connect(
+    node: &Node,
+    tls: &ServerTlsConfig,
+    who: &SignIn<'_>,
+    deadline: Duration,
+) -> Result<Connected, ConnectError> {
+    let work = async {
+        let stream = open(&node.address, tls).await?;
+        Conversation { stream, frames: FrameReader::new(MESSAGE_LEN_MAX) }.sign_in(who).await
+    };
+    timeout(deadline, work).await.unwrap_or(Err(ConnectError::Timeout { deadline }))
+}
+
+/// Asks a server to cancel what the session of that process id runs, and waits until the server has taken note.
+/// The server never says whether there was anything to cancel.
+pub async fn cancel(node: &Node, tls: &ServerTlsConfig, pid: i32, secret: &[u8]) -> Result<(), ConnectError> {
+    let work = async {
+        let mut stream = open(&node.address, tls).await?;
+        let mut request = Vec::with_capacity(16 + secret.len());
+        encode::cancel_request(&mut request, pid, secret);
+        write(&mut stream, &request).await?;
+        // The server closes when it has signalled; before that the cancel might still overtake a later statement.
+        match stream.read(&mut [0; 16]).await {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                Err(ConnectError::Io { step: "cancelling", source: error })
+            }
+            _ => Ok(()),
+        }
+    };
+    timeout(CANCEL_TIMEOUT, work).await.unwrap_or(Err(ConnectError::Timeout { deadline: CANCEL_TIMEOUT }))
+}
+
+/// A connection on which TLS is settled and nothing else has been said.
+async fn open(address: &Address, tls: &ServerTlsConfig) -> Result<Stream, ConnectError> {
+    let failed = |source| ConnectError::Io { step: "connecting", source };
+    let (host, port) = match address {
+        // As in libpq, TLS is not used on Unix sockets, whatever the mode.
+        Address::Unix { dir, port } => return unix(dir, *port).await.map_err(failed),
+        Address::Tcp { host, port } => (host.as_str(), *port),
+    };
+    // An address needs no resolver, which would cost a trip to a thread of the blocking pool.
+    let tcp = match host.parse::<IpAddr>() {
+        Ok(ip) => TcpStream::connect((ip, port)).await,
+        Err(_) => TcpStream::connect((host, port)).await,
+    }
+    .map_err(failed)?;
+    let mut stream = Stream::tcp(tcp).map_err(failed)?;
+    if !tls.wanted() {
+        return Ok(stream);
+    }
+
+    let mut request = Vec::with_capacity(8);
+    encode::ssl_request(&mut request);
+    write(&mut stream, &request).await?;
+    // Exactly one byte is read: whatever somebody in the middle puts behind it becomes part of the handshake and fails.
+    let answer =
+        stream.read_u8().await.map_err(|source| ConnectError::Io { step: "asking for TLS", source })?;
+    match (answer, stream) {
+        (b'S', Stream::Tcp(tcp)) => tls.connect(tcp, host).await.map_err(ConnectError::Tls),
+        (b'N', _) if tls.required() => Err(ConnectError::NoTls),
+        (b'N', stream) => Ok(stream),
+        _ => Err(ConnectError::Protocol { what: "neither yes nor no to a request for TLS" }),
+    }
+}
+
+async fn unix(dir: &Path, port: u16) -> io::Result<Stream> {
+    UnixStream::connect(dir.join(format!(".s.PGSQL.{port}"))).await.map(Stream::from)
+}
+
+async fn write(stream: &mut Stream, bytes: &[u8]) -> Result<(), ConnectError> {
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    written.await.map_err(|source| ConnectError::Io { step: "writing", source })
+}
+
+/// A connection while we sign in on it.
+struct Conversation {
+    stream: Stream,
+    frames: FrameReader,
+}
+
+impl Conversation {
+    async fn sign_in(mut self, who: &SignIn<'_>) -> Result<Connected, ConnectError> {
+        let mut startup = Vec::with_capacity(256);
+        let first = [("user", who.user), ("database", who.database)];
+        let settings = who.startup.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        encode::startup(&mut startup, Version::V3_0, first.into_iter().chain(settings));
+        write(&mut self.stream, &startup).await?;
+        self.authenticate(who).await?;
+        self.until_ready().await
+    }
+
+    /// The next message that is neither a notice nor an error.
+    async fn next(&mut self) -> Result<Frame, ConnectError> {
+        loop {
+            let frame = self.frames.next(&mut self.stream).await?;
+            match frame.tag {
+                Tag::NOTICE_RESPONSE => {}
+                Tag::ERROR_RESPONSE => {
+                    let code = ErrorFields::new(frame.body()).code();
+                    let sqlstate = code.unwrap_or(SqlState::INTERNAL_ERROR);
+                    return Err(ConnectError::Refused { frame: frame.bytes.to_vec(), sqlstate });
+                }
+                _ => return Ok(frame),
+            }
+        }
+    }
+
+    async fn next_authentication(&mut self) -> Result<Frame, ConnectError> {
+        match self.next().await? {
+            frame if frame.tag == Tag::AUTHENTICATION => Ok(frame),
+            frame => Err(ConnectError::Unexpected { tag: frame.tag, awaited: "Authentication" }),
+        }
+    }
+
+    /// Answers what the server asks until it is content.
+    async fn authenticate(&mut self, who: &SignIn<'_>) -> Result<(), ConnectError> {
+        let frame = self.next_authentication().await?;
+        match Authentication::decode(frame.body())? {
+            Authentication::Ok => return Ok(()),
+            Authentication::Cleartext => self.send_cleartext(who.credential).await?,
+            Authentication::Md5 { salt } => self.send_md5(who, salt).await?,
+            Authentication::Sasl(mechanisms) => self.scram(mechanisms, who.credential).await?,
+            Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
+                return Err(ConnectError::Protocol { what: "SASL before it was offered" });
+            }
+            Authentication::Other(_) => {
+                return Err(unfit("a method other than password and SCRAM", who.credential));
+            }
+        }
+        let frame = self.next_authentication().await?;
+        match Authentication::decode(frame.body())? {
+            Authentication::Ok => Ok(()),
+            _ => Err(ConnectError::Protocol { what: "a second question while signing in" }),
+        }
+    }
+
+    async fn send_cleartext(&mut self, credential: &Credential) -> Result<(), ConnectError> {
+        let Credential::Password(password) = credential else {
+            return Err(unfit("the password", credential));
+        };
+        if !self.stream.is_private() {
+            return Err(ConnectError::CredentialUnfit {
+                asked: "the password in clear text",
+                has: "no TLS to hide it in",
+            });
+        }
+        self.send_password(password.reveal()).await
+    }
+
+    async fn send_md5(&mut self, who: &SignIn<'_>, salt: [u8; 4]) -> Result<(), ConnectError> {
+        let answer = match who.credential {
+            Credential::Password(password) => md5::answer(&md5::stored(who.user, password.reveal()), salt),
+            Credential::Md5(stored) => md5::answer(stored.reveal(), salt),
+            credential => return Err(unfit("an md5 of the password", credential)),
+        };
+        self.send_password(&answer).await
+    }
+
+    async fn send_password(&mut self, password: &str) -> Result<(), ConnectError> {
+        let mut message = zeroize::Zeroizing::new(Vec::with_capacity(password.len() + 8));
+        encode::password(&mut message, password.as_bytes());
+        write(&mut self.stream, &message).await
+    }
+
+    async fn scram(
+        &mut self,
+        mechanisms: Mechanisms<'_>,
+        credential: &Credential,
+    ) -> Result<(), ConnectError> {
+        if !mechanisms.iter().any(|name| name == scram::MECHANISM.as_bytes()) {
+            return Err(unfit("a SASL mechanism other than SCRAM-SHA-256", credential));
+        }
+        if !matches!(credential, Credential::Password(_) | Credential::Scram(_)) {
+            return Err(unfit("a SCRAM proof", credential));
+        }
+        let mut chance = [0; scram::NONCE_BYTES];
+        getrandom::fill(&mut chance).map_err(ConnectError::Chance)?;
+        let (state, first) = AwaitingServerFirst::begin(&scram::nonce(chance));
+        let mut message = Vec::with_capacity(64);
+        encode::sasl_initial_response(&mut message, scram::MECHANISM, first.as_bytes());
+        write(&mut self.stream, &message).await?;
+
+        let frame = self.next_authentication().await?;
+        let Authentication::SaslContinue(challenge) = Authentication::decode(frame.body())? else {
+            return Err(ConnectError::Protocol { what: "no SCRAM challenge" });
+        };
+        let (state, proof) = match credential {
+            Credential::Password(password) => state.prove_password(challenge, password.reveal()),
+            Credential::Scram(keys) => state.prove_keys(challenge, keys),
+            Credential::Md5(_) | Credential::None => return Err(unfit("a SCRAM proof", credential)),
+        }
+        .map_err(ConnectError::Scram)?;
+        message.clear();
+        encode::sasl_response(&mut message, proof.as_bytes());
+        write(&mut self.stream, &message).await?;
+
+        let frame = self.next_authentication().await?;
+        let Authentication::SaslFinal(signature) = Authentication::decode(frame.body())? else {
+            return Err(ConnectError::Protocol { what: "no SCRAM signature" });
+        };
+        state.finish(signature).map_err(ConnectError::Scram)
+    }
+
+    /// Collects what the server reports until it waits for a query.
+    async fn until_ready(mut self) -> Result<Connected, ConnectError> {
+        let (mut pid, mut secret, mut params) = (0, Vec::new(), Vec::new());
+        loop {
+            let frame = self.next().await?;
+            match frame.tag {
+                Tag::PARAMETER_STATUS if params.len() < PARAMS_MAX => {
+                    let (name, value) = backend::parameter_status(frame.body())?;
+                    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                    params.push((text(name), text(value)));
+                }
+                Tag::BACKEND_KEY_DATA => {
+                    let (its_pid, its_secret) = backend::backend_key(frame.body())?;
+                    (pid, secret) = (its_pid, its_secret.to_vec());
+                }
+                Tag::READY_FOR_QUERY => break,
+                tag => return Err(ConnectError::Unexpected { tag, awaited: "ReadyForQuery" }),
+            }
+        }
+        // Nobody has asked anything, so what follows ReadyForQuery would be taken for an answer to the first query.
+        match self.frames.buffered() {
+            0 => Ok(Connected { stream: self.stream, pid, secret, params }),
+            _ => Err(ConnectError::Protocol { what: "an answer before the first query" }),
+        }
+    }
+}
+
+fn unfit(asked: &'static str, credential: &Credential) -> ConnectError {
+    let has = match credential {
+        Credential::Password(_) => "a password",
+        Credential::Scram(_) => "a SCRAM key",
+        Credential::Md5(_) => "an md5 hash",
+        Credential::None => "no password",
+    };
+    ConnectError::CredentialUnfit { asked, has }
+}
+
+#[cfg(test)]
+mod tests;

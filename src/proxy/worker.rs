@@ -1,0 +1,396 @@
+//! One thread of the data path: its clients, its pools, its part of the limits.
+//!
+//! A worker owns everything that its sessions touch per statement, so nothing on that path is locked or shared.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use slab::Slab;
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
+
+use super::catalog::{CatalogHub, Facts};
+use super::handle::{Doing, Handle, Kick};
+use super::pool::{NodeLink, UserPool};
+use super::server::Credential;
+use super::settings::{PoolMode, PoolSettings, Settings};
+use crate::clock;
+use crate::control::Board;
+use crate::model::{Epoch, Lsn, NodeId, Snapshot};
+use crate::observe::{Meter, Metrics};
+use crate::route::{self, Decision, Positions, Request, Scene};
+use crate::session::{self, Statements};
+use crate::sql::Classifier;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Topology and positions.
+    pub board: Arc<Board>,
+    /// Catalog facts.
+    pub catalogs: Arc<CatalogHub>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Clients connected now, over all workers.
+    pub clients: AtomicU32,
+    /// How to tell each worker something.
+    pub workers: Vec<mpsc::Sender<Command>>,
+    /// Routing settings; replaced by a reload.
+    pub route: arc_swap::ArcSwap<route::Settings>,
+    /// Data-path settings; replaced by a reload.
+    pub settings: arc_swap::ArcSwap<Settings>,
+}
+
+/// What a worker is told from outside.
+#[derive(Debug)]
+pub enum Command {
+    /// A client of yours wants its statement cancelled.
+    Cancel {
+        /// The process id that it was given.
+        pid: i32,
+        /// Its secret.
+        secret: Box<[u8]>,
+    },
+    /// Settings have changed.
+    Reload,
+    /// Accept no more; let transactions finish; end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// What a worker knows of one database.
+#[derive(Debug)]
+pub struct Database {
+    /// Facts for the classifier.
+    pub facts: Arc<Facts>,
+    /// Prepared statements that sessions share.
+    pub statements: RefCell<Statements>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Counts.
+    pub meter: Meter,
+    /// How to reach the nodes.
+    pub links: Rc<[NodeLink]>,
+    /// Judges statements.
+    pub classifier: RefCell<Classifier>,
+    /// Where a session reads into, for the length of one poll.
+    pub scratch: RefCell<Vec<u8>>,
+    /// Where a session puts together what it writes, for the length of one poll.
+    pub out: RefCell<Vec<u8>>,
+    /// Statements that wait for a primary, and their bytes.
+    pub holds: Cell<(u32, u64)>,
+    databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
+    pools: RefCell<HashMap<(Arc<str>, Arc<str>), Rc<UserPool>>>,
+    sessions: RefCell<Slab<Rc<Handle>>>,
+    machine_settings: RefCell<Rc<session::Settings>>,
+    /// Statements running per node.
+    load: RefCell<Vec<u32>>,
+    dice: RefCell<fastrand::Rng>,
+    draining: Cell<bool>,
+    /// The time of the last tick: what the idle limits are measured with.
+    coarse: Cell<Instant>,
+    fenced: Cell<(Epoch, Option<NodeId>)>,
+}
+
+/// Bytes of a worker's scratch buffer: what one read takes at most.
+pub const SCRATCH_LEN: usize = 64 * 1024;
+
+impl Worker {
+    /// A worker without clients.
+    pub fn new(index: usize, shared: Arc<Shared>, links: Rc<[NodeLink]>, sql: &crate::sql::Settings) -> Rc<Self> {
+        let machine_settings = RefCell::new(Rc::new(machine_settings(&shared)));
+        let snapshot = shared.board.snapshot();
+        let fenced = Cell::new((snapshot.epoch, snapshot.primary));
+        drop(snapshot);
+        Rc::new(Self {
+            index,
+            load: RefCell::new(vec![0; links.len()]),
+            links,
+            classifier: RefCell::new(Classifier::new(sql)),
+            scratch: RefCell::new(vec![0; SCRATCH_LEN]),
+            out: RefCell::new(Vec::with_capacity(SCRATCH_LEN)),
+            holds: Cell::new((0, 0)),
+            databases: RefCell::default(),
+            pools: RefCell::default(),
+            sessions: RefCell::default(),
+            machine_settings,
+            dice: RefCell::new(fastrand::Rng::new()),
+            draining: Cell::new(false),
+            coarse: Cell::new(clock::now()),
+            fenced,
+            meter: shared.metrics.meter(index),
+            shared,
+        })
+    }
+
+    /// The board.
+    pub fn board(&self) -> &Board {
+        &self.shared.board
+    }
+
+    /// The time of the last tick.
+    #[inline]
+    pub fn coarse_now(&self) -> Instant {
+        self.coarse.get()
+    }
+
+    /// Settings for new sessions.
+    pub fn machine_settings(&self) -> Rc<session::Settings> {
+        Rc::clone(&self.machine_settings.borrow())
+    }
+
+    /// Takes changed settings in.
+    pub fn reload(&self) {
+        *self.machine_settings.borrow_mut() = Rc::new(machine_settings(&self.shared));
+        let part = self.pool_settings();
+        for pool in self.pools.borrow().values() {
+            pool.set_settings(part.clone());
+        }
+    }
+
+    /// This worker's part of the pool limits.
+    fn pool_settings(&self) -> PoolSettings {
+        let settings = self.shared.settings.load();
+        let workers = settings.workers.max(1);
+        let pool = &settings.pool;
+        PoolSettings {
+            size_max: pool.size_max.div_ceil(workers).max(1),
+            idle_min: pool.idle_min.div_ceil(workers),
+            waiters_max: pool.waiters_max.div_ceil(workers).max(1),
+            ..pool.clone()
+        }
+    }
+
+    /// What is known of a database.
+    pub fn database(&self, name: &Arc<str>) -> Rc<Database> {
+        let mut databases = self.databases.borrow_mut();
+        if let Some(database) = databases.get(name) {
+            return Rc::clone(database);
+        }
+        let database =
+            Rc::new(Database { facts: self.shared.catalogs.facts(name), statements: RefCell::default() });
+        databases.insert(Arc::clone(name), Rc::clone(&database));
+        database
+    }
+
+    /// The pool of a database and role; `credential` is the newest way to sign in as the role.
+    pub fn pool(&self, database: &Arc<str>, user: &Arc<str>, credential: Credential) -> Rc<UserPool> {
+        let key = (Arc::clone(database), Arc::clone(user));
+        let mut pools = self.pools.borrow_mut();
+        if let Some(pool) = pools.get(&key) {
+            *pool.credential.borrow_mut() = credential;
+            return Rc::clone(pool);
+        }
+        let pool = UserPool::new(key.clone(), credential, Rc::clone(&self.links), self.pool_settings());
+        pools.insert(key, Rc::clone(&pool));
+        pool
+    }
+
+    /// Every pool, for figures.
+    pub fn pools(&self) -> Vec<Rc<UserPool>> {
+        self.pools.borrow().values().map(Rc::clone).collect()
+    }
+
+    /// Sessions now.
+    pub fn session_count(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// Enters a session; the key is its place, which its process id tells.
+    pub fn enter(&self, make: impl FnOnce(usize) -> Handle) -> (usize, Rc<Handle>) {
+        let mut sessions = self.sessions.borrow_mut();
+        let entry = sessions.vacant_entry();
+        let key = entry.key();
+        let handle = Rc::new(make(key));
+        entry.insert(Rc::clone(&handle));
+        if self.draining.get() {
+            handle.kick(Kick::Drain);
+        }
+        (key, handle)
+    }
+
+    /// A session has ended.
+    pub fn leave(&self, key: usize) {
+        self.sessions.borrow_mut().try_remove(key);
+    }
+
+    /// The session that was given this process id.
+    pub fn session(&self, pid: i32) -> Option<Rc<Handle>> {
+        let (worker, key) = place_of(pid)?;
+        if worker != self.index {
+            return None;
+        }
+        self.sessions.borrow().get(key).filter(|handle| handle.pid == pid).map(Rc::clone)
+    }
+
+    /// Asks the router. `load` counts what this worker has running.
+    pub fn decide(&self, request: &Request, snapshot: &Snapshot) -> Decision {
+        let board = self.board();
+        let replayed: SmallVec<[Lsn; 8]> = snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
+        let positions = Positions { sample: board.sample(), replayed: &replayed };
+        let settings = self.shared.route.load();
+        let load = self.load.borrow();
+        let scene = Scene { snapshot, positions, load: &load, settings: &settings };
+        route::decide(request, &scene, &mut *self.dice.borrow_mut())
+    }
+
+    /// A statement begins (+1) or ends (-1) on a node.
+    #[inline]
+    pub fn add_load(&self, node: NodeId, by: i32) {
+        if let Some(load) = self.load.borrow_mut().get_mut(node.index()) {
+            *load = load.saturating_add_signed(by);
+        }
+    }
+
+    /// Follows the topology: when the primary changes, nothing more counts that connections to the old one say.
+    pub fn follow_topology(&self) {
+        let snapshot = self.board().snapshot();
+        let (epoch, primary) = self.fenced.get();
+        if snapshot.epoch == epoch {
+            if primary.is_none() {
+                self.fenced.set((epoch, snapshot.primary));
+            }
+            return;
+        }
+        self.fenced.set((snapshot.epoch, snapshot.primary));
+        if let Some(old) = primary {
+            self.fence(old, snapshot.epoch);
+        }
+        drop(snapshot);
+    }
+
+    fn fence(&self, node: NodeId, epoch: Epoch) {
+        for pool in self.pools.borrow().values() {
+            pool.close_idle(node);
+        }
+        for (_, handle) in self.sessions.borrow().iter() {
+            if handle.held().is_some_and(|held| held.node == node && held.epoch < epoch) {
+                handle.kick(Kick::Fenced);
+            }
+        }
+    }
+
+    /// Whether nothing counts any more that comes from this connection.
+    pub fn is_fenced(&self, conn: &super::pool::ServerConn) -> bool {
+        let snapshot = self.board().snapshot();
+        conn.epoch < snapshot.epoch && snapshot.primary != Some(conn.session.node) && {
+            // Replicas of an older epoch stay what they are; the old primary does not.
+            snapshot.node(conn.session.node).is_none_or(|node| node.unreadable.is_some())
+        }
+    }
+
+    /// A session took a connection to a node.
+    pub fn entered(&self, node: NodeId) {
+        self.meter.server_leased(node);
+    }
+
+    /// A session gave a connection up.
+    pub fn left(&self, node: NodeId) {
+        self.meter.server_returned(node);
+    }
+
+    /// Breaks what runs on a node: the drain before a switchover took too long.
+    pub fn break_sessions_on(&self, node: NodeId) {
+        for (_, handle) in self.sessions.borrow().iter() {
+            if handle.held().is_some_and(|held| held.node == node) {
+                handle.kick(Kick::Fenced);
+            }
+        }
+    }
+
+    /// Called every 100 ms: time limits, coarse clock.
+    pub fn tick(&self, now: Instant) {
+        self.coarse.set(now);
+        let settings = self.shared.settings.load();
+        let limits = &settings.limits;
+        for (_, handle) in self.sessions.borrow().iter() {
+            let (doing, since) = handle.doing();
+            let over = |limit: std::time::Duration| !limit.is_zero() && now.duration_since(since) >= limit;
+            match doing {
+                Doing::Idle if over(limits.idle_timeout) => handle.kick(Kick::Idle),
+                Doing::IdleInTransaction if over(limits.idle_in_transaction_timeout) => {
+                    handle.kick(Kick::IdleInTransaction);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Called every few seconds: closes what was idle for too long, warms what is too few.
+    pub fn reap(self: &Rc<Self>, now: Instant) {
+        let snapshot = self.board().snapshot();
+        for pool in self.pools() {
+            pool.reap(now);
+            for node in &snapshot.nodes {
+                if node.unreadable.is_none() && snapshot.service == crate::model::Service::Open {
+                    let (pool, id, epoch) = (Rc::clone(&pool), node.id, snapshot.epoch);
+                    tokio::task::spawn_local(async move { pool.warm(id, epoch).await });
+                }
+            }
+        }
+    }
+
+    /// Takes no new sessions' transactions: every session leaves when it has none open.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.kick_all(Kick::Drain);
+    }
+
+    /// Tells every session.
+    pub fn kick_all(&self, kick: Kick) {
+        for (_, handle) in self.sessions.borrow().iter() {
+            handle.kick(kick);
+        }
+    }
+
+    /// Takes the place of one more client, unless there are as many as may be.
+    pub fn admit(&self) -> bool {
+        let max = self.shared.settings.load().limits.clients_max;
+        let take = |now: u32| (now < max).then_some(now + 1);
+        self.shared.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Gives the place back.
+    pub fn dismiss(&self) {
+        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Bits of a process id that tell the place in the worker's registry.
+const PLACE_BITS: u32 = 24;
+
+/// The process id that a session of this worker at this place gives its client.
+pub fn pid_of(worker: usize, place: usize) -> i32 {
+    i32::try_from(worker << PLACE_BITS | (place + 1)).unwrap_or(i32::MAX)
+}
+
+/// The worker and the place that a process id tells.
+pub fn place_of(pid: i32) -> Option<(usize, usize)> {
+    let bits = usize::try_from(pid).ok()?;
+    Some((bits >> PLACE_BITS, (bits & ((1 << PLACE_BITS) - 1)).checked_sub(1)?))
+}
+
+fn machine_settings(shared: &Shared) -> session::Settings {
+    let settings = shared.settings.load();
+    let limits = &settings.limits;
+    session::Settings {
+        session_mode: settings.pool_mode == PoolMode::Session,
+        consistency: shared.route.load().consistency,
+        prepared_max: limits.prepared_max as usize,
+        prepared_bytes_max: limits.prepared_bytes_max as usize,
+        server_prepared_max: limits.server_prepared_max as usize,
+        settings_bytes_max: 64 * 1024,
+    }
+}

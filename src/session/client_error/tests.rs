@@ -1,0 +1,107 @@
+//! The table of everything that a client may see.
+
+use std::collections::HashSet;
+use std::mem::discriminant;
+
+use super::*;
+use crate::wire::startup::Version;
+use crate::wire::{ErrorFields, HEADER_LEN, Header};
+
+/// One of each, with the code and severity that is promised for it.
+fn table() -> Vec<(ClientError, &'static str, &'static str)> {
+    let text = || "x".to_owned();
+    let (short, tag) = (Duration::from_millis(1500), Tag::QUERY);
+    let switch = OptionsError::Switch { switch: "-d".into() };
+    let version = StartupError::Version { found: Version { major: 2, minor: 0 } };
+    vec![
+        (ClientError::Frame(FrameError::Truncated { tag, field: "query" }), "08P01", "FATAL"),
+        (ClientError::Startup(StartupError::Params), "08P01", "FATAL"),
+        (ClientError::Startup(StartupError::NoUser), "28000", "FATAL"),
+        (ClientError::Startup(version), "0A000", "FATAL"),
+        (ClientError::LongBeforeSignIn { tag, len: 9, len_max: 8 }, "08P01", "FATAL"),
+        (ClientError::UnexpectedMessage { tag, awaited: "a password" }, "08P01", "FATAL"),
+        (ClientError::DataBeforeTls, "08P01", "FATAL"),
+        (ClientError::TooManyClients { clients_max: 5 }, "53300", "FATAL"),
+        (ClientError::SignInTimeout { limit: short }, "57014", "FATAL"),
+        (ClientError::TlsRequired, "28000", "FATAL"),
+        (ClientError::WrongPassword { user: text() }, "28P01", "FATAL"),
+        (ClientError::NoLogin { user: text() }, "28000", "FATAL"),
+        (ClientError::UnknownDatabase { database: text() }, "3D000", "FATAL"),
+        (ClientError::VerifierUnavailable { user: text() }, "57P03", "FATAL"),
+        (ClientError::Scram { what: "no nonce" }, "08P01", "FATAL"),
+        (ClientError::Options(switch), "0A000", "FATAL"),
+        (ClientError::NoPrimary { waited: short }, "57P03", "ERROR"),
+        (ClientError::NoReplica, "57P03", "ERROR"),
+        (ClientError::TooManyHolds { limit: HoldLimit::Statements(3) }, "53300", "ERROR"),
+        (ClientError::TooManyHolds { limit: HoldLimit::Bytes(3) }, "53300", "ERROR"),
+        (ClientError::PoolTimeout { waited: short }, "53300", "ERROR"),
+        (ClientError::TooManyWaiters { waiters_max: 5 }, "53300", "ERROR"),
+        (ClientError::ServerUnreachable { node: text() }, "57P03", "ERROR"),
+        (ClientError::ServerSignIn { node: text(), user: text() }, "28000", "ERROR"),
+        (ClientError::TransactionLost { node: text() }, "40001", "ERROR"),
+        (ClientError::CommitUnknown { node: text() }, "08007", "ERROR"),
+        (ClientError::CommitNotReplicated, "08007", "ERROR"),
+        (ClientError::StatementLost { node: text() }, "08006", "ERROR"),
+        (ClientError::SessionLost { pin: "temporary table" }, "57P01", "FATAL"),
+        (ClientError::UnknownStatement { name: text() }, "26000", "ERROR"),
+        (ClientError::DuplicateStatement { name: text() }, "42P05", "ERROR"),
+        (ClientError::UnknownPortal { name: text() }, "34000", "ERROR"),
+        (ClientError::FailedTransaction, "25P02", "ERROR"),
+        (ClientError::PreparedLimit { what: "prepared statements", max: 3 }, "54000", "ERROR"),
+        (ClientError::InvalidSetting { setting: text(), value: text(), allowed: "y" }, "22023", "ERROR"),
+        (ClientError::UnknownSetting { setting: text() }, "42704", "ERROR"),
+        (ClientError::Unsupported { what: "replication" }, "0A000", "ERROR"),
+        (ClientError::Cancelled, "57014", "ERROR"),
+        (ClientError::IdleSession, "57P05", "FATAL"),
+        (ClientError::IdleInTransaction, "25P03", "FATAL"),
+        (ClientError::Drain, "57P01", "FATAL"),
+        (ClientError::Killed, "57P01", "FATAL"),
+        (ClientError::Internal { what: "x" }, "XX000", "FATAL"),
+    ]
+}
+
+#[test]
+fn every_error_is_in_the_table() {
+    let source = include_str!("../client_error.rs");
+    let variants = source.matches("\n    #[error(").count();
+    let listed: HashSet<_> = table().iter().map(|(error, ..)| discriminant(error)).collect();
+    assert_eq!(listed.len(), variants);
+}
+
+#[test]
+fn every_error_is_sent_as_the_table_says() {
+    for (error, code, severity) in table() {
+        let mut frame = Vec::new();
+        error.encode(&mut frame);
+        assert_eq!(Header::peek(&frame), Ok(Some(Header { tag: Tag::ERROR_RESPONSE, len: frame.len() })));
+        let fields = ErrorFields::new(&frame[HEADER_LEN..]);
+        assert_eq!(fields.code(), Some(error.sqlstate()));
+        assert_eq!(fields.code().map(|code| code.to_string()).as_deref(), Some(code), "{error:?}");
+        assert_eq!(fields.severity(), severity, "{error:?}");
+        assert_eq!(fields.field(b'S'), Some(severity.as_bytes()));
+        assert_eq!(error.fatal(), severity == "FATAL");
+        assert_eq!(fields.message(), error.message());
+        let text = |letter| fields.field(letter).map(String::from_utf8_lossy);
+        assert_eq!(text(b'D').as_deref(), error.detail().as_deref());
+        assert_eq!(text(b'H').as_deref(), error.hint());
+        assert_eq!(frame.last(), Some(&0));
+    }
+}
+
+#[test]
+fn texts_follow_postgresqls_style() {
+    for (error, ..) in table() {
+        let message = error.message();
+        assert!(!message.ends_with('.') && !message.is_empty(), "{message}");
+        for sentence in error.detail().into_iter().chain(error.hint().map(str::to_owned)) {
+            assert!(sentence.ends_with('.'), "{sentence}");
+        }
+    }
+}
+
+#[test]
+fn while_signing_in_every_error_is_fatal() {
+    let mut frame = Vec::new();
+    ClientError::NoReplica.encode_fatal(&mut frame);
+    assert_eq!(ErrorFields::new(&frame[HEADER_LEN..]).severity(), "FATAL");
+}

@@ -1,0 +1,301 @@
+//! Writes what a server gets for a batch: settings and BEGIN that it has not seen yet, the client's frames with their
+//! statement names changed, statements that are not prepared there yet. Notes what it will answer.
+
+use std::rc::Rc;
+
+use super::batch::{End, Frame, frames};
+use super::client_error::ClientError;
+use super::machine::{Machine, Tx};
+use super::overlay::difference;
+use super::plan::Plan;
+use super::relay::{Expect, Hold};
+use super::statement::{ServerSession, Statement, push_server_name};
+use crate::wire::frontend::{Bind, Close, Describe, Parse, Target};
+use crate::wire::{FrameError, Tag, encode};
+
+/// What goes to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// The batch as the client sent it.
+    Raw,
+    /// What was written to `out`.
+    Written,
+}
+
+impl Machine {
+    /// Prepares a judged, gathered batch for the server connection that will run it. `out` must be empty.
+    /// `hold` keeps the first answers back until it is known that the batch need not run elsewhere.
+    pub fn dispatch(
+        &mut self,
+        batch: &[u8],
+        plan: &Plan,
+        server: &mut ServerSession,
+        hold: Hold,
+        out: &mut Vec<u8>,
+    ) -> Outgoing {
+        self.begin_dispatch(server, hold, out);
+        let inject_unnamed = plan.old_unnamed && !self.server_has_unnamed(server);
+        if plan.end == End::Query {
+            // A simple query destroys the unnamed statement (manual, 55.2.2).
+            server.unnamed = None;
+            self.unnamed = None;
+        }
+        // A pipeline that goes on after Flush needs its answers followed in order from the start.
+        if !plan.rewrite && !inject_unnamed && plan.end != End::Flush {
+            if plan.extended() && !plan.old_unnamed && self.unnamed.is_some() {
+                server.unnamed = Some((self.id, self.unnamed_number));
+            }
+            if out.is_empty() {
+                return Outgoing::Raw;
+            }
+            out.extend_from_slice(batch);
+            return Outgoing::Written;
+        }
+        for frame in frames(batch) {
+            if let Err(error) = self.dispatch_frame(frame, server, out) {
+                self.relay.expect(Expect::Fail(Box::new(error)));
+                // The server would skip to Sync after its own error; so nothing up to there is sent.
+                if plan.end == End::Sync {
+                    encode::sync(out);
+                } else {
+                    encode::flush(out);
+                    self.relay.skip_client_to_sync = true;
+                }
+                break;
+            }
+        }
+        if plan.end != End::Flush {
+            self.relay.simplify();
+        }
+        Outgoing::Written
+    }
+
+    /// What every batch begins with: settings that differ, a deferred BEGIN; and what ROLLBACK returns to.
+    pub(super) fn begin_dispatch(&mut self, server: &mut ServerSession, hold: Hold, out: &mut Vec<u8>) {
+        self.relay.begin(hold);
+        if let Some(sql) = difference(&server.applied, &self.current) {
+            encode::query(out, sql.as_bytes());
+            self.relay.swallow_ready += 1;
+            server.applied = self.current.clone();
+            server.unnamed = None;
+        }
+        self.remember_before();
+        if matches!(self.tx, Tx::Deferred { .. })
+            && let Tx::Deferred { queries, mode } = std::mem::replace(&mut self.tx, Tx::Open)
+        {
+            for query in &queries {
+                encode::query(out, query);
+                self.relay.swallow_ready += 1;
+            }
+            server.unnamed = None;
+            self.relay.began = Some((queries, mode));
+        }
+    }
+
+    fn server_has_unnamed(&self, server: &ServerSession) -> bool {
+        server.unnamed == Some((self.id, self.unnamed_number))
+    }
+
+    /// Writes one frame of an extended pipeline.
+    ///
+    /// # Errors
+    /// What the server would have answered to a name that it does not know, or knows already.
+    pub(super) fn dispatch_frame(
+        &mut self,
+        frame: Frame<'_>,
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
+        match frame.tag {
+            Tag::PARSE => return self.dispatch_parse(frame, server, out),
+            Tag::BIND => return self.dispatch_bind(frame, server, out),
+            Tag::DESCRIBE => return self.dispatch_describe(frame, server, out),
+            Tag::CLOSE => return self.dispatch_close(frame, out),
+            Tag::EXECUTE => self.relay.expect(Expect::Forward),
+            _ => {}
+        }
+        out.extend_from_slice(frame.raw);
+        Ok(())
+    }
+
+    fn dispatch_parse(
+        &mut self,
+        frame: Frame<'_>,
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let Ok(parse) = Parse::decode(frame.body) else { return Err(malformed(frame)) };
+        if parse.name.is_empty() {
+            server.unnamed = Some((self.id, self.unnamed_number));
+            self.relay.expect(Expect::Forward);
+            out.extend_from_slice(frame.raw);
+            return Ok(());
+        }
+        let name = || String::from_utf8_lossy(parse.name).into_owned();
+        let Some(statement) = self.prepared.get(parse.name).map(Rc::clone) else {
+            return Err(ClientError::PreparedLimit {
+                what: "prepared statements (or bytes of them)",
+                max: self.settings.prepared_max as u64,
+            });
+        };
+        // `plan` entered the name; where it had been there before, the client prepares it twice.
+        if !self.relay.is_tentative(parse.name) {
+            return Err(ClientError::DuplicateStatement { name: name() });
+        }
+        if server.uses(statement.id) {
+            self.relay.expect(Expect::SynthesizeParse(parse.name.into()));
+        } else {
+            self.close_overdue(server, out);
+            push_parse(&statement, out);
+            self.relay.expect(Expect::Parse(statement, parse.name.into()));
+        }
+        Ok(())
+    }
+
+    fn dispatch_bind(
+        &mut self,
+        frame: Frame<'_>,
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let Ok(bind) = Bind::decode(frame.body) else { return Err(malformed(frame)) };
+        if bind.statement.is_empty() {
+            self.ensure_unnamed(server, out);
+            out.extend_from_slice(frame.raw);
+        } else {
+            let statement = self.ensure_prepared(bind.statement, server, out)?;
+            push_bind(bind, statement, out);
+        }
+        self.relay.expect(Expect::Forward);
+        Ok(())
+    }
+
+    fn dispatch_describe(
+        &mut self,
+        frame: Frame<'_>,
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let Ok(describe) = Describe::decode(frame.body) else { return Err(malformed(frame)) };
+        if describe.target == Target::Statement && !describe.name.is_empty() {
+            let statement = self.ensure_prepared(describe.name, server, out)?;
+            let start = begin_frame(Tag::DESCRIBE, out);
+            out.push(Target::Statement.letter());
+            push_server_name(statement, out);
+            out.push(0);
+            end_frame(start, out);
+        } else {
+            if describe.target == Target::Statement {
+                self.ensure_unnamed(server, out);
+            }
+            out.extend_from_slice(frame.raw);
+        }
+        self.relay.expect(Expect::Forward);
+        Ok(())
+    }
+
+    fn dispatch_close(&mut self, frame: Frame<'_>, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        let Ok(close) = Close::decode(frame.body) else { return Err(malformed(frame)) };
+        if close.target == Target::Statement && !close.name.is_empty() {
+            // Other sessions share the statement on the server; only this client's name for it goes.
+            self.drop_prepared(close.name);
+            if let Some(at) = self.relay.replacements.iter().position(|(name, _)| **name == *close.name) {
+                let (name, statement) = self.relay.replacements.swap_remove(at);
+                self.enter_prepared(name, statement);
+            }
+            self.relay.expect(Expect::SynthesizeClose);
+        } else {
+            out.extend_from_slice(frame.raw);
+            self.relay.expect(Expect::Forward);
+        }
+        Ok(())
+    }
+
+    /// Drops the client's name for a prepared statement.
+    pub(super) fn drop_prepared(&mut self, name: &[u8]) {
+        if let Some(statement) = self.prepared.remove(name) {
+            self.prepared_bytes = self.prepared_bytes.saturating_sub(statement.bytes());
+        }
+    }
+
+    /// Prepares the client's statement on this connection where it is not yet; gives its id.
+    pub(super) fn ensure_prepared(
+        &mut self,
+        name: &[u8],
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<u64, ClientError> {
+        let Some(statement) = self.prepared.get(name) else { return Err(Self::unknown_statement(name)) };
+        let id = statement.id;
+        if !server.uses(id) && !self.relay.will_prepare(id) {
+            let statement = Rc::clone(statement);
+            self.close_overdue(server, out);
+            push_parse(&statement, out);
+            self.relay.expect(Expect::Inject(statement));
+        }
+        Ok(id)
+    }
+
+    pub(super) fn ensure_unnamed(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
+        if self.server_has_unnamed(server) {
+            return;
+        }
+        // Without one of its own the client gets the server's error.
+        if let Some(unnamed) = &self.unnamed {
+            let start = begin_frame(Tag::PARSE, out);
+            out.push(0);
+            out.extend_from_slice(&unnamed.definition);
+            end_frame(start, out);
+            self.relay.expect(Expect::InjectUnnamed);
+            server.unnamed = Some((self.id, self.unnamed_number));
+        }
+    }
+
+    fn close_overdue(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
+        if let Some(id) = server.overdue(self.settings.server_prepared_max) {
+            server.remove(id);
+            let start = begin_frame(Tag::CLOSE, out);
+            out.push(Target::Statement.letter());
+            push_server_name(id, out);
+            out.push(0);
+            end_frame(start, out);
+            self.relay.expect(Expect::CloseOld);
+        }
+    }
+}
+
+fn malformed(frame: Frame<'_>) -> ClientError {
+    ClientError::Frame(FrameError::Truncated { tag: frame.tag, field: "name" })
+}
+
+fn begin_frame(tag: Tag, out: &mut Vec<u8>) -> usize {
+    out.push(tag.0);
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    at
+}
+
+fn end_frame(start: usize, out: &mut [u8]) {
+    let len = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+fn push_parse(statement: &Statement, out: &mut Vec<u8>) {
+    let start = begin_frame(Tag::PARSE, out);
+    push_server_name(statement.id, out);
+    out.push(0);
+    out.extend_from_slice(&statement.definition);
+    end_frame(start, out);
+}
+
+fn push_bind(bind: Bind<'_>, statement: u64, out: &mut Vec<u8>) {
+    let start = begin_frame(Tag::BIND, out);
+    out.extend_from_slice(bind.portal);
+    out.push(0);
+    push_server_name(statement, out);
+    out.push(0);
+    out.extend_from_slice(bind.rest);
+    end_frame(start, out);
+}

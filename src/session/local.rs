@@ -1,0 +1,257 @@
+//! Answers that need no server: a deferred BEGIN and what ends it, the proxy's own settings, what follows a lost
+//! transaction.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::batch::{End, frames};
+use super::client_error::ClientError;
+use super::machine::{Machine, Tx};
+use super::plan::Plan;
+use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
+use super::statement::text_in;
+use crate::wire::frontend::{Bind, Describe, Query, Target};
+use crate::wire::{Tag, TxStatus, encode};
+
+/// What a statement that needs no server is answered with.
+enum Answer {
+    /// A command tag.
+    Done(&'static str),
+    /// One row with one column.
+    Value { column: Arc<str>, value: String },
+    /// An error; the transaction stays as it is.
+    Error(ClientError),
+    /// Nothing was executed.
+    Nothing,
+}
+
+/// What the machine cannot know by itself, for `SHOW primacy.…`.
+pub trait Facts {
+    /// The value of `primacy.<name>`; `None` where there is no such name.
+    fn show(&self, name: &str) -> Option<String>;
+}
+
+impl Machine {
+    /// Answers a batch that `step` found to need no server; `out` takes the whole answer.
+    pub fn answer(&mut self, batch: &[u8], plan: &Plan, facts: &dyn Facts, out: &mut Vec<u8>) {
+        let solo = plan.solo().map(Rc::clone);
+        let answer = match &solo {
+            Some(verdict) => self.carry_out(verdict, batch, facts),
+            None if matches!(self.tx, Tx::Lost { .. }) && !plan.needs_no_server => self.lost_statement(),
+            None => Answer::Nothing,
+        };
+        self.executed.clear();
+        if plan.extended() {
+            self.answer_pipeline(batch, plan, &answer, out);
+        } else {
+            push_rows(&answer, out);
+            push_end(&answer, out);
+            encode::ready(out, self.status());
+        }
+        if matches!(answer, Answer::Error(_)) {
+            self.settle_names();
+        } else {
+            self.relay.tentative.clear();
+        }
+    }
+
+    fn answer_pipeline(&mut self, batch: &[u8], plan: &Plan, answer: &Answer, out: &mut Vec<u8>) {
+        let mut failed = false;
+        for frame in frames(batch) {
+            if failed && frame.tag != Tag::SYNC {
+                continue;
+            }
+            match frame.tag {
+                Tag::PARSE => encode::parse_complete(out),
+                Tag::BIND => encode::bind_complete(out),
+                Tag::CLOSE => {
+                    if let Ok(close) = crate::wire::frontend::Close::decode(frame.body)
+                        && close.target == Target::Statement
+                    {
+                        self.drop_prepared(close.name);
+                    }
+                    encode::close_complete(out);
+                }
+                Tag::DESCRIBE => {
+                    if let Ok(Describe { target: Target::Statement, .. }) = Describe::decode(frame.body) {
+                        encode::parameter_description(out, &[]);
+                    }
+                    describe(answer, out);
+                }
+                Tag::EXECUTE => {
+                    if let Answer::Value { value, .. } = answer {
+                        encode::data_row(out, &[Some(value.as_bytes())]);
+                    }
+                    push_end(answer, out);
+                    failed = matches!(answer, Answer::Error(_));
+                }
+                Tag::SYNC => encode::ready(out, self.status()),
+                _ => {}
+            }
+        }
+        if plan.end == End::Flush && failed {
+            self.relay.skip_client_to_sync = true;
+        }
+    }
+
+    /// Carries one statement out and says what the client gets.
+    fn carry_out(&mut self, verdict: &Verdict, batch: &[u8], facts: &dyn Facts) -> Answer {
+        match &verdict.kind {
+            Kind::ShowPrimacy(name) => self.show(name, facts),
+            Kind::SetPrimacy(name, value) => self.set(name, value.as_deref()),
+            kind if matches!(self.tx, Tx::Lost { .. }) => self.after_loss(kind),
+            Kind::Begin(mode) => {
+                self.tx = Tx::Deferred { queries: vec![self.text_of(batch)], mode: *mode };
+                Answer::Done("BEGIN")
+            }
+            Kind::SetTransaction(mode) => {
+                let text = self.text_of(batch);
+                self.set_deferred_mode(mode, text)
+            }
+            Kind::Commit { .. } => self.end_deferred("COMMIT"),
+            Kind::Rollback { .. } => self.end_deferred("ROLLBACK"),
+            _ => self.deallocate(verdict),
+        }
+    }
+
+    fn end_deferred(&mut self, tag: &'static str) -> Answer {
+        self.tx = Tx::None;
+        Answer::Done(tag)
+    }
+
+    /// The text of the batch's only statement, as the client wrote it.
+    fn text_of(&self, batch: &[u8]) -> Box<[u8]> {
+        for frame in frames(batch) {
+            match frame.tag {
+                Tag::QUERY => {
+                    if let Ok(query) = Query::decode(frame.body) {
+                        return query.sql.into();
+                    }
+                }
+                Tag::BIND => {
+                    let Ok(bind) = Bind::decode(frame.body) else { continue };
+                    let unnamed = || self.unnamed.as_ref().map(|unnamed| text_in(&unnamed.definition).into());
+                    let named = || self.prepared.get(bind.statement).map(|statement| statement.text().into());
+                    let text = if bind.statement.is_empty() { unnamed() } else { named() };
+                    return text.unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        Box::default()
+    }
+
+    fn set_deferred_mode(&mut self, mode: &BeginMode, text: Box<[u8]>) -> Answer {
+        if let Tx::Deferred { queries, mode: declared } = &mut self.tx {
+            queries.push(text);
+            declared.read_only = mode.read_only.or(declared.read_only);
+            declared.deferrable |= mode.deferrable;
+            if mode.isolation_given {
+                declared.serializable = mode.serializable;
+            }
+        }
+        Answer::Done("SET")
+    }
+
+    fn deallocate(&mut self, verdict: &Verdict) -> Answer {
+        match verdict.effects.as_ref() {
+            [SessionEffect::Deallocate(name)] => {
+                self.drop_prepared(name.as_bytes());
+                Answer::Done("DEALLOCATE")
+            }
+            [SessionEffect::DeallocateAll] => {
+                self.forget_prepared();
+                Answer::Done("DEALLOCATE ALL")
+            }
+            _ => Answer::Nothing,
+        }
+    }
+
+    /// A statement after the transaction's server was lost.
+    fn after_loss(&mut self, kind: &Kind) -> Answer {
+        let reported = matches!(self.tx, Tx::Lost { reported: true });
+        match kind {
+            Kind::Rollback { chain: false } => self.end_deferred("ROLLBACK"),
+            Kind::Commit { chain: false } if reported => self.end_deferred("ROLLBACK"),
+            Kind::Commit { .. } => {
+                self.tx = Tx::None;
+                Answer::Error(ClientError::TransactionLost { node: self.lost_node() })
+            }
+            _ => self.lost_statement(),
+        }
+    }
+
+    fn lost_statement(&mut self) -> Answer {
+        if self.tx == (Tx::Lost { reported: false }) {
+            self.tx = Tx::Lost { reported: true };
+            return Answer::Error(ClientError::TransactionLost { node: self.lost_node() });
+        }
+        Answer::Error(ClientError::FailedTransaction)
+    }
+
+    fn lost_node(&self) -> String {
+        self.lost_node.as_deref().unwrap_or("?").to_owned()
+    }
+
+    fn show(&self, name: &Arc<str>, facts: &dyn Facts) -> Answer {
+        let own = match name.as_ref() {
+            "route" => Some(match self.route_hint {
+                None => "auto".to_owned(),
+                Some(Hint::Primary) => "primary".to_owned(),
+                Some(Hint::Replica) => "replica".to_owned(),
+            }),
+            "pins" => Some(self.pins.iter().map(crate::sql::PinCause::as_str).collect::<Vec<_>>().join(", ")),
+            _ => None,
+        };
+        match own.or_else(|| facts.show(name)) {
+            Some(value) => Answer::Value { column: Arc::from(format!("primacy.{name}")), value },
+            None => Answer::Error(ClientError::UnknownSetting { setting: format!("primacy.{name}") }),
+        }
+    }
+
+    fn set(&mut self, name: &Arc<str>, value: Option<&str>) -> Answer {
+        let tag = if value.is_some() { "SET" } else { "RESET" };
+        match (name.as_ref(), value.map(str::to_ascii_lowercase).as_deref()) {
+            ("route", None | Some("auto" | "default")) => self.route_hint = None,
+            ("route", Some("primary" | "master")) => self.route_hint = Some(Hint::Primary),
+            ("route", Some("replica")) => self.route_hint = Some(Hint::Replica),
+            ("route", Some(other)) => {
+                return Answer::Error(ClientError::InvalidSetting {
+                    setting: "primacy.route".to_owned(),
+                    value: other.to_owned(),
+                    allowed: "auto, primary, replica",
+                });
+            }
+            _ => return Answer::Error(ClientError::UnknownSetting { setting: format!("primacy.{name}") }),
+        }
+        Answer::Done(tag)
+    }
+
+    /// Whether the status to show is that of the server's transaction: a local answer inside one keeps it.
+    pub fn keeps_status(&self) -> bool {
+        self.status() != TxStatus::Idle
+    }
+}
+
+fn describe(answer: &Answer, out: &mut Vec<u8>) {
+    match answer {
+        Answer::Value { column, .. } => encode::row_description(out, &[column]),
+        _ => encode::no_data(out),
+    }
+}
+
+fn push_rows(answer: &Answer, out: &mut Vec<u8>) {
+    if let Answer::Value { column, value } = answer {
+        encode::row_description(out, &[column]);
+        encode::data_row(out, &[Some(value.as_bytes())]);
+    }
+}
+
+fn push_end(answer: &Answer, out: &mut Vec<u8>) {
+    match answer {
+        Answer::Done(tag) => encode::command_complete(out, tag),
+        Answer::Value { .. } => encode::command_complete(out, "SHOW"),
+        Answer::Error(error) => error.encode(out),
+        Answer::Nothing => {}
+    }
+}

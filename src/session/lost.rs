@@ -1,0 +1,77 @@
+//! What becomes of a batch whose server connection is lost: run again, or the truth to the client.
+
+use std::sync::Arc;
+
+use super::client_error::ClientError;
+use super::machine::{Machine, Tx};
+use super::plan::Plan;
+use crate::sql::Place;
+use crate::wire::{TxStatus, encode};
+
+/// What the driver does after a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing of the batch can have had an effect and nothing was answered: run it on another connection.
+    RunAgain,
+    /// The client has its answer in `out`; the session goes on.
+    Answered,
+    /// The client has half a message: its connection cannot go on.
+    Broken,
+}
+
+impl Machine {
+    /// The connection broke while `plan` was running on it. `kept` says that the whole batch is still at hand,
+    /// `sync_sent` that the client waits for ReadyForQuery.
+    pub fn lost(
+        &mut self,
+        plan: &Plan,
+        node: &Arc<str>,
+        (kept, sync_sent): (bool, bool),
+        out: &mut Vec<u8>,
+    ) -> Loss {
+        if self.relay.body_left > 0 {
+            return Loss::Broken;
+        }
+        let alone = self.tx == Tx::None || self.relay.began.is_some();
+        if kept && alone && !self.relay.answered && plan.place == Place::Anywhere && self.pins.is_empty() {
+            self.rewind();
+            return Loss::RunAgain;
+        }
+        let error = self.truth(plan, node, alone);
+        error.encode(out);
+        let in_transaction = !plan.commits && self.status() != TxStatus::Idle;
+        self.connection_lost(node);
+        self.tx = if in_transaction { Tx::Lost { reported: true } } else { Tx::None };
+        self.settle_names();
+        if sync_sent {
+            encode::ready(out, self.status());
+        } else {
+            self.relay.skip_client_to_sync = true;
+        }
+        Loss::Answered
+    }
+
+    /// The state before the batch was dispatched, so that it can be dispatched again.
+    pub fn rewind(&mut self) {
+        let began = self.relay.began.take();
+        let tentative = std::mem::take(&mut self.relay.tentative);
+        let replacements = std::mem::take(&mut self.relay.replacements);
+        self.relay.reset();
+        self.relay.tentative = tentative;
+        self.relay.replacements = replacements;
+        if let Some((queries, mode)) = began {
+            self.tx = Tx::Deferred { queries, mode };
+        }
+    }
+
+    fn truth(&self, plan: &Plan, node: &Arc<str>, alone: bool) -> ClientError {
+        let node = node.to_string();
+        if plan.commits {
+            ClientError::CommitUnknown { node }
+        } else if alone && self.relay.began.is_none() {
+            ClientError::StatementLost { node }
+        } else {
+            ClientError::TransactionLost { node }
+        }
+    }
+}

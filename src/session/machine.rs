@@ -1,0 +1,367 @@
+//! One client as a state machine: what it has said and been told, beyond any server connection.
+//!
+//! The driver feeds it batches and server bytes and carries out what it returns; it owns no socket and reads no clock.
+//! `plan` judges a batch, `local` answers what needs no server, `dispatch` writes what a server gets, `relay` reads
+//! what the server answers, `freshness` keeps what the session has to see.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
+
+use super::freshness::Freshness;
+use super::overlay::Overlay;
+use super::pins::Pins;
+use super::relay::Relay;
+use super::statement::{ServerSession, Statement, Statements};
+use crate::route::{Consistency, Request, Transaction};
+use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Verdict};
+use crate::wire::TxStatus;
+
+use super::plan::Plan;
+
+/// What configuration says about sessions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A session keeps its server connection until it ends.
+    pub session_mode: bool,
+    /// What reads promise.
+    pub consistency: Consistency,
+    /// Prepared statements of one client.
+    pub prepared_max: usize,
+    /// Bytes of prepared statements of one client.
+    pub prepared_bytes_max: usize,
+    /// Prepared statements on one server connection.
+    pub server_prepared_max: usize,
+    /// Bytes of settings of one client.
+    pub settings_bytes_max: usize,
+}
+
+/// What the worker lends for judging statements: the classifier, the facts of this database, its shared statements.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    /// One per worker.
+    pub classifier: &'a mut Classifier,
+    /// Facts of the session's database.
+    pub catalog: &'a Catalog,
+    /// Prepared statements of the session's database, shared by the worker's sessions.
+    pub statements: &'a mut Statements,
+}
+
+/// The transaction as the client believes it to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tx {
+    /// None.
+    None,
+    /// BEGIN was answered but not sent: `queries` go ahead of the first statement.
+    Deferred {
+        /// The texts to send, each as a query of its own.
+        queries: Vec<Box<[u8]>>,
+        /// What they declare.
+        mode: BeginMode,
+    },
+    /// Open on the server.
+    Open,
+    /// Open and failed on the server.
+    Failed,
+    /// The server that had it is gone; nothing of it is committed.
+    Lost {
+        /// The client has got its error.
+        reported: bool,
+    },
+}
+
+/// The session's unnamed prepared statement, kept so that it can be prepared again elsewhere.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    pub(super) definition: Box<[u8]>,
+    pub(super) generation: u64,
+    pub(super) verdict: Rc<Verdict>,
+}
+
+/// What ROLLBACK returns to.
+#[derive(Clone, Debug)]
+pub(super) struct Before {
+    pub(super) overlay: Overlay,
+    pub(super) pins: Pins,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) id: u64,
+    pub(super) settings: Rc<Settings>,
+    pub(super) tx: Tx,
+    pub(super) startup: Overlay,
+    pub(super) current: Overlay,
+    pub(super) before: Option<Before>,
+    pub(super) savepoints: Vec<(Arc<str>, Before)>,
+    pub(super) pins: Pins,
+    pub(super) sql_prepared: HashSet<Arc<str>, FxBuildHasher>,
+    pub(super) prepared: HashMap<Box<[u8]>, Rc<Statement>, FxBuildHasher>,
+    pub(super) prepared_bytes: usize,
+    pub(super) unnamed: Option<Unnamed>,
+    pub(super) unnamed_number: u64,
+    pub(super) executed: SmallVec<[Rc<Verdict>; 2]>,
+    pub(super) route_hint: Option<Hint>,
+    pub(super) ddl_in_transaction: bool,
+    /// The node whose loss cost the session its transaction.
+    pub(super) lost_node: Option<Arc<str>>,
+    /// What the session has to see.
+    pub freshness: Freshness,
+    pub(super) relay: Relay,
+}
+
+/// How the driver goes on with a planned batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Answer it with `Machine::answer`; no server is needed.
+    Local,
+    /// Use the connection that the session holds.
+    Held,
+    /// Ask the router.
+    Route(Request),
+}
+
+impl Machine {
+    /// A client that has just signed in. `id` is unique in the worker; `startup` are settings that go ahead of its
+    /// first statement and that RESET returns to.
+    pub fn new(id: u64, settings: Rc<Settings>, startup: Overlay) -> Self {
+        let mut pins = Pins::default();
+        if settings.session_mode {
+            pins.add(PinCause::SessionMode);
+        }
+        Self {
+            id,
+            settings,
+            tx: Tx::None,
+            current: startup.clone(),
+            startup,
+            before: None,
+            savepoints: Vec::new(),
+            pins,
+            sql_prepared: HashSet::default(),
+            prepared: HashMap::default(),
+            prepared_bytes: 0,
+            unnamed: None,
+            unnamed_number: 0,
+            executed: SmallVec::new(),
+            route_hint: None,
+            ddl_in_transaction: false,
+            lost_node: None,
+            freshness: Freshness::default(),
+            relay: Relay::default(),
+        }
+    }
+
+    /// The status that ReadyForQuery shows the client.
+    pub fn status(&self) -> TxStatus {
+        match self.tx {
+            Tx::None => TxStatus::Idle,
+            Tx::Deferred { .. } | Tx::Open | Tx::Lost { reported: false } => TxStatus::InTransaction,
+            Tx::Failed | Tx::Lost { reported: true } => TxStatus::Failed,
+        }
+    }
+
+    /// The transaction as the client believes it to be.
+    pub fn tx(&self) -> &Tx {
+        &self.tx
+    }
+
+    /// Why the session is tied to its connection.
+    pub fn pins(&self) -> Pins {
+        self.pins
+    }
+
+    /// Settings that RESET returns to and that differ from those the server connections are started with.
+    pub fn startup(&self) -> &Overlay {
+        &self.startup
+    }
+
+    /// Whether the connection may go back to the pool now that the server is ready.
+    pub fn may_release(&self) -> bool {
+        self.pins.is_empty() && !matches!(self.tx, Tx::Open | Tx::Failed) && self.relay.is_idle()
+    }
+
+    /// Whether what the client sends is dropped up to Sync, because an error was made up ahead of it.
+    pub fn skips_to_sync(&self) -> bool {
+        self.relay.skip_client_to_sync
+    }
+
+    /// What the client sends is dropped up to Sync.
+    pub fn skip_to_sync(&mut self) {
+        self.relay.skip_client_to_sync = true;
+    }
+
+    /// Sync has come: the client is told the status.
+    pub fn synced(&mut self) {
+        self.relay.skip_client_to_sync = false;
+    }
+
+    /// The batch is given up before anything was sent: the client gets an error of ours.
+    pub fn give_up(&mut self) {
+        self.relay.reset_for_error();
+        self.settle_names();
+        self.executed.clear();
+        if self.tx != Tx::None {
+            self.tx = Tx::Lost { reported: true };
+        }
+    }
+
+    /// Begins to stream a batch that is not gathered; `out` takes what goes ahead of it.
+    pub fn begin_stream(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
+        self.executed.clear();
+        self.relay.portals.clear();
+        self.relay.own_unnamed = false;
+        self.begin_dispatch(server, super::relay::Hold::None, out);
+    }
+
+    /// Whether a statement is running, or an unfinished pipeline is open.
+    pub fn is_busy(&self) -> bool {
+        !self.relay.is_idle()
+    }
+
+    /// What to do with a planned batch; `held` says that the session holds a server connection.
+    pub fn step(&self, plan: &Plan, held: bool) -> Step {
+        if self.answers_locally(plan, held) {
+            return Step::Local;
+        }
+        if held {
+            return Step::Held;
+        }
+        let transaction = match (&self.tx, &plan.begin) {
+            (Tx::Deferred { mode, .. }, _) | (_, Some(mode)) => {
+                Transaction::Deferred { read_only: mode.read_only == Some(true), serializable: mode.serializable }
+            }
+            _ => Transaction::None,
+        };
+        Step::Route(Request {
+            place: plan.place,
+            verdict_reason: plan.reason,
+            hint: plan.hint.or(self.route_hint),
+            transaction,
+            floor: self.freshness.floor(),
+            home: self.freshness.home(),
+            waited: false,
+            avoid: None,
+        })
+    }
+
+    /// Whether the batch's only statement is of a kind that needs no server in this state.
+    fn answers_locally(&self, plan: &Plan, held: bool) -> bool {
+        if matches!(self.tx, Tx::Lost { .. }) {
+            return true;
+        }
+        let Some(verdict) = plan.solo() else {
+            return !held && plan.needs_no_server;
+        };
+        match &verdict.kind {
+            Kind::ShowPrimacy(_) | Kind::SetPrimacy(..) => self.tx != Tx::Failed,
+            _ if held => false,
+            Kind::Begin(_) => self.tx == Tx::None,
+            Kind::Commit { chain: false } | Kind::Rollback { chain: false } => {
+                matches!(self.tx, Tx::Deferred { .. })
+            }
+            Kind::SetTransaction(_) => matches!(self.tx, Tx::Deferred { .. }),
+            _ => self.deallocates_own(verdict),
+        }
+    }
+
+    /// Whether the statement is DEALLOCATE of a name that the client prepared by protocol: servers know it by another.
+    pub(super) fn deallocates_own(&self, verdict: &Verdict) -> bool {
+        use crate::sql::SessionEffect::{Deallocate, DeallocateAll};
+        match verdict.effects.as_ref() {
+            [Deallocate(name)] => self.prepared.contains_key(name.as_bytes()),
+            [DeallocateAll] => self.sql_prepared.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Called when the server is ready after a batch: effects take hold, the transaction's end is noted.
+    /// `true`: the catalog has changed, facts of this database are stale.
+    pub fn finish(&mut self, status: TxStatus, server: &mut ServerSession) -> bool {
+        let failed = self.relay.take_error_seen();
+        let was_failed = self.tx == Tx::Failed;
+        let was_in_transaction = matches!(self.tx, Tx::Open | Tx::Failed | Tx::Deferred { .. });
+        let executed = std::mem::take(&mut self.executed);
+        let mut stale = false;
+        if failed {
+            self.doubtful_effects(&executed);
+        } else {
+            for verdict in &executed {
+                self.apply(verdict, server);
+            }
+        }
+        if status == TxStatus::Idle {
+            let committed = !failed && !was_failed && !ends_in_rollback(&executed);
+            if !committed && (was_in_transaction || failed) {
+                self.restore(server);
+            }
+            self.before = None;
+            self.savepoints.clear();
+            stale = std::mem::take(&mut self.ddl_in_transaction);
+        }
+        self.tx = match status {
+            TxStatus::Idle => Tx::None,
+            TxStatus::InTransaction => Tx::Open,
+            TxStatus::Failed => Tx::Failed,
+        };
+        stale
+    }
+
+    /// An error in a batch that also ended or began transactions: which of its settings hold cannot be known.
+    fn doubtful_effects(&mut self, executed: &[Rc<Verdict>]) {
+        let several = executed.len() > 1 || executed.iter().any(|verdict| verdict.statements > 1);
+        if several && executed.iter().any(|verdict| !verdict.effects.is_empty()) {
+            self.pins.add(PinCause::UnknownSetting);
+        }
+    }
+
+    /// Notes what ROLLBACK returns to, before the first statement of a transaction (an implicit one too).
+    pub(super) fn remember_before(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(Before { overlay: self.current.clone(), pins: self.pins });
+        }
+    }
+
+    fn restore(&mut self, server: &mut ServerSession) {
+        if let Some(before) = self.before.take() {
+            self.pins = self.pins.rolled_back_to(before.pins);
+            if self.current != before.overlay {
+                self.current = before.overlay;
+                server.applied = self.current.clone();
+            }
+        }
+    }
+
+    /// The server that the session was using is gone, outside of any statement.
+    pub fn connection_lost(&mut self, node: &Arc<str>) {
+        self.lost_node = Some(Arc::clone(node));
+        if matches!(self.tx, Tx::Open | Tx::Failed) {
+            self.tx = Tx::Lost { reported: self.tx == Tx::Failed };
+        }
+        if let Some(before) = self.before.take() {
+            self.current = before.overlay;
+        }
+        self.savepoints.clear();
+        self.relay.reset();
+        self.executed.clear();
+        self.forget_pins();
+    }
+
+    /// What lived in the lost connection lives no more.
+    pub(super) fn forget_pins(&mut self) {
+        self.pins = Pins::default();
+        self.sql_prepared.clear();
+        if self.settings.session_mode {
+            self.pins.add(PinCause::SessionMode);
+        }
+    }
+}
+
+fn ends_in_rollback(executed: &[Rc<Verdict>]) -> bool {
+    let last = executed.iter().rev().find(|v| matches!(v.kind, Kind::Commit { .. } | Kind::Rollback { .. }));
+    last.is_some_and(|verdict| matches!(verdict.kind, Kind::Rollback { .. }))
+}

@@ -1,0 +1,349 @@
+//! What a batch is: the verdicts of its statements joined, and which of the client's names it uses.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use super::batch::{End, Frame, frames};
+use super::client_error::ClientError;
+use super::machine::{Judge, Machine, Tx, Unnamed};
+use super::statement::{Statement, text_in};
+use crate::sql::{BeginMode, Hint, Kind, Place, Reason, Verdict};
+use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, Target};
+use crate::wire::{FrameError, Tag, TxStatus};
+
+/// A batch, judged. The verdicts of the statements that it executes are kept in the machine until it is finished.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where all of it may run.
+    pub place: Place,
+    /// Why: of the statement that decided the place.
+    pub reason: Reason,
+    /// What decided it, for people.
+    pub hint: Option<Hint>,
+    /// What ended the batch.
+    pub end: End,
+    /// It opens a transaction ahead of other statements.
+    pub begin: Option<BeginMode>,
+    /// It names prepared statements of the client, whose names differ on servers.
+    pub rewrite: bool,
+    /// It uses the unnamed statement of an earlier batch.
+    pub old_unnamed: bool,
+    /// It is nothing but Sync, or Close of prepared statements and Sync.
+    pub needs_no_server: bool,
+    /// Its only executed statement, if there is exactly one.
+    pub(super) solo: Option<Rc<Verdict>>,
+    /// Names of the client's that it closes.
+    closes: SmallVec<[Box<[u8]>; 1]>,
+    /// It ends transactions: a cancel request must not meet the commit, and a loss leaves it in doubt.
+    pub commits: bool,
+}
+
+impl Plan {
+    fn new(end: End) -> Self {
+        Self {
+            place: Place::Anywhere,
+            reason: Reason::Empty,
+            hint: None,
+            end,
+            begin: None,
+            rewrite: false,
+            old_unnamed: false,
+            needs_no_server: matches!(end, End::Sync),
+            solo: None,
+            closes: SmallVec::new(),
+            commits: false,
+        }
+    }
+
+    /// A batch that cannot be judged because it is too large to be gathered.
+    pub fn unjudged(end: End) -> Self {
+        Self {
+            place: Place::Primary,
+            reason: Reason::TooLarge,
+            needs_no_server: false,
+            ..Self::new(end)
+        }
+    }
+
+    /// Its only executed statement.
+    pub fn solo(&self) -> Option<&Rc<Verdict>> {
+        self.solo.as_ref()
+    }
+
+    /// Whether it is nothing but COMMIT.
+    pub fn is_commit(&self) -> bool {
+        self.solo.as_ref().is_some_and(|verdict| matches!(verdict.kind, Kind::Commit { .. }))
+    }
+
+    /// Whether it speaks the extended protocol.
+    pub fn extended(&self) -> bool {
+        matches!(self.end, End::Sync | End::Flush)
+    }
+
+    fn join(&mut self, verdict: &Verdict) {
+        self.needs_no_server = false;
+        self.hint = self.hint.or(verdict.hint);
+        if self.place == Place::Anywhere {
+            self.place = verdict.place;
+            self.reason = verdict.reason;
+        }
+    }
+
+    fn primary(&mut self, reason: Reason) {
+        self.needs_no_server = false;
+        if self.place == Place::Anywhere {
+            self.place = Place::Primary;
+            self.reason = reason;
+        }
+    }
+}
+
+/// Most portals of one pipeline whose statements are remembered; an execution of any other goes to the primary.
+const PORTALS_MAX: usize = 1000;
+
+impl Machine {
+    /// Judges a gathered batch.
+    ///
+    /// # Errors
+    /// A frame whose body no PostgreSQL client would send.
+    pub fn plan(&mut self, batch: &[u8], end: End, judge: &mut Judge<'_>) -> Result<Plan, FrameError> {
+        let mut plan = Plan::new(end);
+        self.executed.clear();
+        match end {
+            End::Query => self.plan_query(batch, &mut plan, judge)?,
+            End::Call => plan.primary(Reason::VolatileFunction),
+            _ => {
+                self.relay.portals.clear();
+                self.relay.own_unnamed = false;
+                for frame in frames(batch) {
+                    self.plan_frame(frame, &mut plan, judge)?;
+                }
+            }
+        }
+        self.complete(&mut plan);
+        Ok(plan)
+    }
+
+    fn plan_query(&mut self, batch: &[u8], plan: &mut Plan, judge: &mut Judge<'_>) -> Result<(), FrameError> {
+        let query = Query::decode(batch.get(5..).unwrap_or_default())?;
+        let verdict = judge.classifier.classify(query.sql, judge.catalog);
+        plan.join(&verdict);
+        self.executed.push(verdict);
+        Ok(())
+    }
+
+    fn complete(&mut self, plan: &mut Plan) {
+        if let [only] = self.executed.as_slice()
+            && only.statements <= 1
+        {
+            plan.solo = Some(Rc::clone(only));
+        }
+        let in_transaction = self.status() != TxStatus::Idle;
+        for verdict in &self.executed {
+            match &verdict.kind {
+                Kind::Begin(mode) if plan.begin.is_none() => plan.begin = Some(*mode),
+                Kind::Commit { .. } | Kind::PrepareTransaction => plan.commits = true,
+                _ => {}
+            }
+        }
+        // Outside of a transaction every statement that may write is its own commit.
+        plan.commits |= !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
+    }
+
+    /// Judges one frame of a pipeline and joins it to the plan.
+    pub(super) fn plan_frame(
+        &mut self,
+        frame: Frame<'_>,
+        plan: &mut Plan,
+        judge: &mut Judge<'_>,
+    ) -> Result<(), FrameError> {
+        match frame.tag {
+            Tag::PARSE => {
+                let parse = Parse::decode(frame.body)?;
+                self.relay.own_unnamed |= parse.name.is_empty();
+                self.plan_parse(frame, parse, plan, judge);
+            }
+            Tag::BIND => {
+                let bind = Bind::decode(frame.body)?;
+                self.plan_bind(bind.portal, bind.statement, plan, judge);
+            }
+            Tag::DESCRIBE => {
+                let describe = Describe::decode(frame.body)?;
+                match describe.target {
+                    Target::Statement => drop(self.plan_use(describe.name, plan, judge)),
+                    Target::Portal => plan.needs_no_server = false,
+                }
+            }
+            Tag::EXECUTE => {
+                let execute = Execute::decode(frame.body)?;
+                match self.relay.portals.iter().rev().find(|(name, _)| **name == *execute.portal) {
+                    Some((_, verdict)) => self.executed.push(Rc::clone(verdict)),
+                    // A portal of an earlier batch: its effects were counted when it was first executed.
+                    None => plan.primary(Reason::SessionState),
+                }
+            }
+            Tag::CLOSE => {
+                let close = Close::decode(frame.body)?;
+                if close.target == Target::Statement {
+                    plan.rewrite = true;
+                    plan.closes.push(close.name.into());
+                } else {
+                    plan.needs_no_server = false;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn plan_parse(&mut self, frame: Frame<'_>, parse: Parse<'_>, plan: &mut Plan, judge: &mut Judge<'_>) {
+        let definition = frame.body.get(parse.name.len() + 1..).unwrap_or_default();
+        if parse.name.is_empty() {
+            let verdict = judge.classifier.classify(parse.sql, judge.catalog);
+            join_unless_transaction_control(plan, &verdict);
+            self.keep_unnamed(definition, judge.catalog.generation(), verdict);
+        } else {
+            let statement = intern(definition, parse.sql, judge);
+            join_unless_transaction_control(plan, &current_verdict(&statement, judge));
+            plan.rewrite = true;
+            // Where the name is taken, or the client holds too many, `dispatch` says so in its place.
+            if plan.closes.iter().any(|name| **name == *parse.name) {
+                self.relay.replacements.push((parse.name.into(), statement));
+            } else if !self.prepared.contains_key(parse.name) {
+                self.enter_prepared(parse.name.into(), statement);
+            }
+        }
+    }
+
+    /// Enters the client's name for a statement, within the client's limits; it holds once the server has parsed it.
+    pub(super) fn enter_prepared(&mut self, name: Box<[u8]>, statement: Rc<Statement>) {
+        let bytes = self.prepared_bytes + statement.bytes();
+        if self.prepared.len() < self.settings.prepared_max && bytes <= self.settings.prepared_bytes_max {
+            self.prepared_bytes = bytes;
+            self.relay.tentative.push(name.clone());
+            self.prepared.insert(name, statement);
+        }
+    }
+
+    fn keep_unnamed(&mut self, definition: &[u8], generation: u64, verdict: Rc<Verdict>) {
+        self.unnamed_number += 1;
+        match &mut self.unnamed {
+            // The usual driver prepares the same few texts again and again.
+            Some(unnamed) if *unnamed.definition == *definition => {
+                unnamed.generation = generation;
+                unnamed.verdict = verdict;
+            }
+            slot => *slot = Some(Unnamed { definition: definition.into(), generation, verdict }),
+        }
+    }
+
+    /// Judges a Bind by the names in it.
+    pub(super) fn plan_bind(&mut self, portal: &[u8], statement: &[u8], plan: &mut Plan, judge: &mut Judge<'_>) {
+        let verdict = self.plan_use(statement, plan, judge);
+        self.relay.portals.retain(|(name, _)| **name != *portal);
+        if self.relay.portals.len() < PORTALS_MAX {
+            self.relay.portals.push((portal.into(), verdict));
+        }
+    }
+
+    /// The verdict on a statement that Bind or Describe names.
+    fn plan_use(&mut self, name: &[u8], plan: &mut Plan, judge: &mut Judge<'_>) -> Rc<Verdict> {
+        let verdict = if name.is_empty() {
+            plan.old_unnamed |= !self.relay.own_unnamed;
+            self.unnamed_verdict(judge)
+        } else {
+            plan.rewrite = true;
+            self.prepared.get(name).map(|statement| current_verdict(statement, judge))
+        };
+        // A name that does not exist is an error wherever it runs.
+        let verdict = verdict.unwrap_or_else(|| Rc::new(nonexistent()));
+        join_unless_transaction_control(plan, &verdict);
+        verdict
+    }
+
+    fn unnamed_verdict(&mut self, judge: &mut Judge<'_>) -> Option<Rc<Verdict>> {
+        let unnamed = self.unnamed.as_mut()?;
+        if unnamed.generation != judge.catalog.generation() {
+            unnamed.verdict = judge.classifier.classify(text_in(&unnamed.definition), judge.catalog);
+            unnamed.generation = judge.catalog.generation();
+        }
+        Some(Rc::clone(&unnamed.verdict))
+    }
+
+    /// What a replica's refusal teaches: the batch's statements belong on the primary until the catalog changes.
+    pub fn learn_primary(&mut self, batch: &[u8], judge: &mut Judge<'_>) {
+        for frame in frames(batch) {
+            match frame.tag {
+                Tag::QUERY => {
+                    if let Ok(query) = Query::decode(frame.body) {
+                        judge.classifier.learn_primary(query.sql, judge.catalog);
+                    }
+                }
+                Tag::PARSE => {
+                    if let Ok(parse) = Parse::decode(frame.body) {
+                        judge.classifier.learn_primary(parse.sql, judge.catalog);
+                    }
+                }
+                Tag::BIND => {
+                    if let Ok(bind) = Bind::decode(frame.body)
+                        && let Some(statement) = self.prepared.get(bind.statement)
+                    {
+                        judge.classifier.learn_primary(statement.text(), judge.catalog);
+                        statement.verdict.borrow_mut().0 = u64::MAX;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(unnamed) = &mut self.unnamed {
+            unnamed.generation = u64::MAX;
+        }
+    }
+
+    /// Whether the session is in a state in which a statement may be run a second time elsewhere: outside of any
+    /// transaction, so that what failed has changed nothing.
+    pub fn may_run_again(&self) -> bool {
+        self.tx == Tx::None && self.pins.is_empty()
+    }
+
+    /// The error for a statement name that the client has not prepared.
+    pub(super) fn unknown_statement(name: &[u8]) -> ClientError {
+        ClientError::UnknownStatement { name: String::from_utf8_lossy(name).into_owned() }
+    }
+}
+
+/// BEGIN and COMMIT around other statements do not decide where these run: the transaction's own rule does.
+fn join_unless_transaction_control(plan: &mut Plan, verdict: &Verdict) {
+    match verdict.kind {
+        Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } => plan.needs_no_server = false,
+        _ => plan.join(verdict),
+    }
+}
+
+/// Stands for the statement that a name does not stand for.
+fn nonexistent() -> Verdict {
+    Verdict {
+        place: Place::Primary,
+        reason: Reason::SessionState,
+        detail: None,
+        kind: Kind::Plain,
+        hint: None,
+        effects: Box::new([]),
+        statements: 1,
+    }
+}
+
+fn intern(definition: &[u8], sql: &[u8], judge: &mut Judge<'_>) -> Rc<Statement> {
+    let (classifier, catalog) = (&mut *judge.classifier, judge.catalog);
+    judge.statements.intern(definition, || (catalog.generation(), classifier.classify(sql, catalog)))
+}
+
+/// The verdict of a prepared statement, made anew where the catalog has changed since.
+fn current_verdict(statement: &Statement, judge: &mut Judge<'_>) -> Rc<Verdict> {
+    let mut verdict = statement.verdict.borrow_mut();
+    if verdict.0 != judge.catalog.generation() {
+        *verdict = (judge.catalog.generation(), judge.classifier.classify(statement.text(), judge.catalog));
+    }
+    Rc::clone(&verdict.1)
+}

@@ -1,0 +1,344 @@
+//! What a database says about its functions, relations and operators, as far as routing needs it.
+//!
+//! Pure: a loader elsewhere runs [`LOAD_SQL`] on the primary, hands every row to a [`CatalogBuilder`], and polls
+//! [`CHANGE_SQL`] to see when to do so again. A catalog never changes; a new state is a new value with a higher
+//! generation, and verdicts that were made with the old one are not found again.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use super::verdict::{PinCause, Reason};
+
+/// One query for PostgreSQL 14 and later; every row has the six text columns that [`CatalogBuilder::add`] takes.
+pub const LOAD_SQL: &str = include_str!("catalog/load.sql");
+
+/// A cheap query of one row with one text column, which differs when facts may have changed.
+pub const CHANGE_SQL: &str = include_str!("catalog/change.sql");
+
+/// Rows beyond this are refused: a database so large is routed without facts, that is, to the primary.
+const ROWS_MAX: usize = 1_000_000;
+
+/// The facts about one database at one time.
+#[derive(Debug)]
+pub struct Catalog {
+    id: u64,
+    generation: u64,
+    empty: bool,
+    schemas: FxHashMap<Box<str>, u16>,
+    functions: FxHashMap<Box<str>, SmallVec<[FunctionFact; 2]>>,
+    relations: FxHashMap<Box<str>, SmallVec<[RelationFact; 2]>>,
+    operators: FxHashSet<Box<str>>,
+    fields: FxHashSet<Box<str>>,
+    types: FxHashSet<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FunctionFact {
+    schema: u16,
+    arguments_min: u8,
+    arguments_max: u8,
+    class: FunctionClass,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RelationFact {
+    schema: u16,
+    /// `None`: any node can read it.
+    reason: Option<Reason>,
+}
+
+/// What calling a function means: the worst of all that may be meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FunctionClass {
+    volatile: bool,
+    node_local: bool,
+    temporary: bool,
+    setting: bool,
+    advisory: bool,
+    listen: bool,
+}
+
+impl FunctionClass {
+    fn parse(letters: &str) -> Option<Self> {
+        let mut class = Self::default();
+        for letter in letters.bytes() {
+            match letter {
+                b's' => {}
+                b'v' => class.volatile = true,
+                b'n' => class.node_local = true,
+                b't' => class.temporary = true,
+                b'c' => class.setting = true,
+                b'a' => class.advisory = true,
+                b'l' => class.listen = true,
+                _ => return None,
+            }
+        }
+        Some(class)
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            volatile: self.volatile || other.volatile,
+            node_local: self.node_local || other.node_local,
+            temporary: self.temporary || other.temporary,
+            setting: self.setting || other.setting,
+            advisory: self.advisory || other.advisory,
+            listen: self.listen || other.listen,
+        }
+    }
+
+    /// Why a replica must not call it.
+    pub(super) fn reason(self) -> Option<Reason> {
+        if self.node_local {
+            Some(Reason::NodeLocal)
+        } else if self.volatile {
+            Some(Reason::VolatileFunction)
+        } else {
+            None
+        }
+    }
+
+    /// What its body seems to leave behind in the session.
+    pub(super) fn pins(self) -> impl Iterator<Item = PinCause> {
+        [
+            (self.temporary, PinCause::TemporaryTable),
+            (self.setting, PinCause::UnknownSetting),
+            (self.advisory, PinCause::AdvisoryLock),
+            (self.listen, PinCause::Listen),
+        ]
+        .into_iter()
+        .filter_map(|(does, cause)| does.then_some(cause))
+    }
+}
+
+/// What is known about a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// Any node can read it.
+    Readable,
+    /// Only the primary, for this reason.
+    Not(Reason),
+    /// No relation of that name when the facts were loaded.
+    Unknown,
+    /// There are no facts.
+    NoCatalog,
+}
+
+impl Catalog {
+    /// No facts: only statements that need none are reads.
+    pub fn empty() -> Self {
+        Self::empty_for(0)
+    }
+
+    /// No facts about the database of this id yet.
+    pub fn empty_for(id: u64) -> Self {
+        Self { empty: true, ..CatalogBuilder::new(id, 0).finish() }
+    }
+
+    /// The database's id, as the loader chose it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// One more at every load.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether there are no facts.
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// How many names of functions and relations are known.
+    pub fn size(&self) -> (usize, usize) {
+        (self.functions.len(), self.relations.len())
+    }
+
+    /// What the verdicts made with these facts belong to.
+    pub(super) fn state(&self) -> (u64, u64) {
+        (self.id, self.generation)
+    }
+
+    /// The worst that a call of this name with so many arguments may mean; without a schema, in any schema.
+    pub(super) fn function(&self, schema: Option<&str>, name: &str, arguments: usize) -> FunctionClass {
+        let schema = self.schema(schema);
+        let arguments = u8::try_from(arguments).unwrap_or(u8::MAX);
+        let facts = self.functions.get(name).map_or(&[][..], SmallVec::as_slice);
+        facts
+            .iter()
+            .filter(|fact| schema.matches(fact.schema))
+            .filter(|fact| (fact.arguments_min..=fact.arguments_max).contains(&arguments))
+            .fold(FunctionClass::default(), |worst, fact| worst.or(fact.class))
+    }
+
+    pub(super) fn knows_function(&self, schema: Option<&str>, name: &str) -> bool {
+        let schema = self.schema(schema);
+        self.functions.get(name).is_some_and(|facts| facts.iter().any(|fact| schema.matches(fact.schema)))
+    }
+
+    pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> Relation {
+        if self.empty {
+            return Relation::NoCatalog;
+        }
+        let schema = self.schema(schema);
+        let facts = self.relations.get(name).map_or(&[][..], SmallVec::as_slice);
+        let mut known = Relation::Unknown;
+        for fact in facts.iter().filter(|fact| schema.matches(fact.schema)) {
+            match fact.reason {
+                Some(reason) => return Relation::Not(reason),
+                None => known = Relation::Readable,
+            }
+        }
+        known
+    }
+
+    /// Whether an operator of this name, in any schema, calls a function that a replica must not call.
+    pub(super) fn operator_unsafe(&self, name: &str) -> bool {
+        self.operators.contains(name)
+    }
+
+    /// Whether `row.name` may call such a function (manual, 8.16.5: functional notation).
+    pub(super) fn field_unsafe(&self, name: &str) -> bool {
+        self.fields.contains(name)
+    }
+
+    /// Whether a value of this type may call such a function when it is cast or checked.
+    pub(super) fn type_unsafe(&self, name: &str) -> bool {
+        self.types.contains(name)
+    }
+
+    fn schema(&self, name: Option<&str>) -> SchemaFilter {
+        match name {
+            None => SchemaFilter::Any,
+            Some(name) => self.schemas.get(name).map_or(SchemaFilter::None, |id| SchemaFilter::One(*id)),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum SchemaFilter {
+    Any,
+    One(u16),
+    None,
+}
+
+impl SchemaFilter {
+    fn matches(self, schema: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::One(one) => one == schema,
+            Self::None => false,
+        }
+    }
+}
+
+/// A row of [`LOAD_SQL`] is not what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogRowError {
+    /// A column has a value that no version of the query gives.
+    #[error("catalog row {row}: unexpected {column} {found:?}")]
+    Unexpected {
+        /// Number of the row, from 1.
+        row: usize,
+        /// Which column.
+        column: &'static str,
+        /// What it held.
+        found: String,
+    },
+    /// More rows, or schemas, than a catalog holds.
+    #[error("catalog too large: more than {rows_max} rows or 65535 schemas")]
+    TooLarge {
+        /// The limit.
+        rows_max: usize,
+    },
+}
+
+/// Puts a catalog together, row by row.
+#[derive(Debug)]
+pub struct CatalogBuilder {
+    catalog: Catalog,
+    rows: usize,
+}
+
+impl CatalogBuilder {
+    /// A catalog for the database of this id; `generation` is higher than that of every earlier one.
+    pub fn new(id: u64, generation: u64) -> Self {
+        let catalog = Catalog {
+            id,
+            generation,
+            empty: false,
+            schemas: FxHashMap::default(),
+            functions: FxHashMap::default(),
+            relations: FxHashMap::default(),
+            operators: FxHashSet::default(),
+            fields: FxHashSet::default(),
+            types: FxHashSet::default(),
+        };
+        Self { catalog, rows: 0 }
+    }
+
+    /// Takes one row of [`LOAD_SQL`]: kind, schema, name, least and most arguments, class.
+    pub fn add(&mut self, columns: [&str; 6]) -> Result<(), CatalogRowError> {
+        let [kind, schema, name, arguments_min, arguments_max, class] = columns;
+        self.rows += 1;
+        let too_large = CatalogRowError::TooLarge { rows_max: ROWS_MAX };
+        if self.rows > ROWS_MAX {
+            return Err(too_large);
+        }
+        let row = self.rows;
+        let unexpected = |column, found: &str| CatalogRowError::Unexpected {
+            row,
+            column,
+            found: found.chars().take(64).collect(),
+        };
+        match kind {
+            "f" => {
+                let count = |column, text: &str| text.parse::<u8>().map_err(|_| unexpected(column, text));
+                let fact = FunctionFact {
+                    schema: self.intern(schema).ok_or(too_large)?,
+                    arguments_min: count("arguments_min", arguments_min)?,
+                    arguments_max: count("arguments_max", arguments_max)?,
+                    class: FunctionClass::parse(class).ok_or_else(|| unexpected("class", class))?,
+                };
+                self.catalog.functions.entry(name.into()).or_default().push(fact);
+            }
+            "r" => {
+                let reason = relation_reason(class).ok_or_else(|| unexpected("class", class))?;
+                let fact = RelationFact { schema: self.intern(schema).ok_or(too_large)?, reason };
+                self.catalog.relations.entry(name.into()).or_default().push(fact);
+            }
+            "o" => drop(self.catalog.operators.insert(name.into())),
+            "a" => drop(self.catalog.fields.insert(name.into())),
+            "t" => drop(self.catalog.types.insert(name.into())),
+            _ => return Err(unexpected("kind", kind)),
+        }
+        Ok(())
+    }
+
+    /// The catalog.
+    pub fn finish(mut self) -> Catalog {
+        self.catalog.functions.shrink_to_fit();
+        self.catalog.relations.shrink_to_fit();
+        self.catalog
+    }
+
+    fn intern(&mut self, schema: &str) -> Option<u16> {
+        if let Some(id) = self.catalog.schemas.get(schema) {
+            return Some(*id);
+        }
+        let id = u16::try_from(self.catalog.schemas.len()).ok()?;
+        self.catalog.schemas.insert(schema.into(), id);
+        Some(id)
+    }
+}
+
+fn relation_reason(class: &str) -> Option<Option<Reason>> {
+    Some(match class {
+        "s" => None,
+        "u" => Some(Reason::UnreadableRelation),
+        "n" => Some(Reason::NodeLocal),
+        "v" => Some(Reason::VolatileFunction),
+        _ => return None,
+    })
+}

@@ -1,0 +1,19 @@
+-- One text that differs when facts of load.sql may have changed. Transaction ids of rows where every change counts;
+-- the fields that matter of pg_class, whose rows change with every TRUNCATE, and without temporary tables.
+SELECT concat_ws(' ',
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_proc),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_operator),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_cast),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_policy),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_aggregate),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_inherits),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_namespace
+      WHERE nspname !~ '^pg_(toast_)?temp_'),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(r.xmin::text::bigint)::bigint)) FROM pg_catalog.pg_rewrite r
+       JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relpersistence <> 't'),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_constraint
+      WHERE contypid <> 0),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashtext(concat_ws(' ', oid, relname, relnamespace, relkind,
+                                                                     relpersistence, reltype))::bigint))
+       FROM pg_catalog.pg_class
+      WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't')) AS state

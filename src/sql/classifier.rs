@@ -1,0 +1,144 @@
+//! The classifier of one worker thread: verdicts by fingerprint, parsed once.
+//!
+//! In: a text and the catalog facts of the session's database. Out: the verdict. A hit costs one pass over the text,
+//! one hash and one comparison; it neither parses nor allocates. Bounded in entries and bytes.
+
+use std::rc::Rc;
+
+use super::cache::Cache;
+use super::catalog::Catalog;
+use super::fingerprint::{Fingerprint, hash};
+use super::settings::Settings;
+use super::statement::{Judgement, judge};
+use super::verdict::{Kind, Place, Reason, Verdict};
+
+/// Classifies texts and remembers what it found. One per worker thread: no locks, not shared.
+#[derive(Debug)]
+pub struct Classifier {
+    settings: Settings,
+    fingerprint: Fingerprint,
+    cache: Cache<Kept>,
+    hits: u64,
+    misses: u64,
+}
+
+/// How well the cache serves, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Texts whose verdict was kept.
+    pub hits: u64,
+    /// Texts that were judged anew.
+    pub misses: u64,
+    /// Verdicts kept now.
+    pub entries: usize,
+    /// Bytes they hold.
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// Every text of this fingerprint has this verdict.
+    Shared(Rc<Verdict>),
+    /// Literals matter: look under the text itself.
+    ByText,
+}
+
+impl Classifier {
+    /// An empty classifier.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            settings: *settings,
+            fingerprint: Fingerprint::default(),
+            cache: Cache::new(settings.cache_entries_max, settings.cache_bytes_max),
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    /// What a text is, in a database of these facts.
+    pub fn classify(&mut self, text: &[u8], catalog: &Catalog) -> Rc<Verdict> {
+        if let Some(verdict) = self.find(text, catalog) {
+            self.hits += 1;
+            return verdict;
+        }
+        self.misses += 1;
+        let judgement = judge(text, catalog, &self.settings);
+        let verdict = Rc::new(judgement.verdict);
+        self.keep(text, catalog, Rc::clone(&verdict), judgement.by_literal);
+        verdict
+    }
+
+    /// A replica refused this text: from now on its like go to the primary, until the catalog facts change or the
+    /// verdict is pushed out of the cache.
+    pub fn learn_primary(&mut self, text: &[u8], catalog: &Catalog) {
+        let Judgement { verdict, by_literal } = judge(text, catalog, &self.settings);
+        let learned = Verdict { place: Place::Primary, reason: Reason::Learned, ..verdict };
+        self.keep(text, catalog, Rc::new(learned), by_literal);
+    }
+
+    /// Drops everything about a database, in whatever state it was.
+    pub fn forget(&mut self, catalog_id: u64) {
+        self.cache.forget(catalog_id);
+    }
+
+    /// How well the cache serves.
+    pub fn stats(&self) -> CacheStats {
+        let (entries, bytes) = self.cache.size();
+        CacheStats { hits: self.hits, misses: self.misses, entries, bytes }
+    }
+
+    fn find(&mut self, text: &[u8], catalog: &Catalog) -> Option<Rc<Verdict>> {
+        self.fingerprint.compute(text);
+        let state = catalog.state();
+        if !self.fingerprint.exact {
+            let key = self.fingerprint.bytes();
+            match self.cache.find(hash(key, state), state, key)? {
+                Kept::Shared(verdict) => return Some(Rc::clone(verdict)),
+                Kept::ByText => {}
+            }
+        }
+        // A text as a key cannot be mistaken for a fingerprint: none begins with a zero byte.
+        let key = exact_key(text);
+        match self.cache.find(hash(&key, state), state, &key)? {
+            Kept::Shared(verdict) => Some(Rc::clone(verdict)),
+            Kept::ByText => None,
+        }
+    }
+
+    /// Keeps a verdict under the fingerprint that `find` or `keep` computes, or under the text where literals matter.
+    fn keep(&mut self, text: &[u8], catalog: &Catalog, verdict: Rc<Verdict>, by_literal: bool) {
+        self.fingerprint.compute(text);
+        let state = catalog.state();
+        let bytes = verdict_bytes(&verdict);
+        let by_text = self.fingerprint.exact || (by_literal && self.fingerprint.literals);
+        if !self.fingerprint.exact {
+            let kept = if by_text { (Kept::ByText, 0) } else { (Kept::Shared(Rc::clone(&verdict)), bytes) };
+            let key = self.fingerprint.bytes();
+            self.cache.insert(hash(key, state), state, key, kept);
+        }
+        if by_text {
+            let key = exact_key(text);
+            self.cache.insert(hash(&key, state), state, &key, (Kept::Shared(verdict), bytes));
+        }
+    }
+}
+
+fn exact_key(text: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(text.len() + 1);
+    key.push(0);
+    key.extend_from_slice(text);
+    key
+}
+
+/// An upper estimate of what a verdict holds on the heap.
+fn verdict_bytes(verdict: &Verdict) -> usize {
+    let effects: usize = verdict.effects.iter().map(super::utility::effect_bytes).sum();
+    let kind = match &verdict.kind {
+        Kind::Savepoint(name) | Kind::Release(name) | Kind::RollbackTo(name) | Kind::ShowPrimacy(name) => {
+            name.len()
+        }
+        Kind::SetPrimacy(name, value) => name.len() + value.as_ref().map_or(0, |value| value.len()),
+        _ => 0,
+    };
+    size_of::<Verdict>() + verdict.detail.as_ref().map_or(0, |detail| detail.len()) + kind + effects
+}

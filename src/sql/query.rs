@@ -1,0 +1,354 @@
+//! Whether a query is proven to be a read: tokens first, then sqlparser's tree with the catalog facts.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, Statement};
+use sqlparser::ast::{TableFactor, Visit, Visitor};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+
+use super::calls;
+use super::catalog::{Catalog, Relation};
+use super::outcome::Outcome;
+use super::scan::{Token, TokenKind};
+use super::statement::Context;
+use super::verdict::{PinCause, Reason, SessionEffect};
+use super::words::{Words, cut_name};
+
+/// How deep sqlparser may recurse. Brackets are bounded before it is called; this bounds its other recursions.
+const RECURSION_MAX: usize = 150;
+
+/// What sqlparser calls a function and PostgreSQL's grammar treats as syntax: always built in, never a write.
+const SYNTAX: &[&str] = &[
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "row",
+    "grouping",
+    "treat",
+    "normalize",
+    "trim",
+    "position",
+    "substring",
+    "overlay",
+    "extract",
+    "xmlconcat",
+    "xmlelement",
+    "xmlforest",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmlexists",
+    "json_object",
+    "json_array",
+    "json_objectagg",
+    "json_arrayagg",
+    "json_exists",
+    "json_value",
+    "json_query",
+    "json_serialize",
+    "json_scalar",
+    "json",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "session_user",
+    "user",
+    "current_role",
+    "current_catalog",
+    "current_schema",
+    "system_user",
+];
+
+/// Judges a SELECT, VALUES, TABLE or WITH.
+pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
+    let calls = calls::find(words, context.catalog);
+    let mut outcome = match writing(words) {
+        Some(outcome) => outcome,
+        None => match (&calls.found, context.unparsable) {
+            (Some((reason, detail)), _) => Outcome::primary(*reason).with_detail(detail),
+            (None, Some((reason, detail))) => Outcome::primary(reason).with_detail(detail),
+            (None, None) => judge_tree(words, context),
+        },
+    };
+    outcome.effects.extend(calls.effects);
+    outcome.by_literal |= calls.by_literal;
+    outcome
+}
+
+/// What the tokens alone show to be no read. INTO is reserved, so wherever it stands it is SELECT INTO, INSERT or
+/// MERGE; the other words can be column names, and a query that uses them so stays on the primary.
+fn writing(words: Words<'_>) -> Option<Outcome> {
+    let tokens = words.tokens;
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
+            TokenKind::Punctuation(b'(') => depth += 1,
+            TokenKind::Punctuation(b')') => depth = depth.saturating_sub(1),
+            TokenKind::Word => {
+                let before = at.checked_sub(1).and_then(|at| tokens.get(at)).copied();
+                let around =
+                    Around { text: words.text, before, token: *token, after: tokens.get(at + 1).copied() };
+                if let Some(reason) = around.write(depth) {
+                    let outcome = Outcome::primary(reason).with_detail(&around.word());
+                    let into = around.is("into") && !around.follows(&["insert", "merge"]);
+                    return Some(if into { select_into(outcome, words, at) } else { outcome });
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A word with its neighbours.
+struct Around<'t> {
+    text: &'t [u8],
+    before: Option<Token>,
+    token: Token,
+    after: Option<Token>,
+}
+
+impl Around<'_> {
+    fn is_word(&self, token: Option<Token>, words: &[&str]) -> bool {
+        token.filter(|token| token.kind == TokenKind::Word).is_some_and(|token| {
+            words.iter().any(|word| token.bytes(self.text).eq_ignore_ascii_case(word.as_bytes()))
+        })
+    }
+
+    fn is(&self, word: &str) -> bool {
+        self.is_word(Some(self.token), &[word])
+    }
+
+    fn follows(&self, words: &[&str]) -> bool {
+        self.is_word(self.before, words)
+    }
+
+    fn word(&self) -> String {
+        String::from_utf8_lossy(self.token.bytes(self.text)).to_ascii_lowercase()
+    }
+
+    fn write(&self, depth: usize) -> Option<Reason> {
+        let nested = if depth > 0 { Reason::WritingCte } else { Reason::Write };
+        let bracket = self.before.is_some_and(|t| matches!(t.kind, TokenKind::Punctuation(b'(' | b')')));
+        match self.token.bytes(self.text) {
+            word if word.len() == 4 && self.is("into") => {
+                Some(if self.follows(&["insert", "merge"]) { nested } else { Reason::Write })
+            }
+            word if word.len() == 6 && self.is("delete") && self.is_word(self.after, &["from"]) => {
+                Some(nested)
+            }
+            word if word.len() == 6 && self.is("update") && bracket => Some(nested),
+            word if word.len() == 3 && self.is("for") => {
+                self.is_word(self.after, &["update", "share", "no", "key"]).then_some(Reason::Locks)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `SELECT ... INTO [TEMP] name`: a table for this session only, or for everybody.
+fn select_into(outcome: Outcome, words: Words<'_>, at: usize) -> Outcome {
+    let mut target = Words::new(words.text, words.tokens.get(at + 1..).unwrap_or_default());
+    target.eat_any(&["local", "global"]);
+    if target.sees_any(&["temp", "temporary", "pg_temp"]) {
+        return outcome.pinned(PinCause::TemporaryTable);
+    }
+    outcome.with_effect(SessionEffect::Ddl)
+}
+
+fn judge_tree(words: Words<'_>, context: &Context<'_>) -> Outcome {
+    let Some(source) = words.source() else { return Outcome::primary(Reason::Unparsed) };
+    let query = match parse(source) {
+        Ok(query) => query,
+        Err(outcome) => return *outcome,
+    };
+    let mut walk = Walk { catalog: context.catalog, ctes: Vec::new() };
+    let found = match tables(words, &walk) {
+        ControlFlow::Continue(()) => query.visit(&mut walk),
+        found @ ControlFlow::Break(_) => found,
+    };
+    match found {
+        ControlFlow::Continue(()) => Outcome::read(),
+        ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
+    }
+}
+
+fn parse(source: &str) -> Result<Box<Query>, Box<Outcome>> {
+    let unparsed = |detail: &str| Box::new(Outcome::primary(Reason::Unparsed).with_detail(detail));
+    let dialect = PostgreSqlDialect {};
+    let parsed = Parser::new(&dialect)
+        .with_recursion_limit(RECURSION_MAX)
+        .try_with_sql(source)
+        .and_then(|mut parser| parser.parse_statements());
+    match parsed {
+        Ok(statements) => match <[Statement; 1]>::try_from(statements) {
+            Ok([Statement::Query(query)]) => Ok(query),
+            _ => Err(unparsed("not one query")),
+        },
+        Err(ParserError::RecursionLimitExceeded) => {
+            Err(Box::new(Outcome::primary(Reason::TooLarge).with_detail("deeper than the parser is given")))
+        }
+        // What was found instead is left out: it may be a literal, and details are shared between texts.
+        Err(ParserError::ParserError(message) | ParserError::TokenizerError(message)) => {
+            Err(unparsed(message.split(", found").next().unwrap_or_default()))
+        }
+    }
+}
+
+type Found = ControlFlow<(Reason, String)>;
+
+struct Walk<'c> {
+    catalog: &'c Catalog,
+    /// Names of the common table expressions in scope.
+    ctes: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn relation(&self, parts: &[String]) -> Found {
+        let Some((name, schema)) = split_name(parts) else { return ControlFlow::Continue(()) };
+        let display = || parts.join(".");
+        match self.catalog.relation(schema, name) {
+            Relation::Readable => ControlFlow::Continue(()),
+            Relation::Not(reason) => ControlFlow::Break((reason, display())),
+            _ if schema.is_none() && self.ctes.iter().any(|cte| cte == name) => ControlFlow::Continue(()),
+            Relation::Unknown => ControlFlow::Break((Reason::UnknownRelation, display())),
+            Relation::NoCatalog => ControlFlow::Break((Reason::NoCatalog, display())),
+        }
+    }
+
+    /// Unsafe functions were found among the tokens already; here it matters that the function is known at all.
+    fn function(&self, name: &ObjectName) -> Found {
+        let Some(parts) = names(name) else {
+            return ControlFlow::Break((Reason::Unparsed, name.to_string()));
+        };
+        let Some((name, schema)) = split_name(&parts) else { return ControlFlow::Continue(()) };
+        if (schema.is_none() && SYNTAX.contains(&name)) || self.catalog.knows_function(schema, name) {
+            return ControlFlow::Continue(());
+        }
+        let reason = if self.catalog.is_empty() { Reason::NoCatalog } else { Reason::VolatileFunction };
+        ControlFlow::Break((reason, parts.join(".")))
+    }
+}
+
+impl Visitor for Walk<'_> {
+    type Break = (Reason, String);
+
+    fn pre_visit_query(&mut self, query: &Query) -> Found {
+        if !query.locks.is_empty() {
+            return ControlFlow::Break((Reason::Locks, "row locks".to_owned()));
+        }
+        if query.for_clause.is_some() || query.settings.is_some() || !query.pipe_operators.is_empty() {
+            return ControlFlow::Break((Reason::Unparsed, "clause of another dialect".to_owned()));
+        }
+        if let Some(with) = &query.with {
+            self.ctes.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> Found {
+        let inner = query.with.as_ref().map_or(0, |with| with.cte_tables.len());
+        self.ctes.truncate(self.ctes.len().saturating_sub(inner));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> Found {
+        match &select.into {
+            Some(into) => ControlFlow::Break((Reason::Write, into.to_string())),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_statement(&mut self, _: &Statement) -> Found {
+        // The query itself is visited, not its statement: what comes here is nested in it.
+        ControlFlow::Break((Reason::WritingCte, "nested statement".to_owned()))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Found {
+        match factor {
+            TableFactor::Table { name, args: None, .. } => match names(name) {
+                Some(parts) => self.relation(&parts),
+                None => ControlFlow::Break((Reason::Unparsed, name.to_string())),
+            },
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                self.function(name)
+            }
+            TableFactor::Derived { .. }
+            | TableFactor::NestedJoin { .. }
+            | TableFactor::UNNEST { .. }
+            | TableFactor::TableFunction { .. }
+            | TableFactor::JsonTable { .. }
+            | TableFactor::XmlTable { .. } => ControlFlow::Continue(()),
+            _ => ControlFlow::Break((Reason::Unparsed, "table of another dialect".to_owned())),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Found {
+        match expr {
+            Expr::Function(Function { name, args: FunctionArguments::None, .. })
+                if name.0.len() == 1
+                    && names(name).is_some_and(|n| n.iter().all(|n| SYNTAX.contains(&n.as_str()))) =>
+            {
+                ControlFlow::Continue(())
+            }
+            Expr::Function(function) => self.function(&function.name),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// The relations of `TABLE name`, which the tree keeps as text only.
+fn tables(words: Words<'_>, walk: &Walk<'_>) -> Found {
+    for (at, token) in words.tokens.iter().enumerate() {
+        if token.kind == TokenKind::Word && token.bytes(words.text).eq_ignore_ascii_case(b"table") {
+            let mut behind = Words::new(words.text, words.tokens.get(at + 1..).unwrap_or_default());
+            behind.eat("only");
+            if let Some(parts) = behind.qualified_name() {
+                walk.relation(&parts)?;
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Judges `COPY name [(columns)] TO ...` up to its direction.
+pub(super) fn judge_copied_relation(words: &mut Words<'_>, context: &Context<'_>) -> Outcome {
+    words.eat("binary");
+    let Some(parts) = words.qualified_name() else { return Outcome::primary(Reason::Unparsed) };
+    if words.eat_punctuation(b'(') {
+        while !words.at_end() && !words.eat_punctuation(b')') {
+            words.advance();
+        }
+    }
+    if let Some((reason, detail)) = context.unparsable {
+        return Outcome::primary(reason).with_detail(detail);
+    }
+    let walk = Walk { catalog: context.catalog, ctes: Vec::new() };
+    match walk.relation(&parts) {
+        ControlFlow::Continue(()) => Outcome::read(),
+        ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
+    }
+}
+
+fn fold(ident: &Ident) -> String {
+    let mut name =
+        if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() };
+    cut_name(&mut name);
+    name
+}
+
+fn names(name: &ObjectName) -> Option<Vec<String>> {
+    name.0.iter().map(|part| part.as_ident().map(fold)).collect()
+}
+
+/// (name, schema) of a name of one to three parts; a database in front must be this one, or PostgreSQL refuses.
+fn split_name(parts: &[String]) -> Option<(&str, Option<&str>)> {
+    let (name, qualifiers) = parts.split_last()?;
+    Some((name, qualifiers.last().map(String::as_str)))
+}

@@ -1,0 +1,113 @@
+//! The client's side: towards servers.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+use super::{
+    KEY_LEN, Keys, ScramError, attribute, auth_message, check_nonce, decode_base64, decode_key, hmac, text,
+    xor,
+};
+
+/// The client neither binds to a channel nor could.
+const GS2_HEADER: &str = "n,,";
+
+/// Most iterations that are computed for a server; PostgreSQL's default is 4096, and a million takes about a second.
+const ITERATIONS_MAX: u32 = 1_000_000;
+
+/// The first message is sent; the server's challenge is awaited.
+#[derive(Debug)]
+pub struct AwaitingServerFirst {
+    pub(super) nonce: String,
+    pub(super) client_first_bare: String,
+}
+
+impl AwaitingServerFirst {
+    /// Gives the state and the first message to send. PostgreSQL takes the role from the startup packet, so no name is
+    /// given here.
+    pub fn begin(nonce: &str) -> (Self, String) {
+        let client_first_bare = format!("n=,r={nonce}");
+        let message = format!("{GS2_HEADER}{client_first_bare}");
+        (Self { nonce: nonce.to_owned(), client_first_bare }, message)
+    }
+
+    /// Answers the challenge with a proof from the password.
+    pub fn prove_password(
+        self,
+        server_first: &[u8],
+        password: &str,
+    ) -> Result<(AwaitingServerFinal, String), ScramError> {
+        let challenge = self.challenge(server_first)?;
+        let keys = Keys::from_password(password, &challenge.salt, challenge.iterations);
+        Ok(self.answer(&challenge, &keys))
+    }
+
+    /// Answers the challenge with a proof from keys, where they belong to the verifier that the server holds.
+    pub fn prove_keys(
+        self,
+        server_first: &[u8],
+        keys: &Keys,
+    ) -> Result<(AwaitingServerFinal, String), ScramError> {
+        let challenge = self.challenge(server_first)?;
+        if challenge.salt != keys.salt || challenge.iterations != keys.iterations {
+            return Err(ScramError::OtherVerifier);
+        }
+        Ok(self.answer(&challenge, keys))
+    }
+
+    fn challenge<'a>(&self, server_first: &'a [u8]) -> Result<Challenge<'a>, ScramError> {
+        let message = text(server_first)?;
+        let mut parts = message.split(',');
+        let nonce = attribute(parts.next(), "r=", "nonce")?;
+        check_nonce(nonce)?;
+        // The server adds to our nonce; one that does not might replay an old exchange.
+        if nonce.strip_prefix(&self.nonce).is_none_or(str::is_empty) {
+            return Err(ScramError::Malformed { what: "nonce" });
+        }
+        let salt = decode_base64(attribute(parts.next(), "s=", "salt")?, "salt")?;
+        let iterations = attribute(parts.next(), "i=", "iteration count")?;
+        match iterations.parse() {
+            Ok(iterations @ 1..=ITERATIONS_MAX) => Ok(Challenge { message, nonce, salt, iterations }),
+            _ => Err(ScramError::Malformed { what: "iteration count" }),
+        }
+    }
+
+    fn answer(self, challenge: &Challenge<'_>, keys: &Keys) -> (AwaitingServerFinal, String) {
+        let signed = format!("c={},r={}", BASE64_STANDARD.encode(GS2_HEADER), challenge.nonce);
+        let message = auth_message(&self.client_first_bare, challenge.message, &signed);
+        let mut proof = hmac(&keys.stored_key, &message);
+        xor(&mut proof, &keys.client_key);
+        let signature = hmac(&keys.server_key, &message);
+        let answer = format!("{signed},p={}", BASE64_STANDARD.encode(proof));
+        proof.zeroize();
+        (AwaitingServerFinal { signature }, answer)
+    }
+}
+
+/// What the server's first message says.
+struct Challenge<'a> {
+    message: &'a str,
+    nonce: &'a str,
+    salt: Vec<u8>,
+    iterations: u32,
+}
+
+/// The proof is sent; the server's signature is awaited.
+#[derive(Debug)]
+pub struct AwaitingServerFinal {
+    pub(super) signature: [u8; KEY_LEN],
+}
+
+impl AwaitingServerFinal {
+    /// Checks that the server knows the role's verifier.
+    pub fn finish(self, server_final: &[u8]) -> Result<(), ScramError> {
+        let message = text(server_final)?;
+        if message.starts_with("e=") {
+            return Err(ScramError::Refused);
+        }
+        let signature = attribute(message.split(',').next(), "v=", "signature")?;
+        let signature = decode_key(signature, "signature")?;
+        if bool::from(signature.ct_eq(&self.signature)) { Ok(()) } else { Err(ScramError::WrongServer) }
+    }
+}

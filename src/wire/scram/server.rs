@@ -1,0 +1,107 @@
+//! The server's side: towards clients.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use subtle::ConstantTimeEq;
+
+use super::{
+    Keys, ScramError, Verifier, attribute, auth_message, check_nonce, decode_key, hmac, sha256, text, xor,
+};
+
+/// The challenge is sent; the client's proof is awaited.
+#[derive(Debug)]
+pub struct AwaitingProof {
+    verifier: Arc<Verifier>,
+    /// The first part of the client's first message, base64: the final message repeats it as `c=`.
+    gs2_header: String,
+    client_first_bare: String,
+    server_first: String,
+    nonce: String,
+}
+
+impl AwaitingProof {
+    /// Answers the client's first message. Gives the state and the challenge to send.
+    pub fn begin(
+        verifier: Arc<Verifier>,
+        client_first: &[u8],
+        server_nonce: &str,
+    ) -> Result<(Self, String), ScramError> {
+        let client_first = text(client_first)?;
+        let bare = without_gs2_header(client_first)?;
+        let gs2_header = client_first.strip_suffix(bare).unwrap_or_default();
+
+        let mut parts = bare.split(',');
+        let name = parts.next();
+        if name.is_some_and(|part| part.starts_with("m=")) {
+            return Err(ScramError::Unsupported { what: "a mandatory extension" });
+        }
+        // PostgreSQL knows the role from the startup packet, and so do we; what stands here is ignored.
+        attribute(name, "n=", "user name")?;
+        let client_nonce = attribute(parts.next(), "r=", "nonce")?;
+        check_nonce(client_nonce)?;
+
+        let nonce = format!("{client_nonce}{server_nonce}");
+        let salt = BASE64_STANDARD.encode(&verifier.salt);
+        let server_first = format!("r={nonce},s={salt},i={}", verifier.iterations);
+        let state = Self {
+            verifier,
+            gs2_header: BASE64_STANDARD.encode(gs2_header),
+            client_first_bare: bare.to_owned(),
+            server_first: server_first.clone(),
+            nonce,
+        };
+        Ok((state, server_first))
+    }
+
+    /// Checks the client's final message. Gives the keys that the proof revealed, and the signature to send.
+    pub fn finish(self, client_final: &[u8]) -> Result<(Keys, String), ScramError> {
+        let client_final = text(client_final)?;
+        // The proof is the last attribute; everything before it is signed.
+        let (signed, proof) =
+            client_final.rsplit_once(",p=").ok_or(ScramError::Malformed { what: "no proof" })?;
+        let mut parts = signed.split(',');
+        if attribute(parts.next(), "c=", "channel binding")? != self.gs2_header {
+            return Err(ScramError::Malformed { what: "channel binding" });
+        }
+        if attribute(parts.next(), "r=", "nonce")? != self.nonce {
+            return Err(ScramError::Malformed { what: "nonce" });
+        }
+        let mut client_key = decode_key(proof, "proof")?;
+
+        let message = auth_message(&self.client_first_bare, &self.server_first, signed);
+        let verifier = &*self.verifier;
+        xor(&mut client_key, &hmac(&verifier.stored_key, &message));
+        let fits = sha256(&client_key).ct_eq(&verifier.stored_key);
+        let signature = hmac(&verifier.server_key, &message);
+        if verifier.mock || !bool::from(fits) {
+            return Err(ScramError::WrongProof);
+        }
+        let keys = Keys {
+            client_key,
+            stored_key: verifier.stored_key,
+            server_key: verifier.server_key,
+            salt: verifier.salt.clone(),
+            iterations: verifier.iterations,
+        };
+        Ok((keys, format!("v={}", BASE64_STANDARD.encode(signature))))
+    }
+}
+
+/// The client's first message behind its header `n,,`, `y,,` or `p=...,,`.
+fn without_gs2_header(message: &str) -> Result<&str, ScramError> {
+    let rest = match message.as_bytes().first() {
+        // `y` says that the client could bind and believes that we cannot: true, so there was no downgrade.
+        Some(b'n' | b'y') => message.get(1..),
+        Some(b'p') => return Err(ScramError::Unsupported { what: "channel binding" }),
+        _ => None,
+    };
+    let rest = rest
+        .and_then(|rest| rest.strip_prefix(','))
+        .ok_or(ScramError::Malformed { what: "channel binding flag" })?;
+    if rest.starts_with("a=") {
+        return Err(ScramError::Unsupported { what: "an authorization identity" });
+    }
+    rest.strip_prefix(',').ok_or(ScramError::Malformed { what: "authorization identity" })
+}
