@@ -49,11 +49,15 @@ impl Driver {
             let rest = input.get(at..).unwrap_or_default();
             let Some(conn) = &mut self.lease else { return Ok(()) };
             let Ok(relayed) = self.machine.relay(rest, &mut conn.session, &mut out) else {
-                tracing::error!(node = conn.session.node.0, "a server broke the protocol; its connection is closed");
+                tracing::error!(
+                    node = conn.session.node.0,
+                    "a server broke the protocol; its connection is closed"
+                );
                 drop(out);
                 return self.server_lost();
             };
-            let bytes = if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
+            let bytes =
+                if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
             self.give_client(cx, bytes)?;
             at += relayed.consumed;
             match relayed.event {
@@ -156,7 +160,11 @@ impl Driver {
             self.worker.board().suspect(node);
         }
         self.machine.rewind();
-        let why = if state == SqlState::SERIALIZATION_FAILURE { Retry::RecoveryConflict } else { Retry::RefusedByReplica };
+        let why = if state == SqlState::SERIALIZATION_FAILURE {
+            Retry::RecoveryConflict
+        } else {
+            Retry::RefusedByReplica
+        };
         self.worker.meter.retried(why);
         let conflict = state == SqlState::SERIALIZATION_FAILURE || stopping.contains(&state);
         if !conflict {
@@ -187,8 +195,7 @@ impl Driver {
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();
         let mut statements = self.database.statements.borrow_mut();
-        let mut judge =
-            Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
         self.machine.learn_primary(&self.batch, &mut judge);
     }
 
@@ -210,7 +217,8 @@ impl Driver {
         let Some(node) = self.discard() else { return Ok(()) };
         self.worker.board().suspect(node);
         let name = self.node_name(node);
-        let sync_sent = self.phase == Phase::Running || self.plan.as_ref().is_some_and(|plan| plan.end == End::Query);
+        let sync_sent =
+            self.phase == Phase::Running || self.plan.as_ref().is_some_and(|plan| plan.end == End::Query);
         let idle = self.phase == Phase::Idle;
         let pins = self.machine.pins();
         let pinned = pins.iter().find(|&cause| cause != PinCause::SessionMode);
@@ -283,7 +291,11 @@ pub(super) fn forget(pool: &Rc<super::pool::UserPool>, conn: ServerConn) {
 }
 
 /// Gives a clean connection to the pool, unless nothing counts any more that comes from its node.
-pub(super) fn give_back(worker: &Rc<super::worker::Worker>, pool: &Rc<super::pool::UserPool>, conn: ServerConn) {
+pub(super) fn give_back(
+    worker: &Rc<super::worker::Worker>,
+    pool: &Rc<super::pool::UserPool>,
+    conn: ServerConn,
+) {
     let node = conn.session.node;
     worker.left(node);
     if worker.is_fenced(&conn) {

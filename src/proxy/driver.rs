@@ -213,7 +213,10 @@ impl Driver {
             return self.server_lost().err();
         }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
-        if self.handle.has(Kick::Drain) && resting && matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) {
+        if self.handle.has(Kick::Drain)
+            && resting
+            && matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. })
+        {
             return Some(Turn::Fail(ClientError::Drain));
         }
         if self.handle.take(Kick::Idle) && resting {
@@ -243,7 +246,8 @@ impl Driver {
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
         let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
         let whole = !matches!(plan.end, crate::session::batch::End::Flush);
-        let alone = matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
+        let alone =
+            matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
         let read = plan.place == crate::sql::Place::Anywhere;
         if alone && whole && (on_replica || read) { Hold::UntilDecided } else { Hold::None }
     }

@@ -16,7 +16,11 @@ use crate::wire::{Header, Tag, encode};
 const AHEAD_MAX: usize = 16 * 1024;
 
 /// Reads what is there; `Pending` where nothing is. Zero bytes: the peer has closed.
-pub(super) fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<std::io::Result<usize>> {
+pub(super) fn poll_read(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<std::io::Result<usize>> {
     let mut buffer = ReadBuf::new(into);
     ready!(std::pin::Pin::new(stream).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
@@ -174,7 +178,9 @@ impl Driver {
                 self.client_skip = len.saturating_sub(rest.len());
                 (len.min(rest.len()), Ok(()))
             }
-            Ok(Scan::Whole { len, end }) => (len, self.take_batch(rest.get(..len).unwrap_or_default(), end, cx)),
+            Ok(Scan::Whole { len, end }) => {
+                (len, self.take_batch(rest.get(..len).unwrap_or_default(), end, cx))
+            }
         }
     }
 
@@ -223,8 +229,7 @@ impl Driver {
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();
         let mut statements = self.database.statements.borrow_mut();
-        let mut judge =
-            Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
         self.machine.plan(batch, end, &mut judge).map_err(|error| Turn::Fail(ClientError::Frame(error)))
     }
 
@@ -341,7 +346,11 @@ impl Driver {
         }
         self.server_out.extend_from_slice(&out);
         drop(out);
-        let kind = if matches!(end, Some(End::Query | End::Call)) { StreamKind::Single } else { StreamKind::Pipeline };
+        let kind = if matches!(end, Some(End::Query | End::Call)) {
+            StreamKind::Single
+        } else {
+            StreamKind::Pipeline
+        };
         self.phase = Phase::Streaming { kind, left: 0 };
         self.handle.set_doing(Doing::Active, self.worker.coarse_now());
         self.flush_server(cx).map(|_| ())
@@ -408,8 +417,7 @@ impl Driver {
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();
         let mut statements = self.database.statements.borrow_mut();
-        let mut judge =
-            Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
         let (Some(conn), Some(plan)) = (&mut self.lease, &mut self.plan) else {
             return Err(internal("a stream without a connection"));
         };

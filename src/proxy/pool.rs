@@ -176,7 +176,10 @@ impl UserPool {
             return None;
         }
         loop {
-            let at = pool.idle.iter().rposition(|conn| Rc::ptr_eq(&conn.profile, profile) || conn.profile == *profile)?;
+            let at = pool
+                .idle
+                .iter()
+                .rposition(|conn| Rc::ptr_eq(&conn.profile, profile) || conn.profile == *profile)?;
             let conn = pool.idle.swap_remove(at);
             if is_quiet(&conn.stream) {
                 return Some(conn);
@@ -349,7 +352,8 @@ impl UserPool {
 
     /// Opens connections until `idle_min` are there, with the settings of the last client that signed in.
     pub async fn warm(self: &Rc<Self>, node: NodeId, epoch: Epoch) {
-        let Some((profile, _)) = self.greetings.borrow().last().map(|(p, g)| (Rc::clone(p), Rc::clone(g))) else {
+        let Some((profile, _)) = self.greetings.borrow().last().map(|(p, g)| (Rc::clone(p), Rc::clone(g)))
+        else {
             return;
         };
         loop {

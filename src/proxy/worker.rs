@@ -109,7 +109,12 @@ pub const SCRATCH_LEN: usize = 64 * 1024;
 
 impl Worker {
     /// A worker without clients.
-    pub fn new(index: usize, shared: Arc<Shared>, links: Rc<[NodeLink]>, sql: &crate::sql::Settings) -> Rc<Self> {
+    pub fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        links: Rc<[NodeLink]>,
+        sql: &crate::sql::Settings,
+    ) -> Rc<Self> {
         let machine_settings = RefCell::new(Rc::new(machine_settings(&shared)));
         let snapshot = shared.board.snapshot();
         let fenced = Cell::new((snapshot.epoch, snapshot.primary));
@@ -238,7 +243,8 @@ impl Worker {
     /// Asks the router. `load` counts what this worker has running.
     pub fn decide(&self, request: &Request, snapshot: &Snapshot) -> Decision {
         let board = self.board();
-        let replayed: SmallVec<[Lsn; 8]> = snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
+        let replayed: SmallVec<[Lsn; 8]> =
+            snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
         let positions = Positions { sample: board.sample(), replayed: &replayed };
         let settings = self.shared.route.load();
         let load = self.load.borrow();

@@ -8,8 +8,8 @@ use super::batch::{End, frames};
 use super::client_error::ClientError;
 use super::machine::{Machine, Tx};
 use super::plan::Plan;
-use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
 use super::statement::text_in;
+use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
 use crate::wire::frontend::{Bind, Describe, Query, Target};
 use crate::wire::{Tag, TxStatus, encode};
 

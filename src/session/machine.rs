@@ -232,9 +232,10 @@ impl Machine {
             return Step::Held;
         }
         let transaction = match (&self.tx, &plan.begin) {
-            (Tx::Deferred { mode, .. }, _) | (_, Some(mode)) => {
-                Transaction::Deferred { read_only: mode.read_only == Some(true), serializable: mode.serializable }
-            }
+            (Tx::Deferred { mode, .. }, _) | (_, Some(mode)) => Transaction::Deferred {
+                read_only: mode.read_only == Some(true),
+                serializable: mode.serializable,
+            },
             _ => Transaction::None,
         };
         Step::Route(Request {

@@ -268,7 +268,11 @@ impl Machine {
     fn continue_body(&mut self, available: usize, cutter: &mut Cutter<'_>) -> usize {
         let len = self.relay.body_left.min(available);
         self.relay.body_left -= len;
-        if self.relay.body_dropped { cutter.cut(len) } else { cutter.keep(len) }
+        if self.relay.body_dropped {
+            cutter.cut(len)
+        } else {
+            cutter.keep(len)
+        }
         len
     }
 

@@ -147,7 +147,9 @@ mod tests {
 
     #[test]
     fn server_names_are_hexadecimal_ids() {
-        for (id, name) in [(0, "primacy_0"), (1, "primacy_1"), (0x10, "primacy_10"), (u64::MAX, "primacy_ffffffffffffffff")] {
+        for (id, name) in
+            [(0, "primacy_0"), (1, "primacy_1"), (0x10, "primacy_10"), (u64::MAX, "primacy_ffffffffffffffff")]
+        {
             let mut out = Vec::new();
             push_server_name(id, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), name);

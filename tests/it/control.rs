@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use primacy::control::report::{Change, StatusReport};
-use primacy::control::settings::{Credentials, NodeSettings};
+use primacy::control::settings::{Credentials, NodeSettings, Tls, TlsMode};
 use primacy::control::{self, Board, ControlHandle, LocalServers, OwnCluster, Settings};
 use primacy::failover;
 use primacy::model::{Address, NodeId, Secret, Service};
@@ -33,6 +33,9 @@ struct Options {
     state_dir: Option<std::path::PathBuf>,
     /// primacy's own role; a superuser where absent.
     service: Option<&'static str>,
+    /// Whether a crashed primary comes back as a standby by itself.
+    armed: bool,
+    tls: Option<Tls>,
 }
 
 fn logged() {
@@ -56,6 +59,10 @@ impl Control {
         settings.replication = Some(role("replicator"));
         settings.database = "app".into();
         settings.state_dir.clone_from(&options.state_dir);
+        settings.failover.arm_standby_signal = options.armed;
+        for node in &mut settings.nodes {
+            node.tls = options.tls.clone().unwrap_or_default();
+        }
         settings
     }
 
@@ -599,4 +606,110 @@ async fn commits_in_doubt_are_resolved_on_the_candidate() {
     assert_eq!(fates, ["committed", "aborted", "aborted"]);
     assert_eq!(cluster.value(new, "SELECT count(*) FROM t").await, "1");
     control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_armed_primary_that_crashes_comes_back_as_a_standby_by_itself() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control =
+        Control::start(&cluster, Options { armed: true, without_local: true, ..Options::default() });
+    control.settled(0).await;
+    let signal = cluster.node(0).data_dir().join("standby.signal");
+    eventually(LIMIT, "the signal is armed", async || signal.exists().then_some(())).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let since = Instant::now();
+    // One server process dies; the postmaster restarts all of them.
+    let crash = cluster.client(0).await.batch_execute("COPY (SELECT) TO PROGRAM 'kill -9 $PPID'").await;
+    assert!(crash.is_err());
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    control.settled(new).await;
+    say("crash of an armed primary", &control.last_change(), writer.longest_pause_since(since));
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diverged_node_needs_a_person_where_nobody_can_rewind_it() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options { without_local: true, ..Options::default() });
+    control.settled(0).await;
+    control.handle.pause().await.unwrap();
+    cluster.stop(1);
+    cluster.stop(2);
+    cluster.sql(0, "SET synchronous_commit = local; CREATE TABLE lost (n int); CHECKPOINT").await;
+    cluster.kill(0).await;
+    cluster.cont(1);
+    cluster.cont(2);
+    control.handle.resume().await.unwrap();
+    let new = control.led_by_another_than(0).await;
+    cluster.start(0).await;
+    let alarm = eventually(LIMIT, "a person is called", async || {
+        let alarms = control.status().await.alarms;
+        alarms.into_iter().find(|alarm| alarm.contains("node0") && alarm.contains("person"))
+    })
+    .await;
+    eprintln!("{alarm}");
+    let snapshot = control.board.snapshot().clone();
+    assert_eq!(snapshot.writable_primary().unwrap().index(), new);
+    assert!(snapshot.node(NodeId(0)).unwrap().unreadable.is_some(), "its rows are dead");
+    control.stop();
+}
+
+/// A certificate for localhost and its key, signed by an authority of its own, as OpenSSL makes them.
+fn certificates(dir: &std::path::Path) {
+    let script = "\
+        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt &&
+        openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr &&
+        printf 'subjectAltName=DNS:localhost' > san &&
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out server.crt &&
+        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=stranger -keyout other.key -out other.crt &&
+        chmod 600 server.key";
+    let made = std::process::Command::new("sh").args(["-c", script]).current_dir(dir).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_watched_over_tls_as_sslmode_says() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let account = &crate::harness::installation().await.account;
+    account.own(dir.path()).unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        account.own(&file.unwrap().path()).unwrap();
+    }
+    let file = |name: &str| dir.path().join(name);
+    let cluster = Cluster::builder(1)
+        .setting("ssl", "on")
+        .setting("ssl_cert_file", file("server.crt").to_str().unwrap())
+        .setting("ssl_key_file", file("server.key").to_str().unwrap())
+        .run()
+        .await;
+    let tls = |mode, ca: Option<&str>| Some(Tls { mode, ca_file: ca.map(file) });
+    let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+        WHERE application_name = 'primacy'";
+    for (mode, ca) in [(TlsMode::Prefer, None), (TlsMode::Require, None), (TlsMode::VerifyCa, Some("ca.crt"))]
+    {
+        let control = Control::start(&cluster, Options { tls: tls(mode, ca), ..Options::default() });
+        control.settled(0).await;
+        assert_eq!(cluster.sql(0, encrypted).await, [["t"]], "{mode:?}");
+        control.stop();
+    }
+    // The certificate names localhost and not 127.0.0.1; the stranger signed nothing.
+    for (mode, ca) in [(TlsMode::VerifyFull, "ca.crt"), (TlsMode::VerifyCa, "other.crt")] {
+        let control = Control::start(&cluster, Options { tls: tls(mode, Some(ca)), ..Options::default() });
+        let error = eventually(LIMIT, "the certificate is refused", async || {
+            let error = control.status().await.nodes[0].error.clone();
+            (!error.is_empty()).then_some(error)
+        })
+        .await;
+        assert!(error.contains("certificate"), "{mode:?}: {error}");
+        control.stop();
+    }
+    let error = Tls { mode: TlsMode::VerifyCa, ca_file: Some(file("missing.crt")) };
+    let mut settings = Control::settings(&cluster, &Options { tls: Some(error), ..Options::default() });
+    settings.nodes.truncate(1);
+    let refused =
+        control::run(settings.clone(), Board::new(control::first_snapshot(&settings)), None, async {});
+    assert!(refused.is_err());
 }
