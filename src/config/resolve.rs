@@ -42,6 +42,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         unix_socket_dir: document.unix_socket_dir.as_deref().map(|dir| under(base, dir)),
         workers,
         pool_mode,
+        resolve_commits: document.failover.resolve_commits.unwrap_or(true),
         nodes,
         service,
         auth,

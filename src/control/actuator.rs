@@ -191,19 +191,19 @@ impl Actuator {
     async fn perform(&self, effect: &Effect) -> Result<Outcome, DeedError> {
         let epoch = effect.epoch;
         match &effect.action {
-            // Carried out where they are given; nobody waits for them.
+            // The first five are carried out where they are given, and nobody waits for them. The right to promote is ours
+            // while we live: only one process has the state directory, by its lock file.
             Action::Publish(_)
             | Action::Probe(_)
             | Action::Raise(_)
             | Action::RecordHistory(_)
-            | Action::Answer { .. } => Ok(Outcome::Done),
+            | Action::Answer { .. }
+            | Action::AcquireRight => Ok(Outcome::Done),
             Action::WriteJournal(record) => {
                 let written = self.journal.write(record).await;
                 written.map_err(|error| DeedError::State(super::link::chain(&error)))?;
                 Ok(Outcome::Done)
             }
-            // Only one process has the state directory, by its lock file: the right is ours while we live.
-            Action::AcquireRight => Ok(Outcome::Done),
             Action::StopReceiver(node) => self.stop_receiver(*node).await,
             Action::TerminateConflicts(node) => self.terminate_conflicts(*node).await,
             Action::ResumeReplay(node) => self.resume_replay(*node).await,
@@ -277,13 +277,10 @@ fn follower_name(node: &str, name: FollowerName) -> String {
 /// The name of a node's replication slot: a slot's name may have lower case letters, digits and underscores only.
 fn slot_name(node: NodeId, name: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let mut slot: String =
+    let slot: String =
         name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '_' }).take(50).collect();
-    if slot != name {
-        // Two names may have become one.
-        slot.push_str(&format!("_{}", node.0));
-    }
-    slot
+    // Where letters were replaced two names may have become one.
+    if slot == name { slot } else { format!("{slot}_{}", node.0) }
 }
 
 fn millis(time: Duration) -> f64 {

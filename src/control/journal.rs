@@ -176,7 +176,7 @@ impl Journal {
     }
 
     fn name(&self, node: NodeId) -> String {
-        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), |name| name.to_string())
+        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
     }
 
     fn written(&self, record: &Record) -> WrittenRecord {

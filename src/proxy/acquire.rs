@@ -244,7 +244,7 @@ impl Driver {
             return Poll::Ready(Refusal::Error(ClientError::Cancelled));
         }
         match self.poll_ahead(cx) {
-            Err(Turn::Close | Turn::Acquire(_) | Turn::Fail(_)) => Poll::Ready(Refusal::Gone),
+            Err(_) => Poll::Ready(Refusal::Gone),
             // Once more, so that the next bytes wake the session too.
             Ok(true) => {
                 cx.waker().wake_by_ref();

@@ -8,6 +8,7 @@ use super::driver::{Driver, Phase, Turn};
 use super::flow::{internal, poll_read};
 use super::handle::Doing;
 use super::pool::ServerConn;
+use super::resolve::Commit;
 use crate::model::{NodeId, SqlState};
 use crate::observe::Retry;
 use crate::route::Consistency;
@@ -60,6 +61,9 @@ impl Driver {
                 if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
             self.give_client(cx, bytes)?;
             at += relayed.consumed;
+            if let Some(written) = self.machine.take_written() {
+                self.commit = Some(Commit::new(written, self.worker.board()));
+            }
             match relayed.event {
                 None => {
                     self.server_in.extend_from_slice(rest.get(relayed.consumed..).unwrap_or_default());
@@ -106,9 +110,11 @@ impl Driver {
         }
         self.note_freshness(node);
         self.plan = None;
+        self.commit = None;
         self.batch_kept = false;
         self.phase = Phase::Idle;
         self.set_resting();
+        self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
         }
@@ -227,6 +233,9 @@ impl Driver {
             // Temporary tables, locks, LISTEN: going on as if they were there would be a lie.
             let pin = cause.as_str();
             return Err(Turn::Fail(crate::session::ClientError::SessionLost { pin }));
+        }
+        if self.commit.is_some() && !idle {
+            return Err(Turn::Resolve(node));
         }
         let Some(plan) = self.plan.take().filter(|_| !idle) else {
             self.machine.connection_lost(&name);

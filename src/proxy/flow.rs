@@ -277,10 +277,14 @@ impl Driver {
             self.worker.add_load(node, 1);
             self.loaded = true;
         }
-        if hold == Hold::UntilDecided {
+        if hold == Hold::UntilDecided || self.machine.began() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }
+        } else if plan.is_commit() {
+            // Its answer may have to be made up here.
+            self.keep_batch(batch);
+            self.batch_kept = false;
         } else {
             self.batch_kept = false;
         }

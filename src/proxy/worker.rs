@@ -411,5 +411,6 @@ fn machine_settings(shared: &Shared) -> session::Settings {
         prepared_bytes_max: limits.prepared_bytes_max as usize,
         server_prepared_max: limits.server_prepared_max as usize,
         settings_bytes_max: 64 * 1024,
+        resolve_commits: settings.resolve_commits,
     }
 }
