@@ -16,9 +16,10 @@ use tokio::sync::{Mutex, watch};
 use crate::admin::json::CommandReport;
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
-use crate::control::{self, Board, ControlError, ControlHandle, LocalServers};
+use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
 use crate::model::Service;
 use crate::observe::{Events, LogHandle, Metrics};
+use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
 use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
@@ -169,6 +170,18 @@ impl Proxy {
             });
         }
         Ok(Self { board, workers, control, running, stop, control_ended, addresses })
+    }
+
+    /// The same before servers of our own, which the control plane may also start, stop and rewind.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_before(
+        cluster: Arc<Cluster>,
+        settings: Settings,
+        log: Option<LogHandle>,
+    ) -> Result<Self, ServeError> {
+        Self::start(settings, Some(Arc::new(OwnCluster(cluster))), log).await
     }
 
     /// Where clients connect.

@@ -4,6 +4,7 @@
 
 mod check;
 mod client;
+pub mod demo;
 mod explain;
 mod failover;
 mod failure;
@@ -34,6 +35,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Try it: build a primary and replicas from the PostgreSQL installed here, and run the proxy before them.
+    Demo(demo::DemoArgs),
     /// Run the proxy.
     Serve(serve::Args),
     /// Check a configuration: is it valid, can every node be reached, what would not work?
@@ -62,6 +65,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let Cli { command } = Cli::parse();
     let done = match command {
+        Command::Demo(args) => demo::run_here(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
@@ -98,6 +102,8 @@ mod tests {
     #[test]
     fn the_contract_of_the_command_line_holds() {
         for line in [
+            "primacy demo",
+            "primacy demo --dir d --nodes 3 --listen 127.0.0.1:1 --admin 127.0.0.1:2 --base-port 3 --durability async --pg-bin b --for 9",
             "primacy serve --config f",
             "primacy serve --node postgres://a --node postgres://b",
             "primacy check --config f",
@@ -117,6 +123,8 @@ mod tests {
             "primacy",
             "primacy serve",
             "primacy serve --config f --node u",
+            "primacy demo --nodes 0",
+            "primacy demo --durability maybe",
             "primacy rejoin",
             "primacy explain",
         ] {

@@ -15,6 +15,7 @@ mod find;
 mod instance;
 mod process;
 mod rejoin;
+mod resume;
 mod sql;
 mod watchdog;
 

@@ -19,6 +19,7 @@ mod calls;
 mod fingerprint;
 mod outcome;
 mod query;
+mod rewrite;
 mod scan;
 mod statement;
 mod utility;
@@ -28,3 +29,6 @@ pub use catalog::{Catalog, CatalogBuilder, CatalogRowError};
 pub use classifier::{CacheStats, Classifier};
 pub use settings::Settings;
 pub use verdict::{BeginMode, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+
+#[cfg(test)]
+mod tests;

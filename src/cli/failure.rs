@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::demo::DemoError;
 use crate::app::ServeError;
 use crate::config::ConfigProblems;
 
@@ -14,6 +15,9 @@ pub(super) enum Failure {
     /// The proxy did not start, or ended with an error.
     #[error("{}", chain(.0))]
     Serve(#[from] ServeError),
+    /// The demo's servers could not be had, or its proxy failed.
+    #[error("{}", chain(.0))]
+    Demo(#[from] DemoError),
     /// Nobody answers at the HTTP address.
     #[error(
         "no primacy answers on {admin} ({why}); start it with `primacy serve`, or name its HTTP address with --admin or PRIMACY_ADMIN"
@@ -75,7 +79,7 @@ impl From<io::Error> for Failure {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -81,8 +81,14 @@ pub(super) fn deadline(world: &World) -> Option<Instant> {
     world.nodes.iter().flat_map(timers).flatten().min()
 }
 
-/// Looks after every node.
+/// Looks after every node and its settings.
 pub(super) fn tend(world: &mut World, now: Instant) {
+    tend_nodes(world, now);
+    upkeep::tend(world, now);
+}
+
+/// Looks after every node.
+pub(super) fn tend_nodes(world: &mut World, now: Instant) {
     for id in node_ids(world.nodes.len()) {
         if let Some(node) = world.node_mut(id)
             && node.care.retry_at.is_some_and(|at| at <= now)
@@ -93,7 +99,6 @@ pub(super) fn tend(world: &mut World, now: Instant) {
             tend_node(world, now, id);
         }
     }
-    upkeep::tend(world, now);
 }
 
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
@@ -112,7 +117,10 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     } else if !facts.in_recovery {
         stand(world, id, Standing::Quarantined);
         world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
-        if idle {
+        let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
+        if by_others {
+            keep_out(world, now, id, idle);
+        } else if idle {
             expel(world, now, id);
         }
     } else {
@@ -125,6 +133,20 @@ fn stays_down(node: &Node, record: &Record, now: Instant) -> bool {
     let down = matches!(node.last.map(|last| last.reach), Some(ReachKind::Refused | ReachKind::Reset));
     let long = node.failing_since.is_some_and(|since| now >= since + PATIENCE);
     record.displaced.contains(&node.id) && down && long
+}
+
+/// Somebody promoted this node on purpose, while the recorded primary has its quorum (otherwise it would be adopted). It is
+/// fenced once the primary is known to live *after* this was seen, and never rewound: its WAL may be what a person wants.
+fn keep_out(world: &mut World, now: Instant, id: NodeId, idle: bool) {
+    let sent = |node: &Node| node.seen.as_ref().map(|seen| seen.sent);
+    let claimed = world.node(id).and_then(sent);
+    let confirmed = world.primary().and_then(|primary| world.node(primary)).and_then(sent) > claimed;
+    let fenced = world.node(id).is_some_and(|node| node.care.fenced);
+    if idle && confirmed && !fenced {
+        let order = Order::new(RuleId::R8d, world.settings.effect_timeout, Action::FenceOld(id));
+        set_job(world, now, id, order);
+    }
+    needs_person(world, id, "it was promoted by others onto a newer timeline".into());
 }
 
 /// A second primary is fenced where it can be reached, and brought back.
@@ -140,7 +162,9 @@ fn expel(world: &mut World, now: Instant, id: NodeId) {
 
 fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let Some(record) = world.record.clone() else { return };
-    match attachment(world, &record, facts) {
+    // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
+    let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
+    match attachment(world, &record, facts, counts) {
         Attachment::Cascading => settle_as(world, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
         Attachment::None => attach(world, now, id, facts),
@@ -156,7 +180,7 @@ enum Attachment {
     None,
 }
 
-fn attachment(world: &World, record: &Record, facts: &Facts) -> Attachment {
+fn attachment(world: &World, record: &Record, facts: &Facts, counts: bool) -> Attachment {
     let Some(receiver) = facts.receiver.as_ref() else { return Attachment::None };
     if !receiver.streaming || receiver.timeline != record.timeline || facts.timeline != record.timeline {
         return Attachment::None;
@@ -166,7 +190,7 @@ fn attachment(world: &World, record: &Record, facts: &Facts) -> Attachment {
         Some(upstream) if upstream == record.primary => Attachment::Direct,
         Some(upstream) => {
             let up = world.node(upstream).is_some_and(|node| node.standing == Standing::Member);
-            if up { Attachment::Cascading } else { Attachment::None }
+            if up && !counts { Attachment::Cascading } else { Attachment::None }
         }
     }
 }
@@ -174,7 +198,13 @@ fn attachment(world: &World, record: &Record, facts: &Facts) -> Attachment {
 /// It streams from the primary on its timeline: vetted once it is past the term row.
 fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let (Some(record), Some(node)) = (world.record.as_ref(), world.node(id)) else { return };
-    let past = facts.position() >= record.term_row || !world.holds(RuleId::R8b);
+    // Before the term row has its quorum (which may depend on this very node) being past the fork has to do.
+    let past = if record.term_row == Record::NO_TERM_ROW {
+        facts.position() > record.fork
+    } else {
+        facts.position() >= record.term_row
+    };
+    let past = past || !world.holds(RuleId::R8b);
     let name = facts.receiver.as_ref().and_then(|receiver| receiver.name.as_deref());
     let own = name.is_none_or(|name| name == &*node.member.name);
     let idle = node.care.job.is_none() && node.care.retry_at.is_none();
@@ -311,7 +341,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
     }
     let Some(node) = world.node_mut(node_id) else { return };
     match (action, outcome) {
-        (Action::FenceOld(_), _) => node.care.fenced = true,
+        (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
         (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
         (_, Outcome::Done) => {
             node.care.retry_at = Some(soon);

@@ -35,6 +35,11 @@ pub(super) fn judge(world: &World, now: Instant, since: Instant) -> Verdict {
             return Verdict::Gone { rule: RuleId::R1g, soft: false };
         }
     }
+    let stale = primary.seen.as_ref().is_none_or(|seen| seen.sent < since);
+    if primary.facts().is_some() && stale {
+        // It answered the last probe, which is older than the question.
+        return Verdict::Wait { rule: RuleId::R1h, until: None };
+    }
     let failing = primary.failing_since.unwrap_or(since);
     let settings = &world.settings;
     match primary.last.map(|last| last.reach) {
@@ -48,6 +53,8 @@ pub(super) fn judge(world: &World, now: Instant, since: Instant) -> Verdict {
         }
         Some(ReachKind::Refused | ReachKind::Reset) => hard(world, now, failing),
         Some(ReachKind::Timeout) | None => soft(world, now, failing),
+        // Its newest answer is older than `since` (it was promoted a moment ago): it is asked again.
+        Some(ReachKind::Answered) if primary.facts_since(since).is_none() => soft(world, now, since),
         // It answers, as something else than the primary of the record.
         Some(ReachKind::Answered) => hard(world, now, since),
     }

@@ -17,7 +17,8 @@ pub struct Record {
     pub timeline: Timeline,
     /// Where that timeline left the one before; zero where not known.
     pub fork: Lsn,
-    /// Position after the epoch's term row: what a returning node must have before its word counts; zero where not known.
+    /// Position after the epoch's term row: what a returning node must have before its word counts. `Record::NO_TERM_ROW`
+    /// while the row has not got its quorum: such an epoch has never been opened.
     pub term_row: Lsn,
     /// Whose acknowledgements count.
     pub cohort: Cohort,
@@ -30,6 +31,11 @@ pub struct Record {
     pub intent: Option<Intent>,
     /// Whether automatic failover was paused by a person.
     pub paused: bool,
+}
+
+impl Record {
+    /// Past every position.
+    pub const NO_TERM_ROW: Lsn = Lsn(u64::MAX);
 }
 
 /// Whose acknowledgements count for a commit.

@@ -163,6 +163,11 @@ impl Core {
 
     fn ended(&mut self, now: Instant, id: EffectId, action: Action, outcome: Outcome) {
         self.world.saved(now, id, &outcome);
+        if let (Action::Unfence(node), Outcome::Done) = (&action, &outcome)
+            && let Some(node) = self.world.node_mut(*node)
+        {
+            node.fenced = false;
+        }
         care::settled(&mut self.world, now, id, (&action, &outcome));
         self.turn(now, &Event::Done { id, outcome });
     }

@@ -96,6 +96,7 @@ rules! {
     Q1b: "While the cohort changes, both the old and the new one count.";
     Q1c: "wal_receiver_timeout is set so that a silent primary is noticed.";
     V1a: "The topology as it is seen now is published.";
+    V1b: "A replica that is not on the epoch's timeline, or does not stream while there is a primary, serves no reads.";
     C1a: "A command was carried out, refused or answered.";
 }
 

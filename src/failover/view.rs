@@ -101,7 +101,10 @@ pub(super) fn unreadable(world: &World, node: &Node) -> Option<Unreadable> {
 /// Whether what this standby shows is this epoch's data.
 fn follows(world: &World, node: &Node, facts: &Facts) -> bool {
     let Some(record) = world.record.as_ref() else { return false };
-    if facts.timeline != record.timeline && world.holds(RuleId::R8b) {
+    if !world.holds(RuleId::V1b) {
+        return true;
+    }
+    if facts.timeline != record.timeline {
         return false;
     }
     if world.service != Service::Open {

@@ -121,6 +121,11 @@ impl World {
     /// Asks for an effect whose outcome is awaited for at most `limit`.
     pub(super) fn ask(&mut self, now: Instant, epoch: Epoch, ordered: Order) -> EffectId {
         let Order { rule, limit, action } = ordered;
+        if let Action::FenceOld(node) | Action::Quiesce(node) = action
+            && let Some(node) = self.node_mut(node)
+        {
+            node.fenced = true;
+        }
         let id = self.emit(epoch, rule, Some(limit), action.clone());
         self.pending.insert(id, Pending { epoch, action, deadline: now + limit });
         if self.pending.len() > PENDING_MAX {

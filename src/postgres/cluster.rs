@@ -15,10 +15,10 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::sql::within;
-use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, Rejoin, connect};
-use crate::model::{NodeId, Secret, Timeline};
+use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, connect};
+use crate::model::{NodeId, Secret};
 
-const MARKER: &str = "cluster.primacy";
+pub(super) const MARKER: &str = "cluster.primacy";
 const INIT_LIMIT: Duration = Duration::from_secs(120);
 const BACKUP_LIMIT: Duration = Duration::from_secs(120);
 /// A start includes recovery, which takes what it takes.
@@ -190,6 +190,10 @@ impl Cluster {
         &self.nodes
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..=u16::MAX).map(NodeId).take(self.nodes.len())
+    }
+
     /// One node.
     pub fn node(&self, id: NodeId) -> Result<&Instance, PostgresError> {
         let missing = PostgresError::NoSuchNode { index: id.index(), nodes: self.nodes.len() };
@@ -208,6 +212,11 @@ impl Cluster {
     pub(super) fn busy(&self, id: NodeId) -> Result<Arc<Mutex<()>>, PostgresError> {
         let missing = PostgresError::NoSuchNode { index: id.index(), nodes: self.nodes.len() };
         self.busy.get(id.index()).cloned().ok_or(missing)
+    }
+
+    /// Kills every server: for a cluster that nobody will start again.
+    pub async fn kill(&self, limit: Duration) -> Result<(), PostgresError> {
+        join_all(self.nodes.iter().map(|node| node.kill(limit))).await.into_iter().collect()
     }
 
     /// Stops every server, by force where it must be; tells about the first that would not stop. A node that is being
@@ -236,6 +245,7 @@ impl Cluster {
         let superuser = (user.to_owned(), Secret::new(password));
         let options = InitOptions { superuser, sync: spec.sync, extra: spec.init_args.clone() };
         primary.init(&options, INIT_LIMIT).await?;
+        self.hurry(primary)?;
         self.start(primary, progress).await?;
         let client = self.superuser_on(primary, SQL_LIMIT).await?;
         self.create_roles(primary, &client).await?;
@@ -243,7 +253,13 @@ impl Cluster {
         let replicas = self.nodes.iter().skip(1);
         try_join_all(replicas.map(|node| self.build_replica(node, primary, spec.sync, progress))).await?;
         self.wait_streaming(primary, &client, progress).await?;
+        self.nodes.iter().try_for_each(|node| node.write_conf().and_then(|()| node.reload()))?;
         self.write_marker(primary)
+    }
+
+    /// While it is being built, a cluster that is not flushed to disk as a whole has nothing to gain from fsync.
+    fn hurry(&self, node: &Instance) -> Result<(), PostgresError> {
+        if self.sync { Ok(()) } else { node.write_conf_with(&[("fsync", "off")]) }
     }
 
     /// Whether there is room for a new cluster: no data directory of that name holds anything.
@@ -267,13 +283,14 @@ impl Cluster {
         progress(&Step::Copying(node.name()));
         let upstream = Self::replication_from(primary, node.name());
         node.base_backup(&upstream, node.name(), sync, BACKUP_LIMIT).await?;
+        self.hurry(node)?;
         node.follow(&upstream.with_password(), Some(node.name()))?;
         self.start(node, progress).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await
     }
 
-    async fn start(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
+    pub(super) async fn start(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
         node.start(START_LIMIT).await?;
         progress(&Step::Started { name: node.name(), port: node.port(), standby: node.is_standby() });
         Ok(())
@@ -304,7 +321,7 @@ impl Cluster {
         Ok(())
     }
 
-    async fn wait_streaming(
+    pub(super) async fn wait_streaming(
         &self,
         primary: &Instance,
         client: &Client,
@@ -348,70 +365,6 @@ impl Cluster {
         std::fs::write(&path, text).map_err(|source| PostgresError::File { doing: "write", path, source })
     }
 
-    // ---- resuming ----------------------------------------------------------------------------------------------
-
-    pub(super) async fn resume(&self, progress: Progress<'_>) -> Result<(), PostgresError> {
-        self.check_marker()?;
-        let primary = self.primary_on_disk()?;
-        self.bring_up(primary, progress).await?;
-        let client = self.superuser_on(primary, SQL_LIMIT).await?;
-        self.create_slots(primary, &client).await?;
-        let others = self.nodes.iter().filter(|node| node.name() != primary.name());
-        try_join_all(others.map(|node| self.resume_replica(node, primary, progress))).await?;
-        self.wait_streaming(primary, &client, progress).await
-    }
-
-    fn check_marker(&self) -> Result<(), PostgresError> {
-        let path = self.dir.join(MARKER);
-        let text = std::fs::read_to_string(&path);
-        let text = text.map_err(|source| PostgresError::File { doing: "read", path, source })?;
-        let wanted = format!("nodes = {}", self.nodes.len());
-        match text.lines().find(|line| line.starts_with("nodes")) {
-            Some(line) if line == wanted => Ok(()),
-            line => Err(PostgresError::Differs {
-                dir: self.dir.clone(),
-                has: line.unwrap_or("nothing").into(),
-                wanted,
-            }),
-        }
-    }
-
-    /// The node that is not a standby; of several the one with the newest timeline, and of those the one that runs:
-    /// the others are former primaries that were never rejoined.
-    fn primary_on_disk(&self) -> Result<&Instance, PostgresError> {
-        let claimants = self.nodes.iter().filter(|node| !node.is_standby());
-        let newest = claimants.max_by_key(|node| (node.timeline_on_disk(), node.running().is_some()));
-        newest.ok_or_else(|| PostgresError::NoPrimary { dir: self.dir.clone() })
-    }
-
-    async fn bring_up(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
-        if node.running().is_some() {
-            progress(&Step::Found { name: node.name(), port: node.port() });
-            return Ok(());
-        }
-        node.write_conf()?;
-        self.start(node, progress).await
-    }
-
-    async fn resume_replica(
-        &self,
-        node: &Instance,
-        primary: &Instance,
-        progress: Progress<'_>,
-    ) -> Result<(), PostgresError> {
-        // A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
-        let same_history = node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
-        if !same_history {
-            progress(&Step::Rejoining(node.name()));
-            let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
-            self.rejoin_to(node, primary, &how).await?;
-        } else if node.running().is_none() {
-            let upstream = Self::replication_from(primary, node.name());
-            node.follow(&upstream.with_password(), Some(node.name()))?;
-        }
-        self.bring_up(node, progress).await
-    }
-
     // ---- connections -------------------------------------------------------------------------------------------
 
     /// Signs in as the superuser; its statements do not wait for replicas.
@@ -445,16 +398,6 @@ fn conn_info(upstream: &Instance, (user, password): (&str, &str), application_na
         user: user.to_owned(),
         password: Secret::new(password),
         application_name: application_name.to_owned(),
-    }
-}
-
-impl Instance {
-    /// The newest timeline that the data directory knows: promotions leave a history file before anything else.
-    pub fn timeline_on_disk(&self) -> Timeline {
-        let entries = std::fs::read_dir(self.data_dir().join("pg_wal")).into_iter().flatten().flatten();
-        let timeline = |name: &str| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok();
-        let newest = entries.filter_map(|entry| timeline(entry.file_name().to_str()?)).max();
-        Timeline(newest.unwrap_or(1))
     }
 }
 

@@ -180,7 +180,12 @@ impl Instance {
 
     /// Writes our settings, whatever a backup or a rewind has brought in from elsewhere.
     pub fn write_conf(&self) -> Result<(), PostgresError> {
-        self.write_owned(&self.data_dir().join(CONF), &self.render_conf())?;
+        self.write_conf_with(&[])
+    }
+
+    /// The same, with settings that win over all others.
+    pub(super) fn write_conf_with(&self, more: &[(&str, &str)]) -> Result<(), PostgresError> {
+        self.write_owned(&self.data_dir().join(CONF), &self.render_conf(more))?;
         let main = self.data_dir().join("postgresql.conf");
         let text = read(&main)?;
         let include = format!("include = '{CONF}'");
@@ -190,7 +195,7 @@ impl Instance {
         self.write_owned(&main, &format!("{text}\n# primacy's settings\n{include}\n"))
     }
 
-    fn render_conf(&self) -> String {
+    fn render_conf(&self, more: &[(&str, &str)]) -> String {
         use std::fmt::Write as _;
         let sockets = self.place.socket_dir.display().to_string();
         let port = self.place.port.to_string();
@@ -207,7 +212,7 @@ impl Instance {
         let mut text = String::from(
             "# Written by primacy at every start; edit postgresql.conf below the include instead.\n",
         );
-        for (key, value) in own.into_iter().chain(FIXED_SETTINGS).chain(extra) {
+        for (key, value) in own.into_iter().chain(FIXED_SETTINGS).chain(extra).chain(more.iter().copied()) {
             writeln!(text, "{key} = {}", conf_value(value)).ok();
         }
         text

@@ -209,6 +209,11 @@ impl Instance {
         self.kill(limit / 4).await
     }
 
+    /// Makes a running server read its configuration again.
+    pub fn reload(&self) -> Result<(), PostgresError> {
+        self.running().map_or(Ok(()), |pid| self.signal(pid, Signal::SIGHUP))
+    }
+
     /// Freezes (`SIGSTOP`) or wakes (`SIGCONT`) the postmaster and every process that works in the data directory.
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };

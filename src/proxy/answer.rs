@@ -124,6 +124,7 @@ impl Driver {
             self.machine.freshness.ran_on_primary(ticket);
         } else {
             self.machine.freshness.read_on(node, ticket);
+            self.worker.note_replica_read();
         }
     }
 

@@ -102,6 +102,8 @@ pub struct Worker {
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
+    /// Sessions have read on replicas since the last tick.
+    replica_reads: Cell<bool>,
 }
 
 /// Bytes of a worker's scratch buffer: what one read takes at most.
@@ -135,6 +137,7 @@ impl Worker {
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
+            replica_reads: Cell::new(false),
             meter: shared.metrics.meter(index),
             shared,
         })
@@ -316,9 +319,19 @@ impl Worker {
         }
     }
 
+    /// A session read on a replica, which is its home from now on.
+    #[inline]
+    pub fn note_replica_read(&self) {
+        self.replica_reads.set(true);
+    }
+
     /// Called every 100 ms: time limits, coarse clock.
     pub fn tick(&self, now: Instant) {
         self.coarse.set(now);
+        if self.replica_reads.take() {
+            // One sample per tick frees the sessions from their homes, so that the balancer can move them.
+            drop(self.board().want_positions());
+        }
         let settings = self.shared.settings.load();
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {

@@ -63,6 +63,7 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
     if let Some(effects) = plain_set_config(words) {
         calls.note(Reason::SessionState, "set_config");
         calls.effects = effects;
+        calls.by_literal = true;
         return calls;
     }
     for (at, token) in words.tokens.iter().enumerate() {

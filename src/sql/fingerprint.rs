@@ -116,7 +116,6 @@ impl List {
         let literal = matches!(token.kind, TokenKind::String | TokenKind::Number | TokenKind::Parameter);
         let (next, skip) = match (self.state, token.kind) {
             (_, TokenKind::Word) if is_list_word(token.bytes(text)) => (ListState::Keyword, false),
-            (ListState::Outside, _) => (ListState::Outside, false),
             (ListState::Keyword, TokenKind::Punctuation(b'(' | b'[')) => (ListState::Open, false),
             (ListState::Open, kind) if literal => (ListState::Member(kind), false),
             (ListState::Member(kind), TokenKind::Punctuation(b',')) => (ListState::Comma(kind), true),

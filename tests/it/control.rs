@@ -51,6 +51,7 @@ impl Control {
         let role = |name: &str| Credentials { user: name.into(), password: Secret::new(name) };
         let mut settings = Settings::new(nodes, role("postgres"), failover::Settings::default());
         settings.replication = Some(role("replicator"));
+        settings.database = "app".into();
         settings.state_dir.clone_from(&options.state_dir);
         settings
     }
@@ -137,13 +138,24 @@ impl Writer {
         writer
     }
 
-    /// The first acknowledgement after a moment.
-    async fn writes_after(&self, moment: Instant) -> Instant {
+    /// Waits for an acknowledgement that is younger than `moment`.
+    async fn writes_after(&self, moment: Instant) {
         eventually(LIMIT, "a write is acknowledged", async || {
             let acknowledged = self.acknowledged.lock().unwrap();
-            acknowledged.iter().map(|(_, at)| *at).find(|at| *at > moment)
+            acknowledged.last().filter(|(_, at)| *at > moment).map(drop)
         })
-        .await
+        .await;
+    }
+
+    /// The longest time without an acknowledgement since `moment`.
+    fn longest_pause_since(&self, moment: Instant) -> Duration {
+        let acknowledged = self.acknowledged.lock().unwrap();
+        let times = acknowledged.iter().map(|(_, at)| *at);
+        let (_, longest) = times.fold((None, Duration::ZERO), |(before, longest), at| match before {
+            Some(before) if at > moment => (Some(at), longest.max(at - before)),
+            _ => (Some(at), longest),
+        });
+        longest
     }
 
     /// Ends it and checks that everything acknowledged is there, once.
@@ -237,19 +249,144 @@ async fn a_killed_primary_is_replaced_and_returns_as_a_replica() {
         let killed = Instant::now();
         cluster.kill(primary).await;
         let new = control.led_by_another_than(primary).await;
-        let again = writer.writes_after(killed).await;
-        eventually(LIMIT, "the change is remembered", async || {
-            (!control.handle.history().is_empty()).then_some(())
-        })
-        .await;
+        writer.writes_after(Instant::now()).await;
         control.settled(new).await;
         eprintln!("MEASURED kill -9: all nodes are back after {} ms", killed.elapsed().as_millis());
-        say("kill -9", &control.last_change(), again - killed);
+        say("kill -9", &control.last_change(), writer.longest_pause_since(killed));
         let rows = cluster.sql(new, "SELECT epoch, node FROM primacy.term ORDER BY epoch DESC LIMIT 1").await;
         assert_eq!(rows[0][1], format!("node{new}"), "the term row names the new primary");
         primary = new;
     }
     let written = writer.check(&cluster, primary).await;
     eprintln!("MEASURED kill -9: {written} acknowledged, none lost");
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_primary_is_replaced_and_what_it_says_later_counts_for_nothing() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let frozen = Instant::now();
+    cluster.stop(0);
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    say("SIGSTOP", &control.last_change(), writer.longest_pause_since(frozen));
+    cluster.cont(0);
+    control.settled(new).await;
+    eprintln!("MEASURED SIGSTOP: all nodes are back after {} ms", frozen.elapsed().as_millis());
+    let written = writer.check(&cluster, new).await;
+    eprintln!("MEASURED SIGSTOP: {written} acknowledged, none lost");
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_moves_the_primary_and_loses_nothing() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let checked = control.handle.switchover(Some("node2"), true).await.unwrap();
+    eprintln!("{checked}");
+    assert!(control.leads(0), "a dry run changes nothing");
+    for (from, to) in [(0_u16, 2_u16), (2, 1), (1, 0)] {
+        let asked = Instant::now();
+        let done = control.handle.switchover(Some(&format!("node{to}")), false).await.unwrap();
+        eprintln!("node{from} -> node{to}: {done}");
+        writer.writes_after(Instant::now()).await;
+        control.settled(to.into()).await;
+        eprintln!("MEASURED switchover: all nodes are back after {} ms", asked.elapsed().as_millis());
+        say("switchover", &control.last_change(), writer.longest_pause_since(asked));
+    }
+    let written = writer.check(&cluster, 0).await;
+    eprintln!("MEASURED switchover: {written} acknowledged, none lost");
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_needs_nobody_beside_the_servers() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options { without_local: true, ..Options::default() });
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let asked = Instant::now();
+    control.handle.switchover(Some("node1"), false).await.unwrap();
+    writer.writes_after(Instant::now()).await;
+    control.settled(1).await;
+    eprintln!("MEASURED switchover by SQL: all nodes are back after {} ms", asked.elapsed().as_millis());
+    say("switchover by SQL", &control.last_change(), writer.longest_pause_since(asked));
+    writer.check(&cluster, 1).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stops_leaves_the_rotation_and_returns() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let readable = |node: u16| control.board.snapshot().node(NodeId(node)).unwrap().unreadable.is_none();
+    cluster.stop(1);
+    eventually(LIMIT, "the frozen replica is out", async || (!readable(1)).then_some(())).await;
+    assert!(control.leads(0) && readable(2));
+    cluster.cont(1);
+    eventually(LIMIT, "the replica is back", async || readable(1).then_some(())).await;
+    cluster.kill(2).await;
+    eventually(LIMIT, "the killed replica is out", async || (!readable(2)).then_some(())).await;
+    writer.writes_after(Instant::now()).await;
+    cluster.start(2).await;
+    control.settled(0).await;
+    assert!(control.handle.history().is_empty(), "the primary never changed");
+    writer.check(&cluster, 0).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_say_what_stands_in_their_way() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, Options::default());
+    control.settled(0).await;
+    let error = control.handle.switchover(Some("nobody"), false).await.unwrap_err().to_string();
+    assert!(error.contains("nobody") && error.contains("node0, node1, node2"), "{error}");
+    let error = control.handle.switchover(Some("node0"), false).await.unwrap_err().to_string();
+    assert!(error.contains("primary already"), "{error}");
+    control.handle.pause().await.unwrap();
+    assert!(!control.status().await.automatic);
+    cluster.kill(0).await;
+    eventually(LIMIT, "the pause holds the failover back", async || {
+        let status = control.status().await;
+        status.alarms.iter().any(|alarm| alarm.contains("paused")).then_some(())
+    })
+    .await;
+    control.handle.resume().await.unwrap();
+    let new = control.led_by_another_than(0).await;
+    control.settled(new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
+    let cluster = Cluster::with_replicas(2).await;
+    let state = tempfile::tempdir().unwrap();
+    let options = || Options { state_dir: Some(state.path().to_owned()), ..Options::default() };
+    let control = Control::start(&cluster, options());
+    control.settled(0).await;
+    cluster.kill(0).await;
+    let new = control.led_by_another_than(0).await;
+    control.settled(new).await;
+    let before = control.status().await;
+    let settings = Control::settings(&cluster, &options());
+    let refused =
+        control::run(settings.clone(), Board::new(control::first_snapshot(&settings)), None, async {});
+    assert!(refused.unwrap_err().to_string().contains("cannot be kept"));
+    control.stop();
+
+    let control = Control::start(&cluster, options());
+    control.settled(new).await;
+    let after = control.status().await;
+    assert_eq!((after.epoch, after.timeline), (before.epoch, before.timeline));
+    assert!(after.journal_durable);
+    assert_eq!(control.handle.history().len(), 1);
     control.stop();
 }

@@ -11,5 +11,6 @@
 )]
 
 mod control;
+mod demo;
 mod harness;
 mod local_servers;

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::{Actuator, DeedError, POLL};
 use crate::control::conninfo::Conninfo;
-use crate::control::hands::{Change, Turn, alter};
+use crate::control::hands::{Change, alter};
 use crate::control::in_doubt::Fate;
 use crate::failover::{Outcome, Recruit};
 use crate::model::{Epoch, Lsn, NodeId, Secret, Timeline};
@@ -38,7 +38,7 @@ FROM unnest($1::text[]) x";
 
 impl Actuator {
     /// Has a standby stop receiving and waits until it is seen to have stopped. The reload alone is no fence (T1).
-    pub(super) async fn stop_receiver(&self, node: NodeId, turn: Option<Turn>) -> Result<Outcome, DeedError> {
+    pub(super) async fn stop_receiver(&self, node: NodeId) -> Result<Outcome, DeedError> {
         let hand = self.hand(node)?;
         let lease = hand.lease().await?;
         let row = lease
@@ -68,7 +68,6 @@ impl Actuator {
             }
         }
         alter(&lease, &changes).await?;
-        drop(turn);
         while lease.query_opt("SELECT 1 FROM pg_stat_wal_receiver", &[]).await?.is_some() {
             tokio::time::sleep(POLL).await;
         }
@@ -122,6 +121,28 @@ impl Actuator {
                 return Ok(Outcome::Replayed(replayed));
             }
             idle_at = idle.then_some(replayed);
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until a standby has everything up to `target` on its disk.
+    pub(super) async fn catch_up(&self, node: NodeId, target: Lsn) -> Result<Outcome, DeedError> {
+        let lease = self.hand(node)?.lease().await?;
+        let question = lease
+            .prepare(
+                "SELECT pg_is_in_recovery(), greatest((SELECT flushed_lsn FROM pg_stat_wal_receiver), \
+                 pg_last_wal_replay_lsn())::text",
+            )
+            .await?;
+        loop {
+            let row = lease.query_one(&question, &[]).await?;
+            if !row.try_get::<_, bool>(0)? {
+                return Err(DeedError::State("is no standby".into()));
+            }
+            if lsn(row.try_get(1)?)? >= target {
+                lease.done();
+                return Ok(Outcome::Done);
+            }
             tokio::time::sleep(POLL).await;
         }
     }

@@ -139,6 +139,12 @@ SELECT 'f' AS kind, nspname::text AS schema, proname::text AS name,
           FROM classed) AS named
 WINDOW names AS (PARTITION BY nspname, proname)
 UNION ALL
+-- A type's name before a bracket is a cast, as if there were a function of that name.
+SELECT DISTINCT 'f', 'pg_catalog', t.typname::text, '1', '1', 's'
+  FROM pg_catalog.pg_type t
+ WHERE t.typnamespace = 11 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_'
+   AND NOT EXISTS (SELECT FROM classed f WHERE f.nspname = 'pg_catalog' AND f.proname = t.typname)
+UNION ALL
 SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's')
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

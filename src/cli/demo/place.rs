@@ -1,0 +1,69 @@
+//! The demo's directory: one that was given and stays, or a temporary one that goes away with the demo.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{DemoError, temporary_parents};
+use crate::postgres::{Account, PostgresError, Watchdog};
+
+/// Where the demo lives.
+#[derive(Debug)]
+pub(super) struct Place {
+    dir: PathBuf,
+    /// Whether what is being built there was begun by this run, and has not been finished.
+    unfinished: AtomicBool,
+    /// Over a temporary directory: it ends the servers and removes it, even if we are killed.
+    watchdog: Option<Watchdog>,
+}
+
+impl Place {
+    pub(super) fn choose(given: Option<&Path>, account: &Account) -> Result<Self, DemoError> {
+        let unfinished = AtomicBool::new(false);
+        if let Some(given) = given {
+            let file = |source| DemoError::File { doing: "use", path: given.to_path_buf(), source };
+            // Servers and configuration name it, and they work elsewhere.
+            let dir = std::path::absolute(given).map_err(file)?;
+            return Ok(Self { dir, unfinished, watchdog: None });
+        }
+        let parent = usable_parent(account)?;
+        let made = tempfile::Builder::new().prefix("primacy-demo-").tempdir_in(&parent);
+        let made =
+            made.map_err(|source| DemoError::File { doing: "make a directory in", path: parent, source })?;
+        account.own(made.path())?;
+        let watchdog = Watchdog::over(made.path())?;
+        Ok(Self { dir: made.keep(), unfinished, watchdog: Some(watchdog) })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.watchdog.is_some()
+    }
+
+    pub(super) fn mark_unfinished(&self) {
+        self.unfinished.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn mark_finished(&self) {
+        self.unfinished.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Relaxed)
+    }
+}
+
+/// The first directory for temporary files that the servers' account may enter: root's own may be closed to it.
+fn usable_parent(account: &Account) -> Result<PathBuf, PostgresError> {
+    let [first, others @ ..] = temporary_parents();
+    let usable = |dir: &PathBuf| dir.is_dir() && account.can_enter(dir).is_ok();
+    if usable(&first) {
+        return Ok(first);
+    }
+    match others.into_iter().find(usable) {
+        Some(other) => Ok(other),
+        None => account.can_enter(&first).map(|()| first),
+    }
+}

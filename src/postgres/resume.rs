@@ -1,0 +1,87 @@
+//! Resuming a cluster that was built before: who is the primary now, and who must be fitted to its history first.
+//!
+//! Servers that run are left alone: an earlier program may have been killed and left them.
+
+use futures_util::future::try_join_all;
+
+use super::cluster::{MARKER, SQL_LIMIT};
+use super::{Cluster, Instance, PostgresError, Progress, Rejoin, Step};
+use crate::model::{NodeId, Timeline};
+
+impl Cluster {
+    pub(super) async fn resume(&self, progress: Progress<'_>) -> Result<(), PostgresError> {
+        self.check_marker()?;
+        let primary_id = self.primary_on_disk()?;
+        let primary = self.node(primary_id)?;
+        self.bring_up(primary, progress).await?;
+        let client = self.superuser_on(primary, SQL_LIMIT).await?;
+        self.create_slots(primary, &client).await?;
+        let others = self.ids().filter(|id| *id != primary_id);
+        try_join_all(others.map(|id| self.resume_replica(id, primary_id, progress))).await?;
+        self.wait_streaming(primary, &client, progress).await
+    }
+
+    fn check_marker(&self) -> Result<(), PostgresError> {
+        let path = self.dir().join(MARKER);
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| PostgresError::File { doing: "read", path, source })?;
+        let wanted = format!("nodes = {}", self.nodes().len());
+        match text.lines().find(|line| line.starts_with("nodes")) {
+            Some(line) if line == wanted => Ok(()),
+            line => Err(PostgresError::Differs {
+                dir: self.dir().to_path_buf(),
+                has: line.unwrap_or("nothing").into(),
+                wanted,
+            }),
+        }
+    }
+
+    /// The node that is not a standby; of several the one with the newest timeline, and of those the one that runs:
+    /// the others are former primaries that were never rejoined.
+    fn primary_on_disk(&self) -> Result<NodeId, PostgresError> {
+        let claimants = self.ids().zip(self.nodes()).filter(|(_, node)| !node.is_standby());
+        let newest = claimants.max_by_key(|(_, node)| (node.timeline_on_disk(), node.running().is_some()));
+        newest.map(|(id, _)| id).ok_or_else(|| PostgresError::NoPrimary { dir: self.dir().to_path_buf() })
+    }
+
+    async fn bring_up(&self, node: &Instance, progress: Progress<'_>) -> Result<(), PostgresError> {
+        if node.running().is_some() {
+            progress(&Step::Found { name: node.name(), port: node.port() });
+            return Ok(());
+        }
+        node.write_conf()?;
+        self.start(node, progress).await
+    }
+
+    async fn resume_replica(
+        &self,
+        id: NodeId,
+        primary_id: NodeId,
+        progress: Progress<'_>,
+    ) -> Result<(), PostgresError> {
+        let (node, primary) = (self.node(id)?, self.node(primary_id)?);
+        // A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
+        if !node.is_standby() || node.timeline_on_disk() != primary.timeline_on_disk() {
+            progress(&Step::Rejoining(node.name()));
+            let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
+            self.rejoin(id, primary_id, &how).await?;
+            progress(&Step::Started { name: node.name(), port: node.port(), standby: true });
+            return Ok(());
+        }
+        if node.running().is_none() {
+            let upstream = Self::replication_from(primary, node.name());
+            node.follow(&upstream.with_password(), Some(node.name()))?;
+        }
+        self.bring_up(node, progress).await
+    }
+}
+
+impl Instance {
+    /// The newest timeline that the data directory knows: promotions leave a history file before anything else.
+    pub fn timeline_on_disk(&self) -> Timeline {
+        let entries = std::fs::read_dir(self.data_dir().join("pg_wal")).into_iter().flatten().flatten();
+        let timeline = |name: &str| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok();
+        let newest = entries.filter_map(|entry| timeline(entry.file_name().to_str()?)).max();
+        Timeline(newest.unwrap_or(1))
+    }
+}
