@@ -7,8 +7,8 @@ use super::facts::{AuthAnswer, NodeAnswer, NodeFacts};
 use crate::config::Settings;
 use crate::failover::Durability;
 
-/// The oldest version that works: `primary_conninfo` can be reloaded since 13.
-const VERSION_MIN: i32 = 130_000;
+/// The oldest version that is supported (and tested).
+const VERSION_MIN: i32 = 140_000;
 
 /// Everything there is to say about the nodes.
 pub(super) fn judge(settings: &Settings, answers: &[NodeAnswer]) -> Vec<Finding> {
