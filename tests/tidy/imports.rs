@@ -37,7 +37,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("observe", &["model", "wire", "sql", "route", "failover", "session"]),
     ("config", &["proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
     ("admin", &["control", "proxy", "observe", "model"]),
-    // `check` asks the servers as the control plane does, and reads the resolved settings; nothing of it runs anything.
+    // `check` asks the servers as the control plane does, and reads the resolved settings; `demo` starts the log itself.
     (
         "cli",
         &[
@@ -46,7 +46,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "model",
             "admin",
             "app",
-            "observe::log",
+            "observe",
             "control::link",
             "control::settings",
             "control::OwnCluster",

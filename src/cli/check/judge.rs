@@ -51,8 +51,8 @@ fn node(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
     if facts.version < VERSION_MIN {
         findings.push(Finding::error(
             name,
-            "is older than PostgreSQL 13",
-            "a failover by SQL needs 13 or later",
+            "is older than PostgreSQL 14",
+            "upgrade it: 14 is the oldest version that is supported",
         ));
     }
     if facts.wal_level == "minimal" {
