@@ -1,3 +1,5 @@
+//! Configuration as a whole: what is written, what is meant, what is wrong, and the example files.
+
 use std::time::Duration;
 
 use super::*;
