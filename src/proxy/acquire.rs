@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::driver::{Driver, Turn};
+use super::driver::Driver;
 use super::handle::Kick;
 use super::pool::{AcquireError, ServerConn};
 use super::server::ConnectError;
