@@ -34,6 +34,7 @@ pub(super) struct Care {
     pub(super) own_name: bool,
     repoints: u32,
     absent_since: Option<Instant>,
+    renamed_at: Option<Instant>,
     fenced: bool,
     /// Not possible here: a person has to act.
     hopeless: bool,
@@ -104,7 +105,8 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = world.record.clone() else { return };
     let Some(node) = world.node(id) else { return };
-    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
+    let node_is_free = node.care.job.is_none();
+    let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
         if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
@@ -116,7 +118,9 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         world.raise(RuleId::R8d, Alarm::ForeignNode { node: id });
     } else if !facts.in_recovery {
         stand(world, id, Standing::Quarantined);
-        world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        if node_is_free {
+            world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        }
         let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
         if by_others {
             keep_out(world, now, id, idle);
@@ -207,18 +211,30 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let past = past || !world.holds(RuleId::R8b);
     let name = facts.receiver.as_ref().and_then(|receiver| receiver.name.as_deref());
     let own = name.is_none_or(|name| name == &*node.member.name);
-    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
-    if own && past {
+    // Without a quorum the name somebody else gave it is as good as any.
+    let neutral = name.is_some_and(|name| FollowerName::is_neutral(name, &node.member.name));
+    let named = own || (!counts(world) && !neutral);
+    // The next probe but one shows the new name; until then it is not asked for again.
+    let asked = node.care.renamed_at.is_some_and(|at| now < at + PATIENCE);
+    let idle = node.care.job.is_none() && !asked;
+    if past {
         world.decided(RuleId::R8b);
         settle_as(world, id, Standing::Member);
-        return;
-    }
-    if !(own && world.node(id).is_some_and(|node| node.standing == Standing::Member)) {
+    } else if node.standing != Standing::Member {
         stand(world, id, Standing::Vetting);
     }
-    if past && idle {
+    if past && !named && idle {
+        if let Some(node) = world.node_mut(id) {
+            node.care.renamed_at = Some(now);
+        }
         repoint(world, now, id, (RuleId::R8b, FollowerName::Own));
     }
+}
+
+/// Whether acknowledgements of standbys count for commits here, or are about to.
+fn counts(world: &World) -> bool {
+    let wanted = world.settings.durability.standbys_for(world.nodes.len()) > 0;
+    wanted || world.record.as_ref().is_some_and(|record| record.cohort.standbys > 0)
 }
 
 fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
@@ -252,12 +268,21 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     node.care.absent_since = None;
     let forked = facts.timeline < record.timeline && record.fork.0 > 0 && facts.position() > record.fork;
     let in_vain = node.care.repoints >= REPOINTS_MAX;
+    if facts.timeline > record.timeline && !record.displaced.contains(&id) {
+        // It followed somebody else's primary. What it holds may be what a person wants.
+        needs_person(world, id, "it follows another primary on a newer timeline".into());
+        if let Some(node) = world.node_mut(id) {
+            node.care.retry_at = Some(now + PATIENCE);
+        }
+        return;
+    }
     if (forked || facts.timeline > record.timeline || in_vain) && world.holds(RuleId::R8c) {
         stand(world, id, Standing::Quarantined);
         bring_back(world, now, id, (RuleId::R8c, true));
         return;
     }
-    let own = member || world.node(id).is_some_and(|node| node.care.own_name) || !world.holds(RuleId::R8a);
+    let known = member || world.node(id).is_some_and(|node| node.care.own_name);
+    let own = known || undisturbed(world, &record, id, facts) || !world.holds(RuleId::R8a);
     let name = if own { FollowerName::Own } else { FollowerName::Neutral };
     if !own {
         stand(world, id, Standing::Vetting);
@@ -266,6 +291,14 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
         node.care.repoints += 1;
     }
     repoint(world, now, id, (RuleId::R8a, name));
+}
+
+/// A node of this very timeline that has nothing which the primary does not have: it missed no change of primary, so it
+/// cannot have diverged. An attempt that was given up, or primacy's restart, left it without a primary.
+fn undisturbed(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
+    let primary = world.node(record.primary).and_then(|node| node.seen.as_ref());
+    let behind = primary.is_some_and(|primary| facts.position() <= primary.facts.position());
+    facts.timeline == record.timeline && behind && !record.displaced.contains(&id)
 }
 
 fn repoint(world: &mut World, now: Instant, node: NodeId, how: (RuleId, FollowerName)) {
@@ -344,7 +377,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
         (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
         (_, Outcome::Done) => {
-            node.care.retry_at = Some(soon);
+            node.restarted(now);
             (node.care.own_name, node.care.fenced, node.care.repoints) = (false, false, 0);
             node.standing = Standing::Vetting;
         }

@@ -27,6 +27,8 @@ pub struct Record {
     /// Nodes that lost the primary's role, or may have been half promoted, and are not vetted since: they are brought back,
     /// and their claims to be a primary are not believed.
     pub displaced: Vec<NodeId>,
+    /// Nodes that were quiesced for a switchover, and have not been seen to take writes since.
+    pub fenced: Vec<NodeId>,
     /// What was being done; `None` in peace.
     pub intent: Option<Intent>,
     /// Whether automatic failover was paused by a person.

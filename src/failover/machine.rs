@@ -167,6 +167,10 @@ impl Core {
             && let Some(node) = self.world.node_mut(*node)
         {
             node.fenced = false;
+            let id = node.id;
+            if let Some(record) = self.world.record.as_mut() {
+                record.fenced.retain(|fenced| *fenced != id);
+            }
         }
         care::settled(&mut self.world, now, id, (action, &outcome));
         self.turn(now, &Event::Done { id, outcome });
@@ -206,3 +210,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

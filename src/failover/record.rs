@@ -103,6 +103,7 @@ fn adopt(world: &mut World, primary: NodeId, facts: &Facts, rule: RuleId) -> Opt
         cohort,
         cohort_next: None,
         displaced,
+        fenced: Vec::new(),
         intent: None,
         paused: world.paused,
     });

@@ -58,9 +58,14 @@ impl World {
     pub(super) fn new(settings: Settings, members: Vec<Member>, record: Option<Record>) -> Self {
         let mut nodes: Vec<Node> =
             node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
+<<<<<<< HEAD
         let recorded = record.as_ref().and_then(|record| nodes.get_mut(record.primary.index()));
         if let Some(primary) = recorded {
             primary.standing = Standing::Member;
+=======
+        for node in &mut nodes {
+            node.fenced = record.as_ref().is_some_and(|record| record.fenced.contains(&node.id));
+>>>>>>> fail
         }
         Self {
             paused: !settings.automatic || record.as_ref().is_some_and(|record| record.paused),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use primacy::failover::{
-    Action, Core, Durability, EffectId, Facts, HistoryEntry, Input, Member, Observation, Reach, Receiver,
-    Record, Sender, Settings, SyncState,
+    Action, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member, Observation, Reach,
+    Receiver, Record, Sender, Settings, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
@@ -243,11 +243,19 @@ impl Shell {
             upstream: Some(NodeId(rx.from as u16)),
             message_age: Some(Duration::from_millis(self.cluster.now - rx.last_message)),
             timeline: Timeline(n.timeline),
-            name: Some(if rx.own { Cluster::name(i) } else { format!("rejoin_{}", Cluster::name(i)) }),
+            name: Some(if rx.own {
+                Cluster::name(i)
+            } else {
+                FollowerName::Neutral.application_name(&Cluster::name(i))
+            }),
         });
         let senders = self.cluster.nodes.iter().enumerate().filter_map(|(j, other)| {
             let rx = other.rx.filter(|rx| rx.from == i)?;
-            let name = if rx.own { Cluster::name(j) } else { format!("rejoin_{}", Cluster::name(j)) };
+            let name = if rx.own {
+                Cluster::name(j)
+            } else {
+                FollowerName::Neutral.application_name(&Cluster::name(j))
+            };
             let flushed = Some(Lsn(other.wal.len() as u64));
             Some(Sender { name, streaming: rx.streaming, sync: SyncState::Quorum, flushed })
         });
