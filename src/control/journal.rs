@@ -90,6 +90,8 @@ struct WrittenRecord {
     paused: bool,
     #[serde(default)]
     displaced: Vec<String>,
+    #[serde(default)]
+    fenced: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,6 +205,7 @@ impl Journal {
             }),
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
+            fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
         }
     }
 }
@@ -242,6 +245,7 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         intent: intent.transpose()?,
         paused: written.paused,
         displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
+        fenced: written.fenced.iter().filter_map(|name| find(names, name)).collect(),
     })
 }
 
@@ -285,6 +289,7 @@ mod tests {
             }),
             paused: true,
             displaced: vec![NodeId(1)],
+            fenced: vec![NodeId(0)],
         }
     }
 
