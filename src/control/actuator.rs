@@ -260,17 +260,9 @@ impl Actuator {
         };
         conninfo.remove("hostaddr").remove("target_session_attrs");
         conninfo.set("host", host).set("port", port.to_string());
-        conninfo.set("application_name", follower_name(&follower.name, name));
+        conninfo.set("application_name", name.application_name(&follower.name));
         let slot = self.settings.slots.then(|| slot_name(node, &follower.name));
         Ok(Upstream { node: upstream, conninfo: conninfo.text(), slot })
-    }
-}
-
-/// The `application_name` of a follower.
-fn follower_name(node: &str, name: FollowerName) -> String {
-    match name {
-        FollowerName::Own => node.to_owned(),
-        FollowerName::Neutral => format!("rejoin_{node}"),
     }
 }
 
@@ -297,11 +289,5 @@ mod tests {
         assert_eq!(slot_name(NodeId(3), "Db-1.example"), "db_1_example_3");
         assert_ne!(slot_name(NodeId(1), "a-b"), slot_name(NodeId(2), "a.b"));
         assert!(slot_name(NodeId(9), &"x".repeat(200)).len() < 63);
-    }
-
-    #[test]
-    fn a_node_to_be_vetted_follows_under_another_name() {
-        assert_eq!(follower_name("n1", FollowerName::Own), "n1");
-        assert_eq!(follower_name("n1", FollowerName::Neutral), "rejoin_n1");
     }
 }

@@ -11,7 +11,7 @@ use super::journal::{Intent, Record};
 use super::nodes::{Node, Trail};
 use super::rule::RuleId;
 use super::settings::{Member, Settings, node_ids};
-use super::status::{Alarm, Standing};
+use super::status::Alarm;
 use crate::model::{Epoch, NodeId, Service, Snapshot, SystemId};
 
 /// Effects in flight; more than this at once is a mistake of ours, and the oldest are given up.
@@ -60,10 +60,6 @@ impl World {
             node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
         for node in &mut nodes {
             node.fenced = record.as_ref().is_some_and(|record| record.fenced.contains(&node.id));
-        }
-        let recorded = record.as_ref().and_then(|record| nodes.get_mut(record.primary.index()));
-        if let Some(primary) = recorded {
-            primary.standing = Standing::Member;
         }
         Self {
             paused: !settings.automatic || record.as_ref().is_some_and(|record| record.paused),

@@ -12,6 +12,7 @@ use primacy::control::settings::{Credentials, NodeSettings, Tls, TlsMode};
 use primacy::control::{self, Board, ControlHandle, LocalServers, OwnCluster, Settings};
 use primacy::failover;
 use primacy::model::{Address, NodeId, Secret, Service};
+use primacy::postgres::Instance;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
@@ -66,9 +67,9 @@ impl Control {
         settings
     }
 
-    fn start(cluster: &Cluster, options: Options) -> Self {
+    fn start(cluster: &Cluster, options: &Options) -> Self {
         logged();
-        let settings = Self::settings(cluster, &options);
+        let settings = Self::settings(cluster, options);
         let board = Board::new(control::first_snapshot(&settings));
         let own: Arc<dyn LocalServers> = Arc::new(OwnCluster(Arc::new(cluster.servers().clone())));
         let local = (!options.without_local).then_some(own);
@@ -141,7 +142,7 @@ impl Writer {
         cluster.sql(primary, "CREATE TABLE token (n bigint); GRANT ALL ON token TO app").await;
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let ports: Vec<u16> = cluster.servers().nodes().iter().map(|node| node.port()).collect();
+        let ports: Vec<u16> = cluster.servers().nodes().iter().map(Instance::port).collect();
         let task = tokio::spawn(write(board.clone(), ports, acknowledged.clone(), stop.clone()));
         let writer = Self { acknowledged, stop, task };
         writer.writes_after(Instant::now()).await;
@@ -251,7 +252,7 @@ fn say(what: &str, change: &Change, pause: Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_primary_is_replaced_and_returns_as_a_replica() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let mut primary = 0;
@@ -275,7 +276,7 @@ async fn a_killed_primary_is_replaced_and_returns_as_a_replica() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_primary_is_replaced_and_what_it_says_later_counts_for_nothing() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let frozen = Instant::now();
@@ -294,7 +295,7 @@ async fn a_frozen_primary_is_replaced_and_what_it_says_later_counts_for_nothing(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_moves_the_primary_and_loses_nothing() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let checked = control.handle.switchover(Some("node2"), true).await.unwrap();
@@ -317,7 +318,7 @@ async fn a_switchover_moves_the_primary_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_needs_nobody_beside_the_servers() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options { without_local: true, ..Options::default() });
+    let control = Control::start(&cluster, &Options { without_local: true, ..Options::default() });
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let asked = Instant::now();
@@ -333,7 +334,7 @@ async fn a_switchover_needs_nobody_beside_the_servers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stops_leaves_the_rotation_and_returns() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let readable = |node: u16| control.board.snapshot().node(NodeId(node)).unwrap().unreadable.is_none();
@@ -355,7 +356,7 @@ async fn a_replica_that_stops_leaves_the_rotation_and_returns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_say_what_stands_in_their_way() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let error = control.handle.switchover(Some("nobody"), false).await.unwrap_err().to_string();
     assert!(error.contains("nobody") && error.contains("node0, node1, node2"), "{error}");
@@ -380,7 +381,7 @@ async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
     let cluster = Cluster::with_replicas(2).await;
     let state = tempfile::tempdir().unwrap();
     let options = || Options { state_dir: Some(state.path().to_owned()), ..Options::default() };
-    let control = Control::start(&cluster, options());
+    let control = Control::start(&cluster, &options());
     control.settled(0).await;
     cluster.kill(0).await;
     let new = control.led_by_another_than(0).await;
@@ -392,7 +393,7 @@ async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
     assert!(refused.unwrap_err().to_string().contains("cannot be kept"));
     control.stop();
 
-    let control = Control::start(&cluster, options());
+    let control = Control::start(&cluster, &options());
     control.settled(new).await;
     let after = control.status().await;
     assert_eq!((after.epoch, after.timeline), (before.epoch, before.timeline));
@@ -404,7 +405,7 @@ async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_replay_does_not_keep_a_receiver_alive() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     cluster.pause_replay(1).await;
@@ -425,7 +426,7 @@ async fn a_paused_replay_does_not_keep_a_receiver_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_in_conflict_with_recovery_is_ended() {
     let cluster = Cluster::builder(2).setting("max_standby_streaming_delay", "-1").run().await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     cluster.sql(0, "CREATE TABLE locked (n int)").await;
     let mut readers = Vec::new();
@@ -468,7 +469,7 @@ async fn a_role_that_is_no_superuser_is_enough() {
     cluster.sql(0, PRIVILEGES).await;
     cluster.caught_up(1, 0).await;
     cluster.caught_up(2, 0).await;
-    let control = Control::start(&cluster, Options { service: Some("ha"), ..Options::default() });
+    let control = Control::start(&cluster, &Options { service: Some("ha"), ..Options::default() });
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let since = Instant::now();
@@ -488,7 +489,7 @@ async fn a_failover_that_was_interrupted_is_finished_by_the_next_start() {
     let cluster = Cluster::with_replicas(2).await;
     let state = tempfile::tempdir().unwrap();
     let options = || Options { state_dir: Some(state.path().to_owned()), ..Options::default() };
-    let mut control = Control::start(&cluster, options());
+    let mut control = Control::start(&cluster, &options());
     control.settled(0).await;
     let mut primary = 0;
     // Interrupted at another moment each time: while recruiting, resolving, promoting, establishing.
@@ -502,7 +503,7 @@ async fn a_failover_that_was_interrupted_is_finished_by_the_next_start() {
         })
         .await;
         control.stop();
-        control = Control::start(&cluster, options());
+        control = Control::start(&cluster, &options());
         let new = control.led_by_another_than(primary).await;
         eprintln!("interrupted while {moment}: node{new} leads");
         control.settled(new).await;
@@ -516,7 +517,7 @@ async fn nothing_is_promoted_while_the_journal_cannot_be_written() {
     let cluster = Cluster::with_replicas(2).await;
     let state = tempfile::tempdir().unwrap();
     let control =
-        Control::start(&cluster, Options { state_dir: Some(state.path().to_owned()), ..Options::default() });
+        Control::start(&cluster, &Options { state_dir: Some(state.path().to_owned()), ..Options::default() });
     control.settled(0).await;
     // The draft cannot be created while a directory has its name: an error as from a full disk.
     let draft = state.path().join("journal.new");
@@ -539,7 +540,7 @@ async fn nothing_is_promoted_while_the_journal_cannot_be_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sample_covers_what_was_acknowledged_before_and_replicas_reach_it() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     cluster.sql(0, "CREATE TABLE t (n int)").await;
     let board = &control.board;
@@ -549,16 +550,17 @@ async fn a_sample_covers_what_was_acknowledged_before_and_replicas_reach_it() {
         for _ in 0..20 {
             client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
             let (ticket, asked) = (board.ticket(), Instant::now());
-            let position = eventually(LIMIT, "a sample", async || {
-                let mut moved = board.want_positions();
-                let (number, position) = board.sample();
-                if number >= ticket {
-                    return Some(position);
+            let sampled = async {
+                loop {
+                    let mut moved = board.want_positions();
+                    let (number, position) = board.sample();
+                    if number >= ticket {
+                        return position;
+                    }
+                    moved.changed().await.unwrap();
                 }
-                drop(tokio::time::timeout(Duration::from_millis(100), moved.changed()).await);
-                None
-            })
-            .await;
+            };
+            let position = tokio::time::timeout(LIMIT, sampled).await.expect("a sample");
             times.push(asked.elapsed());
             let on_primary = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
             assert!(position <= on_primary.get::<_, &str>(0).parse().unwrap());
@@ -586,7 +588,7 @@ async fn a_sample_covers_what_was_acknowledged_before_and_replicas_reach_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_in_doubt_are_resolved_on_the_candidate() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     cluster.sql(0, "CREATE TABLE t (n int)").await;
     let client = cluster.client(0).await;
@@ -612,7 +614,7 @@ async fn commits_in_doubt_are_resolved_on_the_candidate() {
 async fn an_armed_primary_that_crashes_comes_back_as_a_standby_by_itself() {
     let cluster = Cluster::with_replicas(2).await;
     let control =
-        Control::start(&cluster, Options { armed: true, without_local: true, ..Options::default() });
+        Control::start(&cluster, &Options { armed: true, without_local: true, ..Options::default() });
     control.settled(0).await;
     let signal = cluster.node(0).data_dir().join("standby.signal");
     eventually(LIMIT, "the signal is armed", async || signal.exists().then_some(())).await;
@@ -637,7 +639,7 @@ async fn an_armed_primary_that_crashes_comes_back_as_a_standby_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_diverged_node_needs_a_person_where_nobody_can_rewind_it() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options { without_local: true, ..Options::default() });
+    let control = Control::start(&cluster, &Options { without_local: true, ..Options::default() });
     control.settled(0).await;
     control.handle.pause().await.unwrap();
     cluster.stop(1);
@@ -695,14 +697,14 @@ async fn servers_are_watched_over_tls_as_sslmode_says() {
         WHERE application_name = 'primacy'";
     for (mode, ca) in [(TlsMode::Prefer, None), (TlsMode::Require, None), (TlsMode::VerifyCa, Some("ca.crt"))]
     {
-        let control = Control::start(&cluster, Options { tls: tls(mode, ca), ..Options::default() });
+        let control = Control::start(&cluster, &Options { tls: tls(mode, ca), ..Options::default() });
         control.settled(0).await;
         assert_eq!(cluster.sql(0, encrypted).await, [["t"]], "{mode:?}");
         control.stop();
     }
     // The certificate names localhost and not 127.0.0.1; the stranger signed nothing.
     for (mode, ca) in [(TlsMode::VerifyFull, "ca.crt"), (TlsMode::VerifyCa, "other.crt")] {
-        let control = Control::start(&cluster, Options { tls: tls(mode, Some(ca)), ..Options::default() });
+        let control = Control::start(&cluster, &Options { tls: tls(mode, Some(ca)), ..Options::default() });
         let error = eventually(LIMIT, "the certificate is refused", async || {
             let error = control.status().await.nodes[0].error.clone();
             (!error.is_empty()).then_some(error)
@@ -717,4 +719,20 @@ async fn servers_are_watched_over_tls_as_sslmode_says() {
     let refused =
         control::run(settings.clone(), Board::new(control::first_snapshot(&settings)), None, async {});
     assert!(refused.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_password_reaches_a_log_of_the_servers() {
+    let cluster = Cluster::builder(2).setting("log_statement", "all").run().await;
+    let control = Control::start(&cluster, &Options { without_local: true, ..Options::default() });
+    control.settled(0).await;
+    control.handle.switchover(Some("node1"), false).await.unwrap();
+    control.settled(1).await;
+    for node in cluster.servers().nodes() {
+        let log = std::fs::read_to_string(node.log_file()).unwrap();
+        assert!(log.contains("statement: "), "statements are logged");
+        let shown = log.lines().find(|line| line.contains("primary_conninfo =") && line.contains("password"));
+        assert_eq!(shown, None, "{}", node.name());
+    }
+    control.stop();
 }

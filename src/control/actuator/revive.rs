@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Actuator, DeedError, POLL_SLOW, follower_name};
+use super::{Actuator, DeedError, POLL_SLOW};
 use crate::control::conninfo::{Conninfo, literal};
 use crate::control::hands::{Change, alter, hush};
 use crate::control::link::Link;
@@ -177,7 +177,7 @@ impl Actuator {
             conninfo.set("password", role.password.reveal());
         }
         conninfo.set("target_session_attrs", "read-write");
-        conninfo.set("application_name", follower_name(&self.settings.name(node), FollowerName::Neutral));
+        conninfo.set("application_name", FollowerName::Neutral.application_name(&self.settings.name(node)));
         conninfo
     }
 }
