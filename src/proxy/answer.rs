@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use super::driver::{Driver, Phase, Turn};
 use super::flow::{internal, poll_read};
 use super::handle::Doing;
-use super::pool::ServerConn;
+use super::pool::{ServerConn, UserPool};
 use super::resolve::Commit;
+use super::worker::Worker;
 use crate::model::{NodeId, SqlState};
 use crate::observe::Retry;
 use crate::route::Consistency;
@@ -103,7 +104,7 @@ impl Driver {
         if self.machine.finish(status, &mut conn.session) {
             self.database.facts.invalidate();
         }
-        self.handle.set_pins(self.machine.pins());
+        self.note_pins();
         if self.loaded {
             self.worker.add_load(node, -1);
             self.loaded = false;
@@ -117,6 +118,14 @@ impl Driver {
         self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
+        }
+    }
+
+    fn note_pins(&self) {
+        let (before, now) = (self.handle.pins(), self.machine.pins());
+        if before != now {
+            now.iter().filter(|&cause| !before.contains(cause)).for_each(|cause| self.worker.meter.pinned(cause));
+            self.handle.set_pins(now);
         }
     }
 
@@ -144,7 +153,7 @@ impl Driver {
 
     /// The connection is of no more use.
     pub(super) fn discard(&mut self) -> Option<NodeId> {
-        let conn = self.lease.take()?;
+        let mut conn = self.lease.take()?;
         let node = conn.session.node;
         self.handle.set_held(None);
         self.server_in.clear();
@@ -153,9 +162,8 @@ impl Driver {
             self.worker.add_load(node, -1);
             self.loaded = false;
         }
-        drop(conn);
-        self.worker.left(node);
-        self.pool.forget(node);
+        self.worker.left(&mut conn);
+        self.pool.discard(*conn);
         Some(node)
     }
 
@@ -273,7 +281,7 @@ impl Driver {
     pub(super) fn end(mut self) {
         let busy = self.machine.is_busy();
         let in_transaction = self.machine.keeps_status();
-        let Some(conn) = self.lease.take() else { return };
+        let Some(mut conn) = self.lease.take() else { return };
         if self.loaded {
             self.worker.add_load(conn.session.node, -1);
         }
@@ -284,33 +292,19 @@ impl Driver {
             if busy && !self.handle.is_committing() {
                 super::cancel::spawn(&worker, node, conn.key.clone());
             }
-            drop(conn);
-            worker.left(node);
-            pool.forget(node);
+            worker.left(&mut conn);
+            pool.discard(*conn);
             return;
         }
         tokio::task::spawn_local(clean(worker, pool, *conn));
     }
 }
 
-/// Closes a connection that was just acquired and counts for nothing.
-pub(super) fn forget(pool: &Rc<super::pool::UserPool>, conn: ServerConn) {
-    let node = conn.session.node;
-    drop(conn);
-    pool.forget(node);
-}
-
 /// Gives a clean connection to the pool, unless nothing counts any more that comes from its node.
-pub(super) fn give_back(
-    worker: &Rc<super::worker::Worker>,
-    pool: &Rc<super::pool::UserPool>,
-    conn: ServerConn,
-) {
-    let node = conn.session.node;
-    worker.left(node);
+pub(super) fn give_back(worker: &Rc<Worker>, pool: &Rc<UserPool>, mut conn: ServerConn) {
+    worker.left(&mut conn);
     if worker.is_fenced(&conn) {
-        drop(conn);
-        pool.forget(node);
+        pool.discard(conn);
         return;
     }
     if conn.cancels.get() > 0 {
@@ -326,22 +320,20 @@ pub(super) fn give_back(
 }
 
 /// Cleans a connection that a session leaves behind with state in it, and gives it back.
-async fn clean(worker: Rc<super::worker::Worker>, pool: Rc<super::pool::UserPool>, mut conn: ServerConn) {
-    let node = conn.session.node;
+async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn) {
     let cleaned = super::query::rows(&mut conn.stream, "DISCARD ALL");
     let limit = std::time::Duration::from_secs(5);
     if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok((_, TxStatus::Idle)))) {
-        conn.session = crate::session::ServerSession::new(node);
+        conn.session = crate::session::ServerSession::new(conn.session.node);
         give_back(&worker, &pool, conn);
     } else {
-        drop(conn);
-        worker.left(node);
-        pool.forget(node);
+        worker.left(&mut conn);
+        pool.discard(conn);
     }
 }
 
 struct SessionFacts {
-    worker: Rc<super::worker::Worker>,
+    worker: Rc<Worker>,
 }
 
 impl Facts for SessionFacts {
