@@ -76,9 +76,9 @@ async fn no_statement_that_needs_the_primary_goes_to_a_replica() {
     let Some(score) = run(|file| QUICK.contains(&file)).await else { return };
     print(&score);
     assert!(score.silent.is_empty(), "{:#?}", score.silent);
-    assert!(score.misplaced.len() <= 2, "{:#?}", score.misplaced);
+    assert!(score.misplaced.is_empty(), "{:#?}", score.misplaced);
     assert!(
-        score.reads_on_replica * 100 >= score.reads * 60,
+        score.reads_on_replica * 100 >= score.reads * 78,
         "{} of {}",
         score.reads_on_replica,
         score.reads
@@ -91,6 +91,14 @@ async fn the_whole_corpus() {
     let Some(score) = run(|_| true).await else { return };
     print(&score);
     assert!(score.silent.is_empty(), "{:#?}", score.silent);
+    assert!(score.misplaced.is_empty(), "{:#?}", score.misplaced);
+    // Two fifths of the reads stand behind a temporary table in the same session, which ties it to the primary.
+    assert!(
+        score.reads_on_replica * 100 >= score.reads * 52,
+        "{} of {}",
+        score.reads_on_replica,
+        score.reads
+    );
 }
 
 fn print(score: &Score) {
