@@ -39,6 +39,7 @@ impl Machine {
             // is looked at. With the id the outcome can be had from another server if this one is lost.
             encode::query(out, b"SELECT pg_catalog.pg_current_xact_id_if_assigned()");
             self.relay.swallow_ready += 1;
+            self.relay.asks_xid = true;
             server.unnamed = None;
         }
         let inject_unnamed = plan.old_unnamed && !self.server_has_unnamed(server);

@@ -58,7 +58,9 @@ pub(super) enum Expect {
 #[derive(Debug, Default)]
 pub(super) struct Relay {
     pub(super) swallow_ready: u32,
-    /// One of the swallowed queries asks for the transaction's id; its answer.
+    /// The last of the swallowed queries asks for the transaction's id.
+    pub(super) asks_xid: bool,
+    /// Its answer.
     pub(super) xid: Option<Written>,
     queue: VecDeque<Expect>,
     /// Names that the batch's Parse messages have entered and no server has confirmed.
@@ -129,6 +131,7 @@ impl Relay {
         self.error_seen = false;
         self.answered = false;
         self.began = None;
+        self.asks_xid = false;
         self.xid = None;
         self.unsynced = false;
     }
@@ -361,7 +364,8 @@ impl Machine {
             }
             Tag::ERROR_RESPONSE if ends_connection(frame) => Some(Event::Fatal(frame.to_vec())),
             Tag::ERROR_RESPONSE => Some(Event::Unprepared(frame.to_vec())),
-            Tag::DATA_ROW => {
+            // Settings that travel by set_config give rows too.
+            Tag::DATA_ROW if self.relay.asks_xid && self.relay.swallow_ready == 1 => {
                 self.relay.xid = Some(written(frame));
                 None
             }
