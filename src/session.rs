@@ -20,7 +20,7 @@ mod stream;
 pub use client_error::ClientError;
 pub use dispatch::Outgoing;
 pub use local::Facts;
-pub use lost::{Ending, Loss};
+pub use lost::{Ending, Loss, Remains};
 pub use machine::{Judge, Machine, Settings, Step, Tx};
 pub use pins::Pins;
 pub use plan::Plan;

@@ -83,7 +83,6 @@ fn socket_address(key: &str, text: &str, check: &mut Checker) -> Option<SocketAd
     address
 }
 
-
 /// A path from the file, counted from the file's directory.
 fn under(base: &Path, path: &Path) -> PathBuf {
     base.join(path)

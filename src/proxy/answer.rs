@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::driver::{Driver, Phase, Turn};
+use super::driver::{Driver, Lost, Phase, Turn};
 use super::flow::{internal, poll_read};
 use super::handle::Doing;
 use super::pool::{ServerConn, UserPool};
@@ -14,7 +14,7 @@ use crate::model::{NodeId, SqlState};
 use crate::observe::Retry;
 use crate::route::Consistency;
 use crate::session::batch::End;
-use crate::session::{Event, Facts, Judge, Loss, Step, Stream as StreamKind};
+use crate::session::{Ending, Event, Facts, Judge, Loss, Remains, Step, Stream as StreamKind};
 use crate::sql::{PinCause, Place, Reason};
 use crate::wire::TxStatus;
 
@@ -31,9 +31,13 @@ impl Driver {
         let polled = poll_read(&mut conn.stream, cx, scratch.get_mut(have..).unwrap_or_default());
         match polled {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0) | Err(_)) => {
+            Poll::Ready(Ok(0)) => {
                 drop(scratch);
-                self.server_lost().map(|()| true)
+                self.server_lost(Lost::Closed).map(|()| true)
+            }
+            Poll::Ready(Err(_)) => {
+                drop(scratch);
+                self.server_lost(Lost::Broken).map(|()| true)
             }
             Poll::Ready(Ok(len)) => {
                 self.server_in.clear();
@@ -56,7 +60,7 @@ impl Driver {
                     "a server broke the protocol; its connection is closed"
                 );
                 drop(out);
-                return self.server_lost();
+                return self.server_lost(Lost::Broken);
             };
             let bytes =
                 if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
@@ -124,7 +128,9 @@ impl Driver {
     fn note_pins(&self) {
         let (before, now) = (self.handle.pins(), self.machine.pins());
         if before != now {
-            now.iter().filter(|&cause| !before.contains(cause)).for_each(|cause| self.worker.meter.pinned(cause));
+            now.iter()
+                .filter(|&cause| !before.contains(cause))
+                .for_each(|cause| self.worker.meter.pinned(cause));
             self.handle.set_pins(now);
         }
     }
@@ -224,11 +230,11 @@ impl Driver {
     fn server_ended(&mut self, frame: &[u8]) -> Result<(), Turn> {
         let fields = crate::wire::ErrorFields::new(frame.get(5..).unwrap_or_default());
         tracing::debug!(code = ?fields.code(), "a server ended a connection: {}", fields.message());
-        self.server_lost()
+        self.server_lost(Lost::Closed)
     }
 
     /// The server connection broke, or nothing counts any more that comes from it.
-    pub(super) fn server_lost(&mut self) -> Result<(), Turn> {
+    pub(super) fn server_lost(&mut self, how: Lost) -> Result<(), Turn> {
         let Some(node) = self.discard() else { return Ok(()) };
         self.worker.board().suspect(node);
         let name = self.node_name(node);
@@ -250,7 +256,14 @@ impl Driver {
             self.set_resting();
             return Ok(());
         };
-        let loss = self.machine.lost(&plan, &name, (self.batch_kept, sync_sent), &mut self.client_out);
+        let unseen = how == Lost::Unsent || (how == Lost::Closed && self.machine.commit_unseen());
+        let loss = if plan.is_commit() && unseen {
+            // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
+            self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
+        } else {
+            let held = Remains { kept: self.batch_kept, sync_sent, unsent: how == Lost::Unsent };
+            self.machine.lost(&plan, &name, held, &mut self.client_out)
+        };
         match loss {
             Loss::RunAgain => {
                 self.plan = Some(plan);

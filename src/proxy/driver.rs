@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use super::acquire::Refusal;
 use super::handle::{Doing, Handle, Held, Kick};
-use super::resolve::Commit;
 use super::pool::{Profile, ServerConn, UserPool};
+use super::resolve::Commit;
 use super::stream::Stream;
 use super::worker::{Database, Worker};
 use crate::model::{NodeId, Role};
@@ -40,6 +40,17 @@ pub(super) enum Phase {
     Running,
     /// Both: the client goes on sending what the server takes.
     Streaming { kind: StreamKind, left: usize },
+}
+
+/// How a server connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The server closed it, after everything that it had to say.
+    Closed,
+    /// It broke, or was fenced: what the server had to say may be lost.
+    Broken,
+    /// Not a byte of the batch was sent.
+    Unsent,
 }
 
 /// What the loop has to do.
@@ -221,7 +232,7 @@ impl Driver {
             return Some(Turn::Fail(ClientError::Killed));
         }
         if self.handle.take(Kick::Fenced) && self.lease.is_some() {
-            return self.server_lost().err();
+            return self.server_lost(Lost::Broken).err();
         }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
         if self.handle.has(Kick::Drain)

@@ -83,8 +83,12 @@ impl Driver {
         let link = self.worker.links.get(primary.index())?;
         let service = Rc::new(self.worker.shared.settings.load().service.clone());
         let credential = Credential::Password(service.password.clone());
-        let who =
-            SignIn { user: &service.user, database: &service.database, startup: &[], credential: &credential };
+        let who = SignIn {
+            user: &service.user,
+            database: &service.database,
+            startup: &[],
+            credential: &credential,
+        };
         let asking = async {
             let mut connected = server::connect(&link.node, &link.tls, &who, ASK_LIMIT).await.ok()?;
             let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");

@@ -201,7 +201,12 @@ impl Worker {
             *pool.credential.borrow_mut() = credential;
             return Rc::clone(pool);
         }
-        let pool = UserPool::new(key.clone(), credential, (Rc::clone(&self.links), self.meter.clone()), self.pool_settings());
+        let pool = UserPool::new(
+            key.clone(),
+            credential,
+            (Rc::clone(&self.links), self.meter.clone()),
+            self.pool_settings(),
+        );
         pools.insert(key, Rc::clone(&pool));
         pool
     }

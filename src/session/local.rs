@@ -56,7 +56,12 @@ impl Machine {
     }
 
     /// Answers a batch of one statement with this command tag.
-    pub(super) fn answer_done(&mut self, tag: &'static str, (batch, plan): (&[u8], &Plan), out: &mut Vec<u8>) {
+    pub(super) fn answer_done(
+        &mut self,
+        tag: &'static str,
+        (batch, plan): (&[u8], &Plan),
+        out: &mut Vec<u8>,
+    ) {
         let answer = Answer::Done(tag);
         if plan.extended() {
             self.answer_pipeline(batch, plan, &answer, out);

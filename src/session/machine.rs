@@ -228,6 +228,11 @@ impl Machine {
         self.begin_dispatch(server, super::relay::Hold::None, out);
     }
 
+    /// Whether the server has not answered yet what goes ahead of COMMIT: then it has not looked at COMMIT either.
+    pub fn commit_unseen(&self) -> bool {
+        self.relay.asks_xid && self.relay.swallow_ready > 0
+    }
+
     /// Whether the batch in flight began its transaction.
     pub fn began(&self) -> bool {
         self.relay.began.is_some()
