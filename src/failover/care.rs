@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REPOINTS_MAX: u32 = 3;
 
 /// What is being done about one node.
+#[expect(clippy::struct_excessive_bools, reason = "each was done or was not, in any combination")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Care {
     /// The one thing that is being done to it.

@@ -88,6 +88,7 @@ impl Establishing {
         self.ask(world, now);
         // The row's quorum may need nodes that have to be brought back first.
         care::tend_nodes(world, now);
+        upkeep::tend_primary(world, now);
         if world.service == Service::Held && now >= self.since + world.settings.establish_timeout {
             world.service = Service::ReadOnly;
             if let Some(primary) = world.primary() {
