@@ -33,6 +33,8 @@ pub(super) struct Care {
     /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
     pub(super) own_name: bool,
     repoints: u32,
+    /// It was turned to this epoch's primary.
+    turned: bool,
     absent_since: Option<Instant>,
     renamed_at: Option<Instant>,
     fenced: bool,
@@ -108,7 +110,11 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        if idle && stays_down(node, &record, now) {
+        let twin = record.twins.contains(&id) && world.holds(RuleId::R8g);
+        if idle && stays_down(node, &record, now) && twin {
+            // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
+            needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
+        } else if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
         }
         return;
@@ -124,12 +130,36 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
         if by_others {
             keep_out(world, now, id, idle);
+        } else if twin(world, &record, id, &facts) {
+            let fenced = world.node(id).is_some_and(|node| node.care.fenced);
+            if idle && !fenced {
+                expel(world, now, id);
+            }
+            forbid_twin(world, id);
         } else if idle {
             expel(world, now, id);
         }
     } else {
         tend_standby(world, now, id, &facts);
     }
+}
+
+/// Whether this node may have a history of its own under the number of the primary's timeline: it was told to promote, and
+/// is on that timeline although nobody has turned it to the primary in this epoch.
+fn twin(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
+    let turned = world.node(id).is_some_and(|node| node.care.turned || node.care.own_name);
+    let same = facts.timeline == record.timeline && (!turned || !facts.in_recovery);
+    record.twins.contains(&id) && same && world.holds(RuleId::R8g)
+}
+
+fn forbid_twin(world: &mut World, id: NodeId) {
+    stand(world, id, Standing::Quarantined);
+    world.decided(RuleId::R8g);
+    needs_person(
+        world,
+        id,
+        "it may have another history under the number of the timeline: clone it anew".into(),
+    );
 }
 
 /// A displaced primary that does not run: it is brought back, unlike a replica, which somebody may have stopped on purpose.
@@ -166,10 +196,14 @@ fn expel(world: &mut World, now: Instant, id: NodeId) {
 
 fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let Some(record) = world.record.clone() else { return };
+    if twin(world, &record, id, facts) {
+        forbid_twin(world, id);
+        return;
+    }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
     match attachment(world, &record, facts, counts) {
-        Attachment::Cascading => settle_as(world, id, Standing::Member),
+        Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
         Attachment::None => attach(world, now, id, facts),
     }
@@ -219,7 +253,7 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let idle = node.care.job.is_none() && !asked;
     if past {
         world.decided(RuleId::R8b);
-        settle_as(world, id, Standing::Member);
+        settle_as(world, now, id, Standing::Member);
     } else if node.standing != Standing::Member {
         stand(world, id, Standing::Vetting);
     }
@@ -237,7 +271,7 @@ fn counts(world: &World) -> bool {
     wanted || world.record.as_ref().is_some_and(|record| record.cohort.standbys > 0)
 }
 
-fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
+fn settle_as(world: &mut World, now: Instant, id: NodeId, standing: Standing) {
     stand(world, id, standing);
     if let Some(node) = world.node_mut(id) {
         let care = &mut node.care;
@@ -247,6 +281,10 @@ fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
     if let Some(record) = world.record.as_mut() {
         // Not made durable at once: a restart finds it out again.
         record.displaced.retain(|displaced| *displaced != id);
+        if record.twins.contains(&id) {
+            record.twins.retain(|half| *half != id);
+            world.save(now, RuleId::R8g);
+        }
     }
     world.clear_alarms(|alarm| match alarm {
         Alarm::NeedsPerson { node, .. } | Alarm::FalsePrimary { node, .. } => *node == id,
@@ -308,6 +346,9 @@ fn repoint(world: &mut World, now: Instant, node: NodeId, how: (RuleId, Follower
         needs_person(world, node, "automatic rejoin is off".into());
         return;
     }
+    if let Some(node) = world.node_mut(node) {
+        node.care.turned = true;
+    }
     let limit = world.settings.repoint_timeout;
     set_job(world, now, node, Order::new(rule, limit, Action::Repoint { node, upstream, name }));
 }
@@ -320,6 +361,9 @@ fn bring_back(world: &mut World, now: Instant, node: NodeId, why: (RuleId, bool)
         return;
     }
     let (rule, rewind) = why;
+    if let Some(node) = world.node_mut(node) {
+        node.care.turned = true;
+    }
     let limit = world.settings.rejoin_timeout;
     stand(world, node, Standing::Rejoining);
     set_job(world, now, node, Order::new(rule, limit, Action::Rejoin { node, upstream, rewind }));

@@ -202,6 +202,7 @@ impl Establishing {
 /// The record and the standing of the nodes in the new epoch.
 fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     let Some(old) = world.record.clone() else { return };
+    let old_timeline = old.timeline;
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
     displaced.sort_unstable();
@@ -218,6 +219,12 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
         intent: Some(attempt.intent(IntentPhase::Promoting, Some(crowned.node))),
         ..old
     });
+    if let Some(record) = world.record.as_mut() {
+        record.note_twins(attempt.promoted.iter().copied());
+        if crowned.timeline <= old_timeline {
+            record.note_twins([attempt.from]);
+        }
+    }
     world.trail.clear();
     if let Some(node) = world.node_mut(crowned.node) {
         node.crown(now, crowned.timeline, crowned.fork);

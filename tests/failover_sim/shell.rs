@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use primacy::failover::{
     Action, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member, Observation, Reach,
-    Receiver, Record, Sender, Settings, SyncState,
+    Receiver, Record, Sender, Settings, Standing, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
@@ -395,7 +395,8 @@ impl Shell {
         let primary = self.snapshot.primary?.index();
         for (i, n) in self.cluster.nodes.iter().enumerate().filter(|(i, _)| *i != primary) {
             let follows = n.rx.is_some_and(|rx| rx.streaming && rx.from == primary && rx.own);
-            if !follows && self.odds.agent {
+            let twin = self.core.record().is_some_and(|record| record.twins.contains(&NodeId(i as u16)));
+            if !follows && self.odds.agent && !(twin && status.standings[i] == Standing::Quarantined) {
                 return Some(format!("n{i} does not follow n{primary}: {:?}", status.standings[i]));
             }
         }
