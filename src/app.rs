@@ -138,7 +138,7 @@ impl Proxy {
         let parts = Parts {
             settings: Arc::new(settings.proxy.clone()),
             route: Arc::new(settings.route.clone()),
-            sql: settings.sql.clone(),
+            sql: settings.sql,
             board: Arc::clone(&board),
             catalogs,
             metrics: Arc::clone(&metrics),
@@ -152,7 +152,7 @@ impl Proxy {
         }
         let admin_settings = settings.admin.clone();
         let running = Arc::new(Running {
-            sql: settings.sql.clone(),
+            sql: settings.sql,
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
             log,

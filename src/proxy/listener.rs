@@ -180,7 +180,7 @@ impl Workers {
                 shared: Arc::clone(&shared),
                 sockets: sockets.try_clone()?,
                 links: parts.links.clone(),
-                sql: parts.sql.clone(),
+                sql: parts.sql,
                 login: Arc::clone(&parts.login),
                 commands,
             };

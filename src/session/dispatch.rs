@@ -27,8 +27,7 @@ impl Machine {
     /// `hold` keeps the first answers back until it is known that the batch need not run elsewhere.
     pub fn dispatch(
         &mut self,
-        batch: &[u8],
-        plan: &Plan,
+        (batch, plan): (&[u8], &Plan),
         server: &mut ServerSession,
         hold: Hold,
         out: &mut Vec<u8>,

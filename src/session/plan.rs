@@ -14,6 +14,10 @@ use crate::wire::{FrameError, Tag, TxStatus};
 
 /// A batch, judged. The verdicts of the statements that it executes are kept in the machine until it is finished.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the batch, none excludes another"
+)]
 pub struct Plan {
     /// Where all of it may run.
     pub place: Place,
