@@ -401,7 +401,8 @@ impl Shell {
         let primary = self.snapshot.primary?.index();
         for (i, n) in self.cluster.nodes.iter().enumerate().filter(|(i, _)| *i != primary) {
             let follows = n.rx.is_some_and(|rx| rx.streaming && rx.from == primary && rx.own);
-            let twin = self.core.record().is_some_and(|record| record.twins.contains(&NodeId(i as u16)));
+            let twin =
+                self.core.record().is_some_and(|record| record.twins.iter().any(|t| t.node.index() == i));
             if !follows && self.odds.agent && !(twin && status.standings[i] == Standing::Quarantined) {
                 return Some(format!("n{i} does not follow n{primary}: {:?}", status.standings[i]));
             }
