@@ -15,7 +15,7 @@ use super::settings::node_ids;
 use super::status::{Alarm, Refusal, Standing};
 use super::upkeep;
 use super::world::{Order, World};
-use crate::model::NodeId;
+use crate::model::{NodeId, Timeline};
 
 /// A member whose receiver is missing may be reconnecting by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REPOINTS_MAX: u32 = 3;
 
 /// What is being done about one node.
+#[expect(clippy::struct_excessive_bools, reason = "each was done or was not, in any combination")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Care {
     /// The one thing that is being done to it.
@@ -110,7 +111,7 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        let twin = record.twins.contains(&id) && world.holds(RuleId::R8g);
+        let twin = twin_timeline(&record, id).is_some() && world.holds(RuleId::R8g);
         if idle && stays_down(node, &record, now) && twin {
             // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
             needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
@@ -148,8 +149,14 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
 /// is on that timeline although nobody has turned it to the primary in this epoch.
 fn twin(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
     let turned = world.node(id).is_some_and(|node| node.care.turned || node.care.own_name);
-    let same = facts.timeline == record.timeline && (!turned || !facts.in_recovery);
-    record.twins.contains(&id) && same && world.holds(RuleId::R8g)
+    let same = twin_timeline(record, id) == Some(facts.timeline) && (!turned || !facts.in_recovery);
+    same && world.holds(RuleId::R8g)
+}
+
+/// The number that this node may have used on its own, and that our history contains too.
+fn twin_timeline(record: &Record, id: NodeId) -> Option<Timeline> {
+    let twins = record.twins.iter().filter(|twin| twin.node == id && twin.timeline <= record.timeline);
+    twins.map(|twin| twin.timeline).max()
 }
 
 fn forbid_twin(world: &mut World, id: NodeId) {
@@ -281,8 +288,8 @@ fn settle_as(world: &mut World, now: Instant, id: NodeId, standing: Standing) {
     if let Some(record) = world.record.as_mut() {
         // Not made durable at once: a restart finds it out again.
         record.displaced.retain(|displaced| *displaced != id);
-        if record.twins.contains(&id) {
-            record.twins.retain(|half| *half != id);
+        if record.twins.iter().any(|twin| twin.node == id) {
+            record.twins.retain(|twin| twin.node != id);
             world.save(now, RuleId::R8g);
         }
     }

@@ -88,6 +88,7 @@ impl Establishing {
         self.ask(world, now);
         // The row's quorum may need nodes that have to be brought back first.
         care::tend_nodes(world, now);
+        upkeep::tend_primary(world, now);
         if world.service == Service::Held && now >= self.since + world.settings.establish_timeout {
             world.service = Service::ReadOnly;
             if let Some(primary) = world.primary() {
@@ -220,9 +221,9 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
         ..old
     });
     if let Some(record) = world.record.as_mut() {
-        record.note_twins(attempt.promoted.iter().copied());
+        record.note_twins(attempt.promoted.iter().copied(), Timeline(old_timeline.0.saturating_add(1)));
         if crowned.timeline <= old_timeline {
-            record.note_twins([attempt.from]);
+            record.note_twins([attempt.from], old_timeline);
         }
     }
     world.trail.clear();
