@@ -294,7 +294,7 @@ mod tests {
             paused: true,
             displaced: vec![NodeId(1)],
             fenced: vec![NodeId(0)],
-            twins: vec![NodeId(2)],
+            twins: vec![NodeId(1)],
         }
     }
 
