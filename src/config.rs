@@ -115,22 +115,16 @@ pub fn from_nodes_with(urls: &[String], overrides: &Overrides) -> Result<Setting
     finish(settings, check, Origin::CommandLine)
 }
 
-fn finish(
-    settings: Option<Settings>,
-    check: check::Checker,
-    origin: Origin,
-) -> Result<Settings, ConfigProblems> {
+fn finish(settings: Settings, check: check::Checker, origin: Origin) -> Result<Settings, ConfigProblems> {
     let (problems, warnings) = check.finish();
-    match settings {
-        Some(settings) if problems.is_empty() => Ok(Settings { origin, warnings, ..settings }),
-        _ => {
-            let file = match origin {
-                Origin::File(file) => Some(file),
-                Origin::CommandLine => None,
-            };
-            Err(ConfigProblems { file, problems })
-        }
+    if problems.is_empty() {
+        return Ok(Settings { origin, warnings, ..settings });
     }
+    let file = match origin {
+        Origin::File(file) => Some(file),
+        Origin::CommandLine => None,
+    };
+    Err(ConfigProblems { file, problems })
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {

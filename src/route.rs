@@ -13,3 +13,6 @@ pub use decide::{Scene, decide};
 pub use decision::{Decision, Floor, Positions, Request, RouteReason, Transaction};
 pub use dice::Dice;
 pub use settings::{Consistency, PrimaryReads, Settings, TransactionRouting};
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! The HTTP API over real sockets, with an operator that only remembers what it was asked for.
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -42,7 +42,9 @@ impl Running {
             node: node.map(|node| node.name.to_string()),
             role: node.map(|node| node.role.as_str().to_owned()),
             route: reason.to_owned(),
-            hint: verdict.hint.map(|hint| if hint == Hint::Primary { "primary" } else { "replica" }.to_owned()),
+            hint: verdict
+                .hint
+                .map(|hint| if hint == Hint::Primary { "primary" } else { "replica" }.to_owned()),
             statements: verdict.statements,
             effects: verdict.effects.iter().map(|effect| format!("{effect:?}")).collect(),
         }
@@ -51,10 +53,9 @@ impl Running {
 
 fn question(verdict: &Verdict) -> Request {
     let transaction = match verdict.kind {
-        Kind::Begin(mode) => Transaction::Deferred {
-            read_only: mode.read_only == Some(true),
-            serializable: mode.serializable,
-        },
+        Kind::Begin(mode) => {
+            Transaction::Deferred { read_only: mode.read_only == Some(true), serializable: mode.serializable }
+        }
         _ => Transaction::None,
     };
     Request {

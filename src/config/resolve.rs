@@ -20,8 +20,9 @@ use crate::proxy::{self, settings::PoolMode};
 /// Most threads.
 const WORKERS_MAX: u32 = 256;
 
-/// Resolves everything; `None` where a part without a default is missing (its problem is noted).
-pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) -> Option<Settings> {
+/// Resolves everything. Where something is wrong, its problem is noted and the rest is resolved all the same, so that all
+/// problems come together; the caller drops what came out then.
+pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) -> Settings {
     let listen = listen(document, check);
     let nodes = nodes::nodes(document, base, check);
     let service = nodes::service(document, base, check);
@@ -29,7 +30,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     let client_tls = limits::tls(document, base, check);
     let pool = limits::pool(document, check);
     let limits = limits::limits(document, check);
-    let workers = check.number("workers", document.workers, processors(), 1..=WORKERS_MAX);
+    let workers = check.number("workers", document.workers, 1, 1..=WORKERS_MAX);
     let words = [("transaction", PoolMode::Transaction), ("session", PoolMode::Session)];
     let pool_mode = check.word("pool_mode", document.pool_mode.as_deref(), &words);
     let route = planes::route(document, check);
@@ -41,8 +42,9 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         unix_socket_dir: document.unix_socket_dir.as_deref().map(|dir| under(base, dir)),
         workers,
         pool_mode,
+        resolve_commits: document.failover.resolve_commits.unwrap_or(true),
         nodes,
-        service: service?,
+        service,
         auth,
         client_tls,
         pool,
@@ -50,7 +52,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     };
     let control = control::control(document, base, &proxy, check);
     let origin = Origin::CommandLine;
-    Some(Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() })
+    Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() }
 }
 
 fn listen(document: &Document, check: &mut Checker) -> Vec<SocketAddr> {
@@ -84,9 +86,4 @@ fn socket_address(key: &str, text: &str, check: &mut Checker) -> Option<SocketAd
 /// A path from the file, counted from the file's directory.
 fn under(base: &Path, path: &Path) -> PathBuf {
     base.join(path)
-}
-
-fn processors() -> u32 {
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(available).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
 }

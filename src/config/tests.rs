@@ -1,3 +1,5 @@
+//! Configuration as a whole: what is written, what is meant, what is wrong, and the example files.
+
 use std::time::Duration;
 
 use super::*;
@@ -61,7 +63,7 @@ fn all_problems_come_together_in_the_order_of_the_file() {
     let text = "listen = '6432'\npool_mode = 'transactoin'\nworkers = 0\nwokers = 1\n\
                 [[nodes]]\nname = 'a'\nurl = 'mysql://x'\n[[nodes]]\nname = 'b'\nhost = 'h'\n[[nodes]]\nname = 'b'\nhost = 'h'\n\
                 [pool]\nserver_lifetime = 12\nmin_pool_size = 50\n[limits]\nmax_batch = '1GiB'\n\
-                [tls]\nsslmode = 'require'\n[log]\nlevel = 'loud'\n";
+                [tls]\nsslmode = 'require'\n[failover]\ndurability = 'quorom'\n[log]\nlevel = 'loud'\n";
     let problems = text_settings(text).expect_err("problems").problems;
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     for key in [
@@ -78,6 +80,7 @@ fn all_problems_come_together_in_the_order_of_the_file() {
         "limits.max_batch",
         "tls.cert_file",
         "tls.key_file",
+        "failover.durability",
         "log.level",
     ] {
         assert!(keys.contains(&key), "{key} is missing in {keys:?}");

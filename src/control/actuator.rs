@@ -24,7 +24,7 @@ use super::settings::Settings;
 use super::{Board, task};
 use crate::clock;
 use crate::failover::{Action, Effect, FollowerName, Input, Outcome};
-use crate::model::{Address, Epoch, NodeId, SqlState};
+use crate::model::{Address, NodeId, SqlState};
 
 /// How often a state that is being waited for is looked at.
 const POLL: Duration = Duration::from_millis(2);
@@ -110,7 +110,7 @@ impl Actuator {
     /// Starts one effect; its outcome goes to `out`. The task ends with the handle.
     pub(crate) fn start(self: &Arc<Self>, effect: Effect, out: mpsc::Sender<Input>) -> task::Task {
         let actuator = self.clone();
-        let turn = effect.action.node().and_then(|node| actuator.hands.get(node.index())).map(Hand::turn);
+        let turn = actuator.turn(&effect.action);
         let name = effect.action.node().map(|node| self.settings.name(node)).unwrap_or_default();
         task::spawn("effect", &name, async move {
             let outcome = actuator.carry_out(&effect, turn).await;
@@ -120,13 +120,49 @@ impl Actuator {
         })
     }
 
-    async fn carry_out(&self, effect: &Effect, turn: Option<Turn>) -> Outcome {
+    /// The place of a deed among those that it must not overtake. A promotion that was sent cannot be called back, so it
+    /// is not ended by what comes after it.
+    fn turn(&self, action: &Action) -> Option<Turn> {
+        let hand = self.hands.get(action.node()?.index())?;
+        match action {
+            Action::StopReceiver(_)
+            | Action::Repoint { .. }
+            | Action::Demote { .. }
+            | Action::Rejoin { .. } => Some(hand.turn_to_follow()),
+            Action::Promote { .. } => Some(hand.turn_to_follow().for_good()),
+            Action::FenceOld(_)
+            | Action::Quiesce(_)
+            | Action::Unfence(_)
+            | Action::SetSyncNames { .. }
+            | Action::SetReceiverTimeout { .. }
+            | Action::ArmStandbySignal(_) => Some(hand.turn_to_set()),
+            _ => None,
+        }
+    }
+
+    async fn carry_out(&self, effect: &Effect, mut turn: Option<Turn>) -> Outcome {
         let begun = clock::now();
         let limit = effect.limit.unwrap_or(self.settings.failover.effect_timeout);
-        let outcome = match tokio::time::timeout(limit, self.perform(effect, turn)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => error.outcome(),
-            Err(_elapsed) => Outcome::Failed(format!("no result within {} ms", limit.as_millis())),
+        let superseded = turn.as_ref().map(Turn::superseded);
+        let superseded = async {
+            match superseded {
+                Some(superseded) => superseded.await,
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            if let Some(turn) = &mut turn {
+                turn.come().await;
+            }
+            self.perform(effect).await
+        };
+        let outcome = tokio::select! {
+            ended = tokio::time::timeout(limit, work) => match ended {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) => error.outcome(),
+                Err(_elapsed) => Outcome::Failed(format!("no result within {} ms", limit.as_millis())),
+            },
+            () = superseded => Outcome::Failed("a newer step took its place".to_owned()),
         };
         self.report(effect, &outcome, clock::now().duration_since(begun));
         outcome
@@ -152,56 +188,40 @@ impl Actuator {
         }
     }
 
-    async fn perform(&self, effect: &Effect, turn: Option<Turn>) -> Result<Outcome, DeedError> {
-        let mut turn = turn;
+    async fn perform(&self, effect: &Effect) -> Result<Outcome, DeedError> {
+        let epoch = effect.epoch;
         match &effect.action {
+            // The first five are carried out where they are given, and nobody waits for them. The right to promote is ours
+            // while we live: only one process has the state directory, by its lock file.
             Action::Publish(_)
             | Action::Probe(_)
             | Action::Raise(_)
             | Action::RecordHistory(_)
-            | Action::Answer { .. } => Ok(Outcome::Done),
+            | Action::Answer { .. }
+            | Action::AcquireRight => Ok(Outcome::Done),
             Action::WriteJournal(record) => {
                 let written = self.journal.write(record).await;
                 written.map_err(|error| DeedError::State(super::link::chain(&error)))?;
                 Ok(Outcome::Done)
             }
-            // Only one process has the state directory, by its lock file: the right is ours while we live.
-            Action::AcquireRight => Ok(Outcome::Done),
-            Action::DrainClients { limit } => self.drain(*limit).await,
-            Action::ResolveInDoubt { candidate } => self.resolve_in_doubt(*candidate, effect.epoch).await,
-            // These look or wait and change no setting: they take no turn, because they help a deed that waits.
+            Action::StopReceiver(node) => self.stop_receiver(*node).await,
             Action::TerminateConflicts(node) => self.terminate_conflicts(*node).await,
             Action::ResumeReplay(node) => self.resume_replay(*node).await,
             Action::FinishReplay { node, target } => self.finish_replay(*node, *target).await,
-            action => {
-                if let Some(turn) = &mut turn {
-                    turn.come().await;
-                }
-                self.perform_in_turn(action, effect.epoch, turn).await
-            }
-        }
-    }
-
-    async fn perform_in_turn(
-        &self,
-        action: &Action,
-        epoch: Epoch,
-        turn: Option<Turn>,
-    ) -> Result<Outcome, DeedError> {
-        match action {
-            Action::StopReceiver(node) => self.stop_receiver(*node, turn).await,
+            Action::ResolveInDoubt { candidate } => self.resolve_in_doubt(*candidate, epoch).await,
             Action::Repoint { node, upstream, name } => self.repoint(*node, *upstream, *name).await,
             Action::Promote { node, poll } => self.promote(*node, *poll).await,
             Action::WriteTermRow(node) => self.write_term_row(*node, epoch).await,
             Action::FenceOld(node) => self.fence_old(*node).await,
             Action::Quiesce(node) => self.quiesce(*node).await,
             Action::Unfence(node) => self.unfence(*node).await,
+            Action::DrainClients { limit } => self.drain(*limit).await,
+            Action::CatchUp { node, target } => self.catch_up(*node, *target).await,
             Action::SetSyncNames { node, text } => self.set_sync_names(*node, text).await,
             Action::SetReceiverTimeout { node, timeout } => self.set_receiver_timeout(*node, *timeout).await,
             Action::ArmStandbySignal(node) => self.arm_standby_signal(*node).await,
             Action::Demote { node, upstream } => self.demote(*node, *upstream).await,
             Action::Rejoin { node, upstream, rewind } => self.rejoin(*node, *upstream, *rewind).await,
-            other => Err(DeedError::State(format!("{} is not a deed on a node", other.as_str()))),
         }
     }
 
@@ -240,30 +260,19 @@ impl Actuator {
         };
         conninfo.remove("hostaddr").remove("target_session_attrs");
         conninfo.set("host", host).set("port", port.to_string());
-        conninfo.set("application_name", follower_name(&follower.name, name));
+        conninfo.set("application_name", name.application_name(&follower.name));
         let slot = self.settings.slots.then(|| slot_name(node, &follower.name));
         Ok(Upstream { node: upstream, conninfo: conninfo.text(), slot })
-    }
-}
-
-/// The `application_name` of a follower.
-fn follower_name(node: &str, name: FollowerName) -> String {
-    match name {
-        FollowerName::Own => node.to_owned(),
-        FollowerName::Neutral => format!("rejoin_{node}"),
     }
 }
 
 /// The name of a node's replication slot: a slot's name may have lower case letters, digits and underscores only.
 fn slot_name(node: NodeId, name: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let mut slot: String =
+    let slot: String =
         name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '_' }).take(50).collect();
-    if slot != name {
-        // Two names may have become one.
-        slot.push_str(&format!("_{}", node.0));
-    }
-    slot
+    // Where letters were replaced two names may have become one.
+    if slot == name { slot } else { format!("{slot}_{}", node.0) }
 }
 
 fn millis(time: Duration) -> f64 {
@@ -280,11 +289,5 @@ mod tests {
         assert_eq!(slot_name(NodeId(3), "Db-1.example"), "db_1_example_3");
         assert_ne!(slot_name(NodeId(1), "a-b"), slot_name(NodeId(2), "a.b"));
         assert!(slot_name(NodeId(9), &"x".repeat(200)).len() < 63);
-    }
-
-    #[test]
-    fn a_node_to_be_vetted_follows_under_another_name() {
-        assert_eq!(follower_name("n1", FollowerName::Own), "n1");
-        assert_eq!(follower_name("n1", FollowerName::Neutral), "rejoin_n1");
     }
 }

@@ -1,8 +1,8 @@
 //! Short-lived statements on the nodes: a small pool of connections per node, and the order of deeds on it.
 //!
-//! Deeds on one node that change its settings take turns in the order in which they were asked for; waiting for their
-//! effect happens outside the turn. Otherwise "follow nobody" of an abandoned attempt could overtake the "follow the
-//! old primary" that undoes it.
+//! Deeds of one kind on one node take turns in the order in which they were asked for. A newer deed that decides whom
+//! the node follows ends an older one that still waits: otherwise "follow nobody" of an abandoned attempt could
+//! overtake the "follow the old primary" that undoes it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::future::try_join_all;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_postgres::Client;
 
 use super::conninfo::{Conninfo, literal};
@@ -28,7 +28,10 @@ const OPEN_MAX: Duration = Duration::from_secs(3);
 pub(crate) struct Hand {
     pub(crate) target: Target,
     pool: Pool,
-    last_turn: Mutex<Option<oneshot::Receiver<()>>>,
+    following: Queue,
+    setting: Queue,
+    /// Counts the deeds that decide whom the node follows.
+    newest: watch::Sender<u64>,
     remembered: Mutex<Remembered>,
 }
 
@@ -59,7 +62,15 @@ impl Hand {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| LinkError::Answer { detail: error.to_string() })?;
-        Ok(Self { target, pool, last_turn: Mutex::default(), remembered: Mutex::default() })
+        let (following, setting) = (Queue::default(), Queue::default());
+        Ok(Self {
+            target,
+            pool,
+            following,
+            setting,
+            newest: watch::Sender::new(0),
+            remembered: Mutex::default(),
+        })
     }
 
     /// A connection for statements.
@@ -75,11 +86,19 @@ impl Hand {
         }
     }
 
-    /// A place in the order of the node's deeds. Take it when the deed is asked for, not when it begins.
-    pub(crate) fn turn(&self) -> Turn {
-        let (done, next) = oneshot::channel();
-        let mut last = self.last_turn.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { before: last.replace(next), _done: done }
+    /// A place among the deeds that decide whom the node follows; ends those that still wait. Take it when the deed is
+    /// asked for, not when it begins.
+    pub(crate) fn turn_to_follow(&self) -> Turn {
+        let turn = self.following.next();
+        self.newest.send_modify(|newest| *newest += 1);
+        let mut newest = self.newest.subscribe();
+        newest.mark_unchanged();
+        Turn { newest: Some(newest), ..turn }
+    }
+
+    /// A place among the deeds that change the node's other settings.
+    pub(crate) fn turn_to_set(&self) -> Turn {
+        self.setting.next()
     }
 
     /// What was set on the node before.
@@ -88,21 +107,52 @@ impl Hand {
     }
 }
 
+/// The end of the deed that was asked for last.
+#[derive(Debug, Default)]
+struct Queue(Mutex<Option<oneshot::Receiver<()>>>);
+
+impl Queue {
+    fn next(&self) -> Turn {
+        let (done, next) = oneshot::channel();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { before: last.replace(next), newest: None, _done: done }
+    }
+}
+
 /// A place in the order of a node's deeds; dropping it lets the next one begin.
 #[derive(Debug)]
 pub(crate) struct Turn {
     before: Option<oneshot::Receiver<()>>,
+    newest: Option<watch::Receiver<u64>>,
     _done: oneshot::Sender<()>,
 }
 
 impl Turn {
-    /// Waits until every deed before has finished its turn or was given up. Cancellation-safe.
+    /// The same place, that no newer deed ends.
+    pub(crate) fn for_good(self) -> Self {
+        Self { newest: None, ..self }
+    }
+
+    /// Waits until every deed before has ended or was given up. Cancellation-safe.
     pub(crate) async fn come(&mut self) {
         if let Some(before) = &mut self.before {
             // An error is the usual news: the sender was dropped.
             drop(before.await);
         }
         self.before = None;
+    }
+
+    /// Waits until a newer deed of the kind takes this one's place, if ever.
+    pub(crate) fn superseded(&self) -> impl Future<Output = ()> + use<> {
+        let newest = self.newest.clone();
+        async move {
+            if let Some(mut newest) = newest
+                && newest.changed().await.is_ok()
+            {
+                return;
+            }
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -205,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_the_order_in_which_they_were_taken() {
         let hand = hand();
-        let (mut first, mut second, mut third) = (hand.turn(), hand.turn(), hand.turn());
+        let (mut first, mut second, mut third) = (hand.turn_to_set(), hand.turn_to_set(), hand.turn_to_set());
         first.come().await;
         let soon = Duration::from_millis(10);
         assert!(tokio::time::timeout(soon, second.come()).await.is_err());
@@ -215,6 +265,18 @@ mod tests {
         // A deed that is given up does not hold the next one up.
         drop(second);
         third.come().await;
+    }
+
+    #[tokio::test]
+    async fn a_newer_deed_ends_an_older_one_of_its_kind_only() {
+        let hand = hand();
+        let (older, other) = (hand.turn_to_follow(), hand.turn_to_set());
+        let soon = Duration::from_millis(10);
+        assert!(tokio::time::timeout(soon, older.superseded()).await.is_err());
+        let newer = hand.turn_to_follow();
+        older.superseded().await;
+        assert!(tokio::time::timeout(soon, newer.superseded()).await.is_err());
+        assert!(tokio::time::timeout(soon, other.superseded()).await.is_err());
     }
 
     #[test]

@@ -90,6 +90,10 @@ struct WrittenRecord {
     paused: bool,
     #[serde(default)]
     displaced: Vec<String>,
+    #[serde(default)]
+    fenced: Vec<String>,
+    #[serde(default)]
+    twins: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -176,7 +180,7 @@ impl Journal {
     }
 
     fn name(&self, node: NodeId) -> String {
-        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), |name| name.to_string())
+        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
     }
 
     fn written(&self, record: &Record) -> WrittenRecord {
@@ -203,6 +207,8 @@ impl Journal {
             }),
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
+            fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
+            twins: record.twins.iter().map(|node| self.name(*node)).collect(),
         }
     }
 }
@@ -242,6 +248,8 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         intent: intent.transpose()?,
         paused: written.paused,
         displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
+        fenced: written.fenced.iter().filter_map(|name| find(names, name)).collect(),
+        twins: written.twins.iter().filter_map(|name| find(names, name)).collect(),
     })
 }
 
@@ -285,6 +293,8 @@ mod tests {
             }),
             paused: true,
             displaced: vec![NodeId(1)],
+            fenced: vec![NodeId(0)],
+            twins: vec![NodeId(2)],
         }
     }
 

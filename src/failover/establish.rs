@@ -18,6 +18,7 @@ use super::rule::RuleId;
 use super::state::{Event, State};
 use super::status::{Alarm, Standing};
 use super::steady::Steady;
+use super::upkeep;
 use super::world::{Order, World};
 use crate::model::{Lsn, NodeId, Service, Timeline};
 
@@ -52,11 +53,24 @@ impl Establishing {
     pub(super) fn begin(world: &mut World, now: Instant, attempt: Attempt, crowned: Crowned) -> State {
         // With a quorum what the old primary had beyond the fork was never acknowledged.
         let lost = if lossy(world, &attempt) { lost(world, &attempt, crowned.fork) } else { None };
-        turn(world, &attempt, crowned);
+        turn(world, now, &attempt, crowned);
         world.service = Service::Held;
         let mut state = Self { attempt, since: now, journal: Wait::Until(now), row: Wait::Until(now), lost };
         state.ask(world, now);
         state.dispose_of_the_old(world, now);
+        State::Establishing(state)
+    }
+
+    /// The recorded primary is there and its epoch was never opened: an attempt to replace it was given up.
+    pub(super) fn again(world: &mut World, now: Instant) -> State {
+        let from = world.primary().unwrap_or(NodeId(0));
+        let mut attempt = Attempt::new(from, Cause::Failover, RuleId::R7b, now, now);
+        attempt.epoch = world.epoch();
+        world.decided(RuleId::R7b);
+        world.service = Service::Held;
+        let mut state =
+            Self { attempt, since: now, journal: Wait::Until(now), row: Wait::Until(now), lost: None };
+        state.ask(world, now);
         State::Establishing(state)
     }
 
@@ -72,6 +86,9 @@ impl Establishing {
             return Locking::begin(world, now, self.superseded(world, rule, now));
         }
         self.ask(world, now);
+        // The row's quorum may need nodes that have to be brought back first.
+        care::tend_nodes(world, now);
+        upkeep::tend_primary(world, now);
         if world.service == Service::Held && now >= self.since + world.settings.establish_timeout {
             world.service = Service::ReadOnly;
             if let Some(primary) = world.primary() {
@@ -116,6 +133,10 @@ impl Establishing {
     fn dispose_of_the_old(&self, world: &mut World, now: Instant) {
         let (old, limit) = (self.attempt.from, world.settings.effect_timeout);
         let Some(upstream) = world.primary().filter(|primary| *primary != old) else { return };
+        if world.node(old).and_then(Node::facts).is_some_and(|facts| facts.in_recovery) {
+            // It has stepped down already, and is looked after like any standby.
+            return;
+        }
         let order = if self.attempt.cause == Cause::Switchover {
             let action = Action::Demote { node: old, upstream };
             Order::new(RuleId::S1f, world.settings.rejoin_timeout, action)
@@ -168,7 +189,10 @@ impl Establishing {
             _ => None,
         };
         let show = (world.service == Service::Held).then(|| self.since + world.settings.establish_timeout);
-        [until(self.journal), until(self.row), judged, show].into_iter().flatten().min()
+        [until(self.journal), until(self.row), judged, show, care::deadline(world)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn attempt(&self) -> &Attempt {
@@ -177,8 +201,9 @@ impl Establishing {
 }
 
 /// The record and the standing of the nodes in the new epoch.
-fn turn(world: &mut World, attempt: &Attempt, crowned: Crowned) {
+fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     let Some(old) = world.record.clone() else { return };
+    let old_timeline = old.timeline;
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
     displaced.sort_unstable();
@@ -190,12 +215,22 @@ fn turn(world: &mut World, attempt: &Attempt, crowned: Crowned) {
         primary: crowned.node,
         timeline: crowned.timeline,
         fork: crowned.fork,
-        term_row: Lsn(u64::MAX),
+        term_row: Record::NO_TERM_ROW,
         displaced,
         intent: Some(attempt.intent(IntentPhase::Promoting, Some(crowned.node))),
         ..old
     });
+    if let Some(record) = world.record.as_mut() {
+        record.note_twins(attempt.promoted.iter().copied());
+        if crowned.timeline <= old_timeline {
+            record.note_twins([attempt.from]);
+        }
+    }
     world.trail.clear();
+    if let Some(node) = world.node_mut(crowned.node) {
+        node.crown(now, crowned.timeline, crowned.fork);
+    }
+    upkeep::expect_cohort(world);
     let ready = super::candidate::followers(&attempt.recruits, crowned.node);
     for node in &mut world.nodes {
         let member = node.id == crowned.node || (ready.contains(&node.id) && node.id != attempt.from);

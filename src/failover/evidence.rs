@@ -35,6 +35,11 @@ pub(super) fn judge(world: &World, now: Instant, since: Instant) -> Verdict {
             return Verdict::Gone { rule: RuleId::R1g, soft: false };
         }
     }
+    let stale = primary.seen.as_ref().is_none_or(|seen| seen.sent < since);
+    if primary.facts().is_some() && stale {
+        // It answered the last probe, which is older than the question.
+        return Verdict::Wait { rule: RuleId::R1h, until: None };
+    }
     let failing = primary.failing_since.unwrap_or(since);
     let settings = &world.settings;
     match primary.last.map(|last| last.reach) {

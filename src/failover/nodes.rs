@@ -30,7 +30,14 @@ pub(super) struct Node {
     pub(super) standing: Standing,
     /// What is being done about it.
     pub(super) care: Care,
+    /// We made it refuse writes and have not undone that.
+    pub(super) fenced: bool,
+    /// Its `synchronous_standby_names` when last seen without the mark of a fence.
+    pub(super) sync_names: String,
 }
+
+/// What `FenceOld` leaves in `synchronous_standby_names`.
+pub(super) const FENCE_MARK: &str = "fenced";
 
 /// Facts and the probe that brought them.
 #[derive(Clone, Debug)]
@@ -71,6 +78,8 @@ impl Node {
             grace_since: None,
             standing: Standing::Unseen,
             care: Care::default(),
+            fenced: false,
+            sync_names: String::new(),
         }
     }
 
@@ -86,11 +95,33 @@ impl Node {
         self.grace_since = if in_grace { self.grace_since.or(Some(sent)) } else { None };
         if let Reach::Answered(facts) = reach {
             self.failing_since = None;
+            if !facts.sync_names.contains(FENCE_MARK) {
+                self.sync_names.clone_from(&facts.sync_names);
+            }
             self.seen = Some(Seen { facts: *facts, sent, answered });
         } else {
             self.failing_since = self.failing_since.or(Some(sent));
         }
         true
+    }
+
+    /// It is known to be a primary from now on; a probe that was sent before and still saw a standby is outdated.
+    pub(super) fn crown(&mut self, now: Instant, timeline: Timeline, position: Lsn) {
+        let Some(seen) = self.seen.as_mut() else { return };
+        if seen.facts.in_recovery {
+            let facts = &mut seen.facts;
+            (facts.in_recovery, facts.timeline, facts.receiver) = (false, timeline, None);
+            (facts.inserted, facts.flushed) = (Some(position), Some(position));
+        }
+        (seen.sent, seen.answered) = (now, now);
+        self.last = Some(Last { sent: now, reach: ReachKind::Answered });
+        (self.failing_since, self.grace_since) = (None, None);
+    }
+
+    /// It was restarted as something else: what it said before is outdated.
+    pub(super) fn restarted(&mut self, now: Instant) {
+        self.last = Some(Last { sent: now, reach: ReachKind::Starting });
+        (self.failing_since, self.grace_since) = (Some(now), Some(now));
     }
 
     /// What it says now; `None` while its newest probe failed.

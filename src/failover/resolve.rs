@@ -16,6 +16,7 @@ use super::promote::Promoting;
 use super::rule::RuleId;
 use super::state::{Event, State};
 use super::status::Refusal;
+use super::upkeep;
 use super::world::{Order, World};
 use crate::model::{Lsn, NodeId};
 
@@ -29,6 +30,7 @@ pub(super) struct Resolving {
     candidate_work: Option<EffectId>,
     resolved: bool,
     replayed: Lsn,
+    /// Followers being repointed, and settings of the candidate.
     repoints: BTreeSet<EffectId>,
     /// When the promotion goes ahead without the followers that are still being repointed.
     repoints_until: Instant,
@@ -47,13 +49,18 @@ impl Resolving {
         let replay = Action::FinishReplay { node: candidate, target };
         let limit = world.settings.replay_timeout;
         let replay = attempt.ask(world, now, Order::new(RuleId::R4b, limit, replay));
-        let repoints = repoint_followers(world, now, &attempt, candidate);
+        let unresolved = world.holds(RuleId::R5a);
+        let mut repoints = repoint_followers(world, now, &attempt, candidate);
+        for action in upkeep::prepare(world, candidate) {
+            let order = Order::new(RuleId::Q1a, world.settings.repoint_timeout, action);
+            repoints.insert(attempt.ask(world, now, order));
+        }
         State::Resolving(Self {
             attempt,
             candidate,
             journal,
             candidate_work: Some(replay),
-            resolved: false,
+            resolved: !unresolved,
             replayed: target,
             repoints,
             repoints_until: now + world.settings.repoint_timeout,
@@ -68,14 +75,14 @@ impl Resolving {
         if let Event::Done { id, outcome } = event
             && let Err(why) = self.settled(world, now, *id, outcome)
         {
-            return choose_again(world, now, self.attempt, self.candidate, why);
+            return choose_again(world, now, self.attempt, self.candidate, &why);
         }
         if is_lost(world, now, self.candidate) {
-            let why = "it does not answer any more".into();
-            return choose_again(world, now, self.attempt, self.candidate, why);
+            return choose_again(world, now, self.attempt, self.candidate, "it does not answer any more");
         }
         let repointed = self.repoints.is_empty() || now >= self.repoints_until;
-        if self.journal.is_none() && self.resolved && repointed {
+        let durable = self.journal.is_none() || !world.holds(RuleId::R7a);
+        if durable && self.resolved && repointed {
             self.attempt.mark(Step::Resolved, now);
             return Promoting::begin(world, now, self.attempt, (self.candidate, self.replayed));
         }
@@ -165,7 +172,7 @@ pub(super) fn choose_again(
     now: Instant,
     mut attempt: Attempt,
     failed: NodeId,
-    why: String,
+    why: &str,
 ) -> State {
     let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
     let why = format!("{name}: {why}");

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use super::care;
 use super::claims;
+use super::establish::Establishing;
 use super::evidence::is_failure;
+use super::journal::Record;
 use super::nodes::ReachKind;
 use super::record::Recording;
 use super::rule::RuleId;
@@ -23,6 +25,9 @@ pub(super) struct Steady {
 impl Steady {
     /// Writes go out (again).
     pub(super) fn resume(world: &mut World, now: Instant, rule: RuleId) -> State {
+        if world.record.as_ref().is_some_and(|record| record.term_row == Record::NO_TERM_ROW) {
+            return Establishing::again(world, now);
+        }
         world.service = Service::Open;
         world.clear_alarms(|alarm| {
             matches!(
@@ -52,7 +57,7 @@ impl Steady {
         State::Steady(self)
     }
 
-    pub(super) fn rule(&self) -> RuleId {
+    pub(super) fn rule(self) -> RuleId {
         self.rule
     }
 }

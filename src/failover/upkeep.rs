@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::effect::{Action, EffectId};
 use super::input::Outcome;
-use super::nodes::Node;
+use super::nodes::{FENCE_MARK, Node};
 use super::observation::Facts;
 use super::quorum::{cohort_of, wanted_text};
 use super::rule::RuleId;
@@ -30,20 +30,31 @@ pub(super) struct Upkeep {
 pub(super) fn tend(world: &mut World, now: Instant) {
     watch_cohort(world, now);
     for id in node_ids(world.nodes.len()) {
-        let Some(node) = world.node_mut(id) else { continue };
-        let upkeep = &mut node.care.upkeep;
-        if upkeep.retry_at.is_some_and(|at| at <= now) {
-            upkeep.retry_at = None;
-        }
-        if upkeep.job.is_some() || upkeep.retry_at.is_some() || upkeep.hopeless {
-            continue;
-        }
-        if let Some(order) = next_order(world, now, id) {
-            let epoch = world.epoch();
-            let job = world.ask(now, epoch, order);
-            if let Some(node) = world.node_mut(id) {
-                node.care.upkeep.job = Some(job);
-            }
+        tend_node(world, now, id);
+    }
+}
+
+/// Keeps the settings of the primary: before its epoch is opened, while the others have more urgent things done to them.
+pub(super) fn tend_primary(world: &mut World, now: Instant) {
+    if let Some(primary) = world.primary() {
+        tend_node(world, now, primary);
+    }
+}
+
+fn tend_node(world: &mut World, now: Instant, id: NodeId) {
+    let Some(node) = world.node_mut(id) else { return };
+    let upkeep = &mut node.care.upkeep;
+    if upkeep.retry_at.is_some_and(|at| at <= now) {
+        upkeep.retry_at = None;
+    }
+    if upkeep.job.is_some() || upkeep.retry_at.is_some() || upkeep.hopeless {
+        return;
+    }
+    if let Some(order) = next_order(world, now, id) {
+        let epoch = world.epoch();
+        let job = world.ask(now, epoch, order);
+        if let Some(node) = world.node_mut(id) {
+            node.care.upkeep.job = Some(job);
         }
     }
 }
@@ -60,10 +71,13 @@ fn next_order(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     {
         return Some(Order::new(RuleId::Q1c, limit, Action::SetReceiverTimeout { node: id, timeout }));
     }
-    let leftover =
-        facts.read_only && fenced_by_us(facts) && (is_primary || node.standing == Standing::Member);
-    if leftover {
+    let trusted = is_primary || node.standing == Standing::Member;
+    let marked = facts.sync_names.contains(FENCE_MARK);
+    if facts.read_only && trusted && (node.fenced || marked) {
         return Some(Order::new(RuleId::R8b, limit, Action::Unfence(id)));
+    }
+    if marked && !trusted {
+        return None;
     }
     let armed = node.care.upkeep.armed || !world.settings.arm_standby_signal || !is_primary;
     if let Some(order) = sync_names(world, now, id) {
@@ -72,19 +86,42 @@ fn next_order(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     (!armed).then(|| Order::new(RuleId::R8e, limit, Action::ArmStandbySignal(id)))
 }
 
-/// Whether the node bears the mark that `FenceOld` leaves.
-fn fenced_by_us(facts: &Facts) -> bool {
-    facts.sync_names.contains("fenced")
+/// The text that this node should have; `None` where that is not for us to say. A fence is undone in any case.
+fn text_for(world: &World, id: NodeId) -> Option<String> {
+    let node = world.node(id)?;
+    let wanted =
+        wanted_text(world.settings.durability, &world.nodes).filter(|_| world.settings.manage_sync_names);
+    let marked = node.facts().is_some_and(|facts| facts.sync_names.contains(FENCE_MARK));
+    wanted.or_else(|| marked.then(|| node.sync_names.clone()))
+}
+
+/// A candidate that was fenced once takes writes again, and has the right names before its first commit.
+pub(super) fn prepare(world: &World, candidate: NodeId) -> Vec<Action> {
+    let Some(facts) = world.node(candidate).and_then(Node::facts) else { return Vec::new() };
+    let unfence = facts.read_only.then_some(Action::Unfence(candidate));
+    let text = text_for(world, candidate).filter(|text| facts.sync_names != *text);
+    unfence.into_iter().chain(text.map(|text| Action::SetSyncNames { node: candidate, text })).collect()
+}
+
+/// A new primary brings its own text: until it is seen what is in force, both cohorts count (Q1b).
+pub(super) fn expect_cohort(world: &mut World) {
+    let Some(primary) = world.primary() else { return };
+    let seen = world.node(primary).map(|node| node.sync_names.clone());
+    let Some(text) = text_for(world, primary).or(seen) else { return };
+    let cohort = cohort_of(&text, &world.nodes, primary);
+    if let Some(record) = world.record.as_mut().filter(|record| record.cohort != cohort) {
+        record.cohort_next = Some(cohort);
+    }
 }
 
 /// The same text on every node (Q1a), and on the primary only when enough standbys are there to acknowledge.
 fn sync_names(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
-    let text =
-        wanted_text(world.settings.durability, &world.nodes).filter(|_| world.settings.manage_sync_names)?;
+    let text = text_for(world, id)?;
     let facts = world.node(id).and_then(Node::facts)?;
     if facts.sync_names == text {
         return None;
     }
+    let marked = facts.sync_names.contains(FENCE_MARK);
     let order = Order::new(
         RuleId::Q1a,
         world.settings.effect_timeout,
@@ -96,7 +133,8 @@ fn sync_names(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     }
     let cohort = cohort_of(&text, &world.nodes, id);
     let ready = world.nodes.iter().filter(|node| node.id != primary && acknowledges(node)).count();
-    if ready < cohort.standbys {
+    // With the mark of a fence nothing is acknowledged at all: it cannot get worse.
+    if ready < cohort.standbys && !marked {
         return None;
     }
     // Both cohorts count, durably, before the text is changed (Q1b).

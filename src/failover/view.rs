@@ -101,11 +101,15 @@ pub(super) fn unreadable(world: &World, node: &Node) -> Option<Unreadable> {
 /// Whether what this standby shows is this epoch's data.
 fn follows(world: &World, node: &Node, facts: &Facts) -> bool {
     let Some(record) = world.record.as_ref() else { return false };
-    if facts.timeline != record.timeline && world.holds(RuleId::R8b) {
+    if !world.holds(RuleId::V1b) {
+        return true;
+    }
+    if facts.timeline != record.timeline {
         return false;
     }
     if world.service != Service::Open {
-        return node.standing == Standing::Member;
+        // After a restart nobody has been vetted yet; who is on the timeline and was never displaced has not diverged.
+        return node.standing == Standing::Member || !record.displaced.contains(&node.id);
     }
     streams_from(world, facts, record.primary, world.nodes.len())
 }

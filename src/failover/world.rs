@@ -56,7 +56,11 @@ pub(super) struct Pending {
 
 impl World {
     pub(super) fn new(settings: Settings, members: Vec<Member>, record: Option<Record>) -> Self {
-        let nodes = node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
+        let mut nodes: Vec<Node> =
+            node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
+        for node in &mut nodes {
+            node.fenced = record.as_ref().is_some_and(|record| record.fenced.contains(&node.id));
+        }
         Self {
             paused: !settings.automatic || record.as_ref().is_some_and(|record| record.paused),
             settings,
@@ -121,6 +125,11 @@ impl World {
     /// Asks for an effect whose outcome is awaited for at most `limit`.
     pub(super) fn ask(&mut self, now: Instant, epoch: Epoch, ordered: Order) -> EffectId {
         let Order { rule, limit, action } = ordered;
+        if let Action::FenceOld(node) | Action::Quiesce(node) = action
+            && let Some(node) = self.node_mut(node)
+        {
+            node.fenced = true;
+        }
         let id = self.emit(epoch, rule, Some(limit), action.clone());
         self.pending.insert(id, Pending { epoch, action, deadline: now + limit });
         if self.pending.len() > PENDING_MAX {

@@ -71,6 +71,11 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
         let refused = builder.parse(format!("primacy={level}")).err();
         return refused.map_or_else(|| Ok(EnvFilter::default()), |source| Err(error(source)));
     }
+    if bare_word {
+        // What these crates say of a lost connection is said by the control plane too, with the node's name.
+        let quiet = "deadpool_postgres=error,deadpool=error,tokio_postgres=error";
+        return builder.parse(format!("{level},{quiet}")).map_err(error);
+    }
     builder.parse(level).map_err(error)
 }
 

@@ -29,7 +29,7 @@ enum Farewell {
 }
 
 /// Serves one connection. Boxed inside where it is rare, because ten thousand of these rest at one time.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
+pub(super) async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
     worker.meter.client_connected();
     let admitted = Box::pin(sign_in(&worker, stream, &context)).await;
     if let Some(session) = admitted {
@@ -123,7 +123,9 @@ fn refusal_of(error: &LoginError) -> SignInRefusal {
     match error {
         LoginError::Refused(ClientError::SignInTimeout { .. }) => SignInRefusal::Timeout,
         LoginError::Refused(ClientError::TlsRequired) | LoginError::Tls(_) => SignInRefusal::Tls,
-        LoginError::Refused(ClientError::WrongPassword { .. } | ClientError::NoLogin { .. }) => SignInRefusal::Credentials,
+        LoginError::Refused(ClientError::WrongPassword { .. } | ClientError::NoLogin { .. }) => {
+            SignInRefusal::Credentials
+        }
         LoginError::Refused(_) | LoginError::Io { .. } | LoginError::Gone => SignInRefusal::Protocol,
         LoginError::NoVerifier { .. } | LoginError::Chance(_) => SignInRefusal::Unavailable,
     }
@@ -158,10 +160,8 @@ fn startup_overlay(application_name: &str) -> Overlay {
         return Overlay::default();
     }
     let quoted = application_name.replace('\\', "\\\\").replace('\'', "''");
-    Overlay::default().with(
-        &Arc::from("application_name"),
-        &Arc::from(format!("SET application_name TO E'{quoted}'")),
-    )
+    Overlay::default()
+        .with(&Arc::from("application_name"), &Arc::from(format!("SET application_name TO E'{quoted}'")))
 }
 
 /// What servers say to sign-ins with this profile; asked once of a server, which also proves that the database exists and
@@ -209,7 +209,8 @@ async fn ask_a_server(
                 Err(AcquireError::Connect(error)) if error.node_is_suspect() => worker.board().suspect(node),
                 Err(AcquireError::Connect(error)) => {
                     tracing::warn!(node = node.0, user = %pool.user, %error, "cannot sign in on a server for a client");
-                    let node = worker.links.get(node.index()).map_or_else(String::new, |l| l.node.name.to_string());
+                    let node =
+                        worker.links.get(node.index()).map_or_else(String::new, |l| l.node.name.to_string());
                     let user = pool.user.to_string();
                     return Err(Farewell::Error(ClientError::ServerSignIn { node, user }));
                 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::driver::{Driver, Phase, Turn};
+use super::driver::{Driver, Lost, Phase, Turn};
 use super::handle::Doing;
 use super::stream::Stream;
 use crate::session::batch::{End, Scan};
@@ -16,19 +16,26 @@ use crate::wire::{Header, Tag, encode};
 const AHEAD_MAX: usize = 16 * 1024;
 
 /// Reads what is there; `Pending` where nothing is. Zero bytes: the peer has closed.
-pub(super) fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<std::io::Result<usize>> {
+pub(super) fn poll_read(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<std::io::Result<usize>> {
     let mut buffer = ReadBuf::new(into);
     ready!(std::pin::Pin::new(stream).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-/// Writes as much as the socket takes now; how much it took.
+/// Writes as much as the socket takes now; how much it took. An error means that it took nothing.
 pub(super) fn write_some(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> std::io::Result<usize> {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match std::pin::Pin::new(&mut *stream).poll_write(cx, rest)? {
-            Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Poll::Ready(len) => written += len,
+        match std::pin::Pin::new(&mut *stream).poll_write(cx, rest) {
+            Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(len)) => written += len,
+            // After a part was taken, the next call tells.
+            Poll::Ready(Err(_)) if written > 0 => break,
+            Poll::Ready(Err(error)) => return Err(error),
             Poll::Pending => break,
         }
     }
@@ -174,7 +181,9 @@ impl Driver {
                 self.client_skip = len.saturating_sub(rest.len());
                 (len.min(rest.len()), Ok(()))
             }
-            Ok(Scan::Whole { len, end }) => (len, self.take_batch(rest.get(..len).unwrap_or_default(), end, cx)),
+            Ok(Scan::Whole { len, end }) => {
+                (len, self.take_batch(rest.get(..len).unwrap_or_default(), end, cx))
+            }
         }
     }
 
@@ -223,8 +232,7 @@ impl Driver {
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();
         let mut statements = self.database.statements.borrow_mut();
-        let mut judge =
-            Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
         self.machine.plan(batch, end, &mut judge).map_err(|error| Turn::Fail(ClientError::Frame(error)))
     }
 
@@ -272,10 +280,14 @@ impl Driver {
             self.worker.add_load(node, 1);
             self.loaded = true;
         }
-        if hold == Hold::UntilDecided {
+        if hold == Hold::UntilDecided || self.machine.began() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }
+        } else if plan.is_commit() {
+            // Its answer may have to be made up here.
+            self.keep_batch(batch);
+            self.batch_kept = false;
         } else {
             self.batch_kept = false;
         }
@@ -292,7 +304,8 @@ impl Driver {
             }
             Err(_) => {
                 drop(out);
-                self.server_lost()
+                self.keep_batch(batch);
+                self.server_lost(Lost::Unsent)
             }
         }
     }
@@ -341,7 +354,11 @@ impl Driver {
         }
         self.server_out.extend_from_slice(&out);
         drop(out);
-        let kind = if matches!(end, Some(End::Query | End::Call)) { StreamKind::Single } else { StreamKind::Pipeline };
+        let kind = if matches!(end, Some(End::Query | End::Call)) {
+            StreamKind::Single
+        } else {
+            StreamKind::Pipeline
+        };
         self.phase = Phase::Streaming { kind, left: 0 };
         self.handle.set_doing(Doing::Active, self.worker.coarse_now());
         self.flush_server(cx).map(|_| ())
@@ -359,7 +376,7 @@ impl Driver {
                 Ok(self.server_out.is_empty())
             }
             Err(_) => {
-                self.server_lost()?;
+                self.server_lost(Lost::Broken)?;
                 Ok(true)
             }
         }
@@ -408,8 +425,7 @@ impl Driver {
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();
         let mut statements = self.database.statements.borrow_mut();
-        let mut judge =
-            Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
         let (Some(conn), Some(plan)) = (&mut self.lease, &mut self.plan) else {
             return Err(internal("a stream without a connection"));
         };
@@ -428,7 +444,7 @@ impl Driver {
             return Err(Turn::Close);
         }
         if written.is_err() {
-            self.server_lost()?;
+            self.server_lost(Lost::Broken)?;
         }
         Ok(streamed.consumed)
     }

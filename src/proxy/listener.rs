@@ -319,7 +319,11 @@ async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, login: Arc<Logi
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
-                spawn_local(super::client::serve(Rc::clone(&worker), Stream::from(socket), Arc::clone(&login)));
+                spawn_local(super::client::serve(
+                    Rc::clone(&worker),
+                    Stream::from(socket),
+                    Arc::clone(&login),
+                ));
             }
             Err(error) => pause_after(&error).await,
         }

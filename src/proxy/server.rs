@@ -3,6 +3,7 @@
 //!
 //! Protocol 3.0 is spoken towards servers; every version of PostgreSQL does.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,7 +20,7 @@ use super::settings::Node;
 use super::tls::ServerTlsConfig;
 use crate::model::{Address, Secret, SqlState};
 use crate::wire::backend::{Authentication, Mechanisms};
-use crate::wire::scram::{self, AwaitingServerFirst, Keys, ScramError};
+use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Keys, ScramError};
 use crate::wire::startup::Version;
 use crate::wire::{ErrorFields, FrameError, Tag, backend, encode, md5};
 
@@ -59,7 +60,6 @@ pub struct SignIn<'a> {
 }
 
 /// A connection that waits for its first query.
-#[derive(Debug)]
 pub struct Connected {
     /// The connection; nothing of it has been read ahead.
     pub stream: Stream,
@@ -69,6 +69,15 @@ pub struct Connected {
     pub secret: Vec<u8>,
     /// The settings that the server reported (ParameterStatus), in its order.
     pub params: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Connected {
+    // Without the secret: who has it can cancel our statements.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Connected");
+        shown.field("stream", &self.stream).field("pid", &self.pid).field("params", &self.params);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Why there is no connection.
@@ -362,7 +371,7 @@ impl Conversation {
             return Err(ConnectError::Protocol { what: "no SCRAM challenge" });
         };
         let (state, proof) = match credential {
-            Credential::Password(password) => state.prove_password(challenge, password.reveal()),
+            Credential::Password(password) => prove_password(state, challenge, password).await?,
             Credential::Scram(keys) => state.prove_keys(challenge, keys),
             Credential::Md5(_) | Credential::None => return Err(unfit("a SCRAM proof", credential)),
         }
@@ -403,6 +412,17 @@ impl Conversation {
             _ => Err(ConnectError::Protocol { what: "an answer before the first query" }),
         }
     }
+}
+
+/// Thousands of hashes take a millisecond or more, in which this thread's other sessions would stand still.
+async fn prove_password(
+    state: AwaitingServerFirst,
+    challenge: &[u8],
+    password: &Secret,
+) -> Result<Result<(AwaitingServerFinal, String), ScramError>, ConnectError> {
+    let (challenge, password) = (challenge.to_vec(), password.clone());
+    let hashing = tokio::task::spawn_blocking(move || state.prove_password(&challenge, password.reveal()));
+    hashing.await.map_err(|error| ConnectError::Io { step: "hashing the password", source: error.into() })
 }
 
 fn unfit(asked: &'static str, credential: &Credential) -> ConnectError {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::catalog::{CatalogHub, Facts};
 use super::handle::{Doing, Handle, Kick};
-use super::pool::{NodeLink, UserPool};
+use super::pool::{NodeLink, ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
 use crate::clock;
@@ -102,6 +102,8 @@ pub struct Worker {
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
+    /// Sessions have read on replicas since the last tick.
+    replica_reads: Cell<bool>,
 }
 
 /// Bytes of a worker's scratch buffer: what one read takes at most.
@@ -109,7 +111,12 @@ pub const SCRATCH_LEN: usize = 64 * 1024;
 
 impl Worker {
     /// A worker without clients.
-    pub fn new(index: usize, shared: Arc<Shared>, links: Rc<[NodeLink]>, sql: &crate::sql::Settings) -> Rc<Self> {
+    pub fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        links: Rc<[NodeLink]>,
+        sql: &crate::sql::Settings,
+    ) -> Rc<Self> {
         let machine_settings = RefCell::new(Rc::new(machine_settings(&shared)));
         let snapshot = shared.board.snapshot();
         let fenced = Cell::new((snapshot.epoch, snapshot.primary));
@@ -130,6 +137,7 @@ impl Worker {
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
+            replica_reads: Cell::new(false),
             meter: shared.metrics.meter(index),
             shared,
         })
@@ -193,7 +201,12 @@ impl Worker {
             *pool.credential.borrow_mut() = credential;
             return Rc::clone(pool);
         }
-        let pool = UserPool::new(key.clone(), credential, Rc::clone(&self.links), self.pool_settings());
+        let pool = UserPool::new(
+            key.clone(),
+            credential,
+            (Rc::clone(&self.links), self.meter.clone()),
+            self.pool_settings(),
+        );
         pools.insert(key, Rc::clone(&pool));
         pool
     }
@@ -238,7 +251,8 @@ impl Worker {
     /// Asks the router. `load` counts what this worker has running.
     pub fn decide(&self, request: &Request, snapshot: &Snapshot) -> Decision {
         let board = self.board();
-        let replayed: SmallVec<[Lsn; 8]> = snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
+        let replayed: SmallVec<[Lsn; 8]> =
+            snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
         let positions = Positions { sample: board.sample(), replayed: &replayed };
         let settings = self.shared.route.load();
         let load = self.load.borrow();
@@ -283,7 +297,7 @@ impl Worker {
     }
 
     /// Whether nothing counts any more that comes from this connection.
-    pub fn is_fenced(&self, conn: &super::pool::ServerConn) -> bool {
+    pub fn is_fenced(&self, conn: &ServerConn) -> bool {
         let snapshot = self.board().snapshot();
         conn.epoch < snapshot.epoch && snapshot.primary != Some(conn.session.node) && {
             // Replicas of an older epoch stay what they are; the old primary does not.
@@ -291,14 +305,25 @@ impl Worker {
         }
     }
 
-    /// A session took a connection to a node.
-    pub fn entered(&self, node: NodeId) {
+    /// A session takes a connection. `false`: statements for the primary began to be held in the meantime, so it has to
+    /// be given back (`left`) and waited for anew.
+    pub fn entered(&self, conn: &mut ServerConn) -> bool {
+        let node = conn.session.node;
         self.meter.server_leased(node);
+        if self.board().snapshot().primary != Some(node) {
+            return true;
+        }
+        conn.drained_for = true;
+        self.board().enter_primary();
+        self.board().snapshot().writable_primary() == Some(node)
     }
 
-    /// A session gave a connection up.
-    pub fn left(&self, node: NodeId) {
-        self.meter.server_returned(node);
+    /// A session gives a connection up.
+    pub fn left(&self, conn: &mut ServerConn) {
+        self.meter.server_returned(conn.session.node);
+        if std::mem::take(&mut conn.drained_for) {
+            self.board().leave_primary();
+        }
     }
 
     /// Breaks what runs on a node: the drain before a switchover took too long.
@@ -310,9 +335,19 @@ impl Worker {
         }
     }
 
+    /// A session read on a replica, which is its home from now on.
+    #[inline]
+    pub fn note_replica_read(&self) {
+        self.replica_reads.set(true);
+    }
+
     /// Called every 100 ms: time limits, coarse clock.
     pub fn tick(&self, now: Instant) {
         self.coarse.set(now);
+        if self.replica_reads.take() {
+            // One sample per tick frees the sessions from their homes, so that the balancer can move them.
+            drop(self.board().want_positions());
+        }
         let settings = self.shared.settings.load();
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
@@ -392,5 +427,6 @@ fn machine_settings(shared: &Shared) -> session::Settings {
         prepared_bytes_max: limits.prepared_bytes_max as usize,
         server_prepared_max: limits.server_prepared_max as usize,
         settings_bytes_max: 64 * 1024,
+        resolve_commits: settings.resolve_commits,
     }
 }

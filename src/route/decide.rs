@@ -50,7 +50,6 @@ fn aim(request: &Request, settings: &Settings) -> Aim {
     let by_verdict = RouteReason::Verdict(request.verdict_reason);
     match request.transaction {
         Transaction::None if request.place == Place::Anywhere => Aim::Replica(by_verdict),
-        Transaction::None => Aim::Primary(by_verdict),
         // A hot standby has no SERIALIZABLE, not even for reading (manual, 26.4.1).
         Transaction::Deferred { serializable: true, .. } => Aim::Primary(RouteReason::Serializable),
         Transaction::Deferred { read_only: false, .. } => Aim::Primary(RouteReason::Transaction),
@@ -60,7 +59,7 @@ fn aim(request: &Request, settings: &Settings) -> Aim {
         Transaction::Deferred { .. } if works_read_only(request.verdict_reason) => {
             Aim::Replica(RouteReason::ReadOnlyTransaction)
         }
-        Transaction::Deferred { .. } => Aim::Primary(by_verdict),
+        Transaction::None | Transaction::Deferred { .. } => Aim::Primary(by_verdict),
     }
 }
 
@@ -91,7 +90,7 @@ fn replica(request: &Request, scene: &Scene<'_>, reason: RouteReason, dice: &mut
     if let Some(home) = home(request, scene) {
         return Decision::Replica(home, reason);
     }
-    let replicas = scene.snapshot.nodes.iter().filter(|node| is_eligible(node, request));
+    let replicas = scene.snapshot.nodes.iter().filter(|node| is_eligible(node, request, scene));
     let mut stale = false;
     let mut candidates = Candidates::new();
     for node in replicas {
@@ -117,7 +116,7 @@ fn home(request: &Request, scene: &Scene<'_>) -> Option<NodeId> {
         return None;
     }
     let home = scene.snapshot.node(request.home?)?;
-    is_eligible(home, request).then_some(home.id)
+    is_eligible(home, request, scene).then_some(home.id)
 }
 
 /// Replicas there are, but none has yet what the session has seen.
@@ -131,11 +130,13 @@ fn not_fresh(request: &Request, settings: &Settings) -> Decision {
     }
 }
 
-fn is_eligible(node: &NodeView, request: &Request) -> bool {
+fn is_eligible(node: &NodeView, request: &Request, scene: &Scene<'_>) -> bool {
     node.role == Role::Replica
         && node.unreadable.is_none()
         && node.weight > 0
         && request.avoid != Some(node.id)
+        // The recorded primary, seen in recovery for a moment, is no replica of anybody.
+        && scene.snapshot.primary != Some(node.id)
 }
 
 fn is_fresh(node: NodeId, request: &Request, scene: &Scene<'_>) -> bool {

@@ -8,8 +8,8 @@ use super::batch::{End, frames};
 use super::client_error::ClientError;
 use super::machine::{Machine, Tx};
 use super::plan::Plan;
-use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
 use super::statement::text_in;
+use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
 use crate::wire::frontend::{Bind, Describe, Query, Target};
 use crate::wire::{Tag, TxStatus, encode};
 
@@ -52,6 +52,22 @@ impl Machine {
             self.settle_names();
         } else {
             self.relay.tentative.clear();
+        }
+    }
+
+    /// Answers a batch of one statement with this command tag.
+    pub(super) fn answer_done(
+        &mut self,
+        tag: &'static str,
+        (batch, plan): (&[u8], &Plan),
+        out: &mut Vec<u8>,
+    ) {
+        let answer = Answer::Done(tag);
+        if plan.extended() {
+            self.answer_pipeline(batch, plan, &answer, out);
+        } else {
+            push_end(&answer, out);
+            encode::ready(out, self.status());
         }
     }
 

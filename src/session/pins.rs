@@ -55,7 +55,9 @@ impl Pins {
     /// with the transaction; session-level advisory locks, PREPARE and LOAD survive it.
     #[must_use]
     pub fn rolled_back_to(self, before: Self) -> Self {
-        let undone = Self::bit(PinCause::TemporaryTable) | Self::bit(PinCause::Listen) | Self::bit(PinCause::HoldCursor);
+        let undone = Self::bit(PinCause::TemporaryTable)
+            | Self::bit(PinCause::Listen)
+            | Self::bit(PinCause::HoldCursor);
         Self(self.0 & !undone | before.0)
     }
 }

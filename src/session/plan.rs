@@ -58,12 +58,7 @@ impl Plan {
 
     /// A batch that cannot be judged because it is too large to be gathered.
     pub fn unjudged(end: End) -> Self {
-        Self {
-            place: Place::Primary,
-            reason: Reason::TooLarge,
-            needs_no_server: false,
-            ..Self::new(end)
-        }
+        Self { place: Place::Primary, reason: Reason::TooLarge, needs_no_server: false, ..Self::new(end) }
     }
 
     /// Its only executed statement.
@@ -143,7 +138,7 @@ impl Machine {
         for verdict in &self.executed {
             match &verdict.kind {
                 Kind::Begin(mode) if plan.begin.is_none() => plan.begin = Some(*mode),
-                Kind::Commit { .. } | Kind::PrepareTransaction => plan.commits = true,
+                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Several => plan.commits = true,
                 _ => {}
             }
         }
@@ -239,7 +234,13 @@ impl Machine {
     }
 
     /// Judges a Bind by the names in it.
-    pub(super) fn plan_bind(&mut self, portal: &[u8], statement: &[u8], plan: &mut Plan, judge: &mut Judge<'_>) {
+    pub(super) fn plan_bind(
+        &mut self,
+        portal: &[u8],
+        statement: &[u8],
+        plan: &mut Plan,
+        judge: &mut Judge<'_>,
+    ) {
         let verdict = self.plan_use(statement, plan, judge);
         self.relay.portals.retain(|(name, _)| **name != *portal);
         if self.relay.portals.len() < PORTALS_MAX {

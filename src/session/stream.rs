@@ -75,7 +75,9 @@ impl Machine {
                     continue;
                 }
                 (Tag::BIND, None) => {
-                    let Some(taken) = self.stream_bind((header, rest), plan, (server, judge), out)? else { break };
+                    let Some(taken) = self.stream_bind((header, rest), plan, (server, judge), out)? else {
+                        break;
+                    };
                     *left = header.len - taken;
                     at += taken;
                     continue;
@@ -123,7 +125,9 @@ impl Machine {
                 out.extend_from_slice(raw);
                 return Ok(true);
             }
-            Tag::PARSE | Tag::BIND | Tag::DESCRIBE | Tag::EXECUTE | Tag::CLOSE if kind == Stream::Pipeline => {
+            Tag::PARSE | Tag::BIND | Tag::DESCRIBE | Tag::EXECUTE | Tag::CLOSE
+                if kind == Stream::Pipeline =>
+            {
                 if self.relay.error_seen() {
                     // The server skips to Sync after its error; so do we.
                     return Ok(false);
@@ -150,7 +154,8 @@ impl Machine {
     ) -> Result<Option<usize>, FrameError> {
         let body = rest.get(HEADER_LEN..).unwrap_or_default();
         let mut parts = body.splitn(3, |&b| b == 0);
-        let (Some(portal), Some(statement), Some(parameters)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(portal), Some(statement), Some(parameters)) = (parts.next(), parts.next(), parts.next())
+        else {
             return if body.len() > NAMES_MAX {
                 Err(FrameError::Truncated { tag: Tag::BIND, field: "statement" })
             } else {

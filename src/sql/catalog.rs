@@ -47,51 +47,43 @@ struct RelationFact {
     reason: Option<Reason>,
 }
 
-/// What calling a function means: the worst of all that may be meant.
+/// What calling a function means, as a set of letters of [`LOAD_SQL`]: the worst of all that may be meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FunctionClass {
-    volatile: bool,
-    node_local: bool,
-    temporary: bool,
-    setting: bool,
-    advisory: bool,
-    listen: bool,
-}
+pub(super) struct FunctionClass(u8);
 
 impl FunctionClass {
+    const VOLATILE: u8 = 1;
+    const NODE_LOCAL: u8 = 1 << 1;
+    const TEMPORARY: u8 = 1 << 2;
+    const SETTING: u8 = 1 << 3;
+    const ADVISORY: u8 = 1 << 4;
+    const LISTEN: u8 = 1 << 5;
+
     fn parse(letters: &str) -> Option<Self> {
-        let mut class = Self::default();
-        for letter in letters.bytes() {
-            match letter {
-                b's' => {}
-                b'v' => class.volatile = true,
-                b'n' => class.node_local = true,
-                b't' => class.temporary = true,
-                b'c' => class.setting = true,
-                b'a' => class.advisory = true,
-                b'l' => class.listen = true,
+        letters.bytes().try_fold(Self::default(), |class, letter| {
+            let bit = match letter {
+                b's' => 0,
+                b'v' => Self::VOLATILE,
+                b'n' => Self::NODE_LOCAL,
+                b't' => Self::TEMPORARY,
+                b'c' => Self::SETTING,
+                b'a' => Self::ADVISORY,
+                b'l' => Self::LISTEN,
                 _ => return None,
-            }
-        }
-        Some(class)
+            };
+            Some(Self(class.0 | bit))
+        })
     }
 
-    fn or(self, other: Self) -> Self {
-        Self {
-            volatile: self.volatile || other.volatile,
-            node_local: self.node_local || other.node_local,
-            temporary: self.temporary || other.temporary,
-            setting: self.setting || other.setting,
-            advisory: self.advisory || other.advisory,
-            listen: self.listen || other.listen,
-        }
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
     }
 
     /// Why a replica must not call it.
     pub(super) fn reason(self) -> Option<Reason> {
-        if self.node_local {
+        if self.has(Self::NODE_LOCAL) {
             Some(Reason::NodeLocal)
-        } else if self.volatile {
+        } else if self.has(Self::VOLATILE) {
             Some(Reason::VolatileFunction)
         } else {
             None
@@ -101,13 +93,13 @@ impl FunctionClass {
     /// What its body seems to leave behind in the session.
     pub(super) fn pins(self) -> impl Iterator<Item = PinCause> {
         [
-            (self.temporary, PinCause::TemporaryTable),
-            (self.setting, PinCause::UnknownSetting),
-            (self.advisory, PinCause::AdvisoryLock),
-            (self.listen, PinCause::Listen),
+            (Self::TEMPORARY, PinCause::TemporaryTable),
+            (Self::SETTING, PinCause::UnknownSetting),
+            (Self::ADVISORY, PinCause::AdvisoryLock),
+            (Self::LISTEN, PinCause::Listen),
         ]
         .into_iter()
-        .filter_map(|(does, cause)| does.then_some(cause))
+        .filter_map(move |(bit, cause)| self.has(bit).then_some(cause))
     }
 }
 
@@ -169,7 +161,7 @@ impl Catalog {
             .iter()
             .filter(|fact| schema.matches(fact.schema))
             .filter(|fact| (fact.arguments_min..=fact.arguments_max).contains(&arguments))
-            .fold(FunctionClass::default(), |worst, fact| worst.or(fact.class))
+            .fold(FunctionClass::default(), |worst, fact| FunctionClass(worst.0 | fact.class.0))
     }
 
     pub(super) fn knows_function(&self, schema: Option<&str>, name: &str) -> bool {
@@ -294,7 +286,8 @@ impl CatalogBuilder {
         };
         match kind {
             "f" => {
-                let count = |column, text: &str| text.parse::<u8>().map_err(|_| unexpected(column, text));
+                let count =
+                    |column, text: &str| text.parse::<u8>().ok().ok_or_else(|| unexpected(column, text));
                 let fact = FunctionFact {
                     schema: self.intern(schema).ok_or(too_large)?,
                     arguments_min: count("arguments_min", arguments_min)?,
@@ -304,7 +297,13 @@ impl CatalogBuilder {
                 self.catalog.functions.entry(name.into()).or_default().push(fact);
             }
             "r" => {
-                let reason = relation_reason(class).ok_or_else(|| unexpected("class", class))?;
+                let reason = match class {
+                    "s" => None,
+                    "u" => Some(Reason::UnreadableRelation),
+                    "n" => Some(Reason::NodeLocal),
+                    "v" => Some(Reason::VolatileFunction),
+                    _ => return Err(unexpected("class", class)),
+                };
                 let fact = RelationFact { schema: self.intern(schema).ok_or(too_large)?, reason };
                 self.catalog.relations.entry(name.into()).or_default().push(fact);
             }
@@ -331,14 +330,4 @@ impl CatalogBuilder {
         self.catalog.schemas.insert(schema.into(), id);
         Some(id)
     }
-}
-
-fn relation_reason(class: &str) -> Option<Option<Reason>> {
-    Some(match class {
-        "s" => None,
-        "u" => Some(Reason::UnreadableRelation),
-        "n" => Some(Reason::NodeLocal),
-        "v" => Some(Reason::VolatileFunction),
-        _ => return None,
-    })
 }

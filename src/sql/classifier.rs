@@ -18,6 +18,8 @@ pub struct Classifier {
     settings: Settings,
     fingerprint: Fingerprint,
     cache: Cache<Kept>,
+    /// Where a text becomes a key; used again for the next one.
+    exact: Vec<u8>,
     hits: u64,
     misses: u64,
 }
@@ -50,6 +52,7 @@ impl Classifier {
             settings: *settings,
             fingerprint: Fingerprint::default(),
             cache: Cache::new(settings.cache_entries_max, settings.cache_bytes_max),
+            exact: Vec::new(),
             hits: 0,
             misses: 0,
         }
@@ -88,6 +91,9 @@ impl Classifier {
     }
 
     fn find(&mut self, text: &[u8], catalog: &Catalog) -> Option<Rc<Verdict>> {
+        if self.is_too_large(text) {
+            return None;
+        }
         self.fingerprint.compute(text);
         let state = catalog.state();
         if !self.fingerprint.exact {
@@ -98,15 +104,23 @@ impl Classifier {
             }
         }
         // A text as a key cannot be mistaken for a fingerprint: none begins with a zero byte.
-        let key = exact_key(text);
-        match self.cache.find(hash(&key, state), state, &key)? {
+        exact_key(text, &mut self.exact);
+        match self.cache.find(hash(&self.exact, state), state, &self.exact)? {
             Kept::Shared(verdict) => Some(Rc::clone(verdict)),
             Kept::ByText => None,
         }
     }
 
+    /// What is not parsed is cheap to judge and large to keep.
+    fn is_too_large(&self, text: &[u8]) -> bool {
+        text.len() > self.settings.text_bytes_max
+    }
+
     /// Keeps a verdict under the fingerprint that `find` or `keep` computes, or under the text where literals matter.
     fn keep(&mut self, text: &[u8], catalog: &Catalog, verdict: Rc<Verdict>, by_literal: bool) {
+        if self.is_too_large(text) {
+            return;
+        }
         self.fingerprint.compute(text);
         let state = catalog.state();
         let bytes = verdict_bytes(&verdict);
@@ -117,17 +131,16 @@ impl Classifier {
             self.cache.insert(hash(key, state), state, key, kept);
         }
         if by_text {
-            let key = exact_key(text);
-            self.cache.insert(hash(&key, state), state, &key, (Kept::Shared(verdict), bytes));
+            exact_key(text, &mut self.exact);
+            self.cache.insert(hash(&self.exact, state), state, &self.exact, (Kept::Shared(verdict), bytes));
         }
     }
 }
 
-fn exact_key(text: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(text.len() + 1);
+fn exact_key(text: &[u8], key: &mut Vec<u8>) {
+    key.clear();
     key.push(0);
     key.extend_from_slice(text);
-    key
 }
 
 /// An upper estimate of what a verdict holds on the heap.

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, Statement};
-use sqlparser::ast::{TableFactor, Visit, Visitor};
+use sqlparser::ast::{SetExpr, TableFactor, Visit, Visitor};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
 use super::calls;
 use super::catalog::{Catalog, Relation};
 use super::outcome::Outcome;
+use super::rewrite::rewrite;
 use super::scan::{Token, TokenKind};
 use super::statement::Context;
 use super::verdict::{PinCause, Reason, SessionEffect};
@@ -20,6 +21,7 @@ const RECURSION_MAX: usize = 150;
 
 /// What sqlparser calls a function and PostgreSQL's grammar treats as syntax: always built in, never a write.
 const SYNTAX: &[&str] = &[
+    "array",
     "coalesce",
     "nullif",
     "greatest",
@@ -63,6 +65,7 @@ const SYNTAX: &[&str] = &[
     "current_catalog",
     "current_schema",
     "system_user",
+    "values",
 ];
 
 /// Judges a SELECT, VALUES, TABLE or WITH.
@@ -140,10 +143,8 @@ impl Around<'_> {
             word if word.len() == 4 && self.is("into") => {
                 Some(if self.follows(&["insert", "merge"]) { nested } else { Reason::Write })
             }
-            word if word.len() == 6 && self.is("delete") && self.is_word(self.after, &["from"]) => {
-                Some(nested)
-            }
-            word if word.len() == 6 && self.is("update") && bracket => Some(nested),
+            word if word.len() == 6 && bracket && self.is("delete") => Some(nested),
+            word if word.len() == 6 && bracket && self.is("update") => Some(nested),
             word if word.len() == 3 && self.is("for") => {
                 self.is_word(self.after, &["update", "share", "no", "key"]).then_some(Reason::Locks)
             }
@@ -164,16 +165,13 @@ fn select_into(outcome: Outcome, words: Words<'_>, at: usize) -> Outcome {
 
 fn judge_tree(words: Words<'_>, context: &Context<'_>) -> Outcome {
     let Some(source) = words.source() else { return Outcome::primary(Reason::Unparsed) };
-    let query = match parse(source) {
+    let rewritten = rewrite(words);
+    let query = match parse(rewritten.as_deref().unwrap_or(source)) {
         Ok(query) => query,
         Err(outcome) => return *outcome,
     };
     let mut walk = Walk { catalog: context.catalog, ctes: Vec::new() };
-    let found = match tables(words, &walk) {
-        ControlFlow::Continue(()) => query.visit(&mut walk),
-        found @ ControlFlow::Break(_) => found,
-    };
-    match found {
+    match query.visit(&mut walk) {
         ControlFlow::Continue(()) => Outcome::read(),
         ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
     }
@@ -243,7 +241,11 @@ impl Visitor for Walk<'_> {
         if !query.locks.is_empty() {
             return ControlFlow::Break((Reason::Locks, "row locks".to_owned()));
         }
-        if query.for_clause.is_some() || query.settings.is_some() || !query.pipe_operators.is_empty() {
+        if has_table_command(&query.body)
+            || query.for_clause.is_some()
+            || query.settings.is_some()
+            || !query.pipe_operators.is_empty()
+        {
             return ControlFlow::Break((Reason::Unparsed, "clause of another dialect".to_owned()));
         }
         if let Some(with) = &query.with {
@@ -303,18 +305,15 @@ impl Visitor for Walk<'_> {
     }
 }
 
-/// The relations of `TABLE name`, which the tree keeps as text only.
-fn tables(words: Words<'_>, walk: &Walk<'_>) -> Found {
-    for (at, token) in words.tokens.iter().enumerate() {
-        if token.kind == TokenKind::Word && token.bytes(words.text).eq_ignore_ascii_case(b"table") {
-            let mut behind = Words::new(words.text, words.tokens.get(at + 1..).unwrap_or_default());
-            behind.eat("only");
-            if let Some(parts) = behind.qualified_name() {
-                walk.relation(&parts)?;
-            }
+/// Whether a part is `TABLE name`, whose name the tree does not keep apart. It is rewritten before it comes here.
+fn has_table_command(mut body: &SetExpr) -> bool {
+    while let SetExpr::SetOperation { left, right, .. } = body {
+        if matches!(**right, SetExpr::Table(_)) {
+            return true;
         }
+        body = left;
     }
-    ControlFlow::Continue(())
+    matches!(body, SetExpr::Table(_))
 }
 
 /// Judges `COPY name [(columns)] TO ...` up to its direction.

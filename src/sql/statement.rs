@@ -7,7 +7,7 @@ use super::query;
 use super::scan::{Scanner, Token, TokenKind};
 use super::settings::Settings;
 use super::utility;
-use super::verdict::{Kind, Place, Reason, Verdict};
+use super::verdict::{Kind, PinCause, Place, Reason, SessionEffect, Verdict};
 use super::words::Words;
 
 /// EXPLAIN and COPY wrap another statement; PostgreSQL's grammar nests them at most this deep.
@@ -24,7 +24,6 @@ pub(super) struct Judgement {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'c> {
     pub(super) catalog: &'c Catalog,
-    pub(super) settings: &'c Settings,
     /// Set where the text must not be parsed: it is too large, or its bytes or literals have two readings.
     pub(super) unparsable: Option<(Reason, &'static str)>,
 }
@@ -40,13 +39,19 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
         vec![Outcome::primary(Reason::Unparsed).with_detail("unterminated literal or comment")]
     } else {
         let unparsable = unparsable(text, &tokens, scanner.doubtful(), settings);
-        let context = Context { catalog, settings, unparsable };
+        let context = Context { catalog, unparsable };
         split(text, &tokens).into_iter().map(|words| judge_statement(words, &context, 0)).collect()
     };
-    let by_literal = outcomes.iter().any(|outcome| {
-        outcome.by_literal || !outcome.effects.is_empty() || !matches!(outcome.kind, Kind::Plain)
-    });
-    Judgement { verdict: Verdict { hint, ..combine(outcomes) }, by_literal }
+    let by_literal = outcomes.iter().any(|outcome| outcome.by_literal);
+    let mut verdict = Verdict { hint, ..combine(outcomes) };
+    if scanner.doubtful() {
+        // What is set may be another value than the one read here.
+        for effect in verdict.effects.iter_mut().filter(|effect| matches!(effect, SessionEffect::Set { .. }))
+        {
+            *effect = SessionEffect::Pin(PinCause::UnknownSetting);
+        }
+    }
+    Judgement { verdict, by_literal }
 }
 
 fn unparsable(
@@ -175,6 +180,7 @@ pub(super) fn judge_statement(words: Words<'_>, context: &Context<'_>, wrappers:
         "insert" | "update" | "delete" | "merge" => write(words, context, &keyword),
         "explain" if wrappers < WRAPPERS_MAX => explain(words, context, wrappers),
         "copy" if wrappers < WRAPPERS_MAX => copy(words, context, wrappers),
+        "declare" if wrappers < WRAPPERS_MAX => declare(words, context, wrappers),
         _ => match utility::recognise(&keyword, words) {
             Some(outcome) => add_calls(outcome, words, context),
             None => Outcome::primary(Reason::Unparsed).with_detail(&keyword),
@@ -187,6 +193,7 @@ fn write(words: Words<'_>, context: &Context<'_>, keyword: &str) -> Outcome {
     let calls = calls::find(words, context.catalog);
     let mut outcome = Outcome::primary(Reason::Write).with_detail(keyword);
     outcome.effects = calls.effects;
+    outcome.by_literal = calls.by_literal;
     outcome
 }
 
@@ -196,21 +203,39 @@ fn add_calls(mut outcome: Outcome, words: Words<'_>, context: &Context<'_>) -> O
     let runs_now = words.sees_any(&["call", "execute", "declare", "prepare"])
         || (words.sees("create") && !words.mentions("function") && !words.mentions("procedure"));
     if runs_now && outcome.kind == Kind::Plain {
-        outcome.effects.extend(calls::find(words, context.catalog).effects);
+        let calls = calls::find(words, context.catalog);
+        outcome.effects.extend(calls.effects);
+        outcome.by_literal |= calls.by_literal;
     }
     outcome
+}
+
+/// A cursor without HOLD exists inside of a transaction only, where it reads as its query does; alone it fails
+/// everywhere.
+fn declare(words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcome {
+    let mut query = words;
+    while !query.at_end() && !query.eat("for") {
+        query.advance();
+    }
+    let hold = utility::recognise("declare", words).filter(|outcome| !outcome.effects.is_empty());
+    match hold {
+        Some(outcome) => add_calls(outcome, words, context),
+        None => judge_statement(query.rest(), context, wrappers + 1),
+    }
 }
 
 /// EXPLAIN reads where the explained statement reads; without ANALYZE nothing is run.
 fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcome {
     words.advance();
-    let mut analyze = false;
+    let (mut analyze, mut by_literal) = (false, false);
     let mut ahead = words;
     if ahead.eat_punctuation(b'(')
         && !ahead.sees_any(&["select", "with", "values", "table"])
         && ahead.keyword().is_some()
     {
         analyze = explain_options(&mut ahead);
+        // An option may be given as a literal: ANALYZE 0.
+        by_literal = true;
         words = ahead;
     } else {
         loop {
@@ -228,6 +253,7 @@ fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcom
     if !analyze {
         inner.effects.clear();
     }
+    inner.by_literal |= by_literal;
     inner
 }
 

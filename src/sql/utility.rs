@@ -38,7 +38,10 @@ pub(super) fn recognise(keyword: &str, words: Words<'_>) -> Option<Outcome> {
         | "vacuum" | "repack" => Some(Outcome::primary(Reason::Write).with_detail(keyword)),
         _ => return None,
     };
-    Some(outcome.unwrap_or_else(|| Outcome::primary(Reason::Unparsed).with_detail(keyword)))
+    let mut outcome = outcome.unwrap_or_else(|| Outcome::primary(Reason::Unparsed).with_detail(keyword));
+    // What is set is a literal, and so may be the body of a code block.
+    outcome.by_literal |= matches!(keyword, "set" | "do");
+    Some(outcome)
 }
 
 /// The effect of a statement that sets `name`.

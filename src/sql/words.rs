@@ -134,7 +134,8 @@ pub(super) fn name_of(token: Token, text: &[u8]) -> Option<String> {
 pub(super) fn cut_name(name: &mut String) {
     const NAME_BYTES_MAX: usize = 63;
     if name.len() > NAME_BYTES_MAX {
-        name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+        let end = (0..=NAME_BYTES_MAX).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        name.truncate(end);
     }
 }
 

@@ -7,8 +7,8 @@ use super::facts::{AuthAnswer, NodeAnswer, NodeFacts};
 use crate::config::Settings;
 use crate::failover::Durability;
 
-/// The oldest version that works: `primary_conninfo` can be reloaded since 13.
-const VERSION_MIN: i32 = 130_000;
+/// The oldest version that is supported (and tested).
+const VERSION_MIN: i32 = 140_000;
 
 /// Everything there is to say about the nodes.
 pub(super) fn judge(settings: &Settings, answers: &[NodeAnswer]) -> Vec<Finding> {
@@ -51,8 +51,8 @@ fn node(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
     if facts.version < VERSION_MIN {
         findings.push(Finding::error(
             name,
-            "is older than PostgreSQL 13",
-            "a failover by SQL needs 13 or later",
+            "is older than PostgreSQL 14",
+            "upgrade it: 14 is the oldest version that is supported",
         ));
     }
     if facts.wal_level == "minimal" {

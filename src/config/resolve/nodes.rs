@@ -176,7 +176,7 @@ fn refuse_doubles(nodes: &[(usize, Node)], check: &mut Checker) {
 }
 
 /// primacy's own role; what the table leaves out comes from the first node's URL.
-pub(super) fn service(document: &Document, base: &Path, check: &mut Checker) -> Option<Service> {
+pub(super) fn service(document: &Document, base: &Path, check: &mut Checker) -> Service {
     let written = &document.service;
     // A URL that is not one is reported with its node.
     let first = document.nodes.first().and_then(|node| node.url.as_ref());
@@ -189,16 +189,17 @@ pub(super) fn service(document: &Document, base: &Path, check: &mut Checker) -> 
         variable: written.password_env.as_deref(),
     };
     let password: Option<Secret> = secrets::read(check, &source);
-    let user = written.user.clone().or_else(|| url.as_ref().and_then(|url| url.user.clone()));
-    let Some(user) = user.filter(|user| !user.is_empty()) else {
-        let hint = "the role that primacy watches and acts with: user = \"primacy\", or postgres://USER:PASSWORD@... in the first node's url";
+    let user =
+        written.user.clone().or_else(|| url.as_ref().and_then(|url| url.user.clone())).unwrap_or_default();
+    if user.is_empty() {
+        let hint = "the role that primacy watches and acts with: user = \"primacy\", or postgres://USER:PASSWORD@... in the \
+                    first node's url";
         check.problem("service.user", "no role", "a role's name", Some(hint));
-        return None;
-    };
+    }
     let database = written.database.clone().or_else(|| url.as_ref().and_then(|url| url.database.clone()));
-    Some(Service {
+    Service {
         user: user.into(),
         password: password.or(url.and_then(|url| url.password)).unwrap_or_default(),
         database: database.unwrap_or_else(|| "postgres".into()).into(),
-    })
+    }
 }

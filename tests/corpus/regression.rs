@@ -5,14 +5,15 @@
 //! many reads get there is counted. Skipped, with a notice, where the corpus or the server's binaries are missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
-use primacy::sql::{
-    Catalog, CatalogBuilder, Classifier, PinCause, Place, SessionEffect, Settings, Verdict, catalog,
-};
+use primacy::sql::{Catalog, Classifier, PinCause, Place, Reason, SessionEffect, Settings, Verdict, catalog};
 use serde::Deserialize;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::Client;
+
+use crate::server::{Server, load, rows};
 
 /// Scripts that are quick to run and show all kinds of statements; the rest is for the long test.
 const QUICK: &[&str] = &[
@@ -63,7 +64,7 @@ struct Statement {
 struct Score {
     reads: u32,
     reads_on_replica: u32,
-    reads_pinned: u32,
+    reads_pinned: BTreeMap<PinCause, u32>,
     misplaced: Vec<String>,
     silent: Vec<String>,
     kept: BTreeMap<String, u32>,
@@ -72,12 +73,12 @@ struct Score {
 
 #[tokio::test]
 async fn no_statement_that_needs_the_primary_goes_to_a_replica() {
-    let Some((score, _)) = run(|file| QUICK.contains(&file)).await else { return };
+    let Some(score) = run(|file| QUICK.contains(&file)).await else { return };
     print(&score);
     assert!(score.silent.is_empty(), "{:#?}", score.silent);
-    assert!(score.misplaced.len() <= 2, "{:#?}", score.misplaced);
+    assert!(score.misplaced.is_empty(), "{:#?}", score.misplaced);
     assert!(
-        score.reads_on_replica * 100 >= score.reads * 60,
+        score.reads_on_replica * 100 >= score.reads * 78,
         "{} of {}",
         score.reads_on_replica,
         score.reads
@@ -87,14 +88,22 @@ async fn no_statement_that_needs_the_primary_goes_to_a_replica() {
 #[tokio::test]
 #[ignore = "runs 18,000 statements: cargo test --test corpus -- --ignored"]
 async fn the_whole_corpus() {
-    let Some((score, _)) = run(|_| true).await else { return };
+    let Some(score) = run(|_| true).await else { return };
     print(&score);
     assert!(score.silent.is_empty(), "{:#?}", score.silent);
+    assert!(score.misplaced.is_empty(), "{:#?}", score.misplaced);
+    // Two fifths of the reads stand behind a temporary table in the same session, which ties it to the primary.
+    assert!(
+        score.reads_on_replica * 100 >= score.reads * 52,
+        "{} of {}",
+        score.reads_on_replica,
+        score.reads
+    );
 }
 
 fn print(score: &Score) {
     println!(
-        "reads {}: on a replica {}, kept for a pinned session {}, misplaced {}, silently {}",
+        "reads {}: on a replica {}, kept for a pinned session {:?}, misplaced {}, silently {}",
         score.reads,
         score.reads_on_replica,
         score.reads_pinned,
@@ -107,7 +116,7 @@ fn print(score: &Score) {
     }
 }
 
-async fn run(wanted: impl Fn(&str) -> bool) -> Option<(Score, ())> {
+async fn run(wanted: impl Fn(&str) -> bool) -> Option<Score> {
     let Some(statements) = corpus() else {
         println!("skipped: no corpus at ../shared/corpus, or neither xz nor python3 to unpack it");
         return None;
@@ -122,16 +131,18 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Option<(Score, ())> {
     let mut score = Score::default();
     for (number, file) in files.iter().enumerate() {
         admin.batch_execute(&format!("CREATE DATABASE c{number}")).await.unwrap();
-        let client = server.connect(&format!("c{number}")).await;
+        let database = format!("c{number}");
+        let (client, loader) = (server.connect(&database).await, server.connect(&database).await);
         let mine = statements.iter().filter(|s| s.file == *file);
-        Session::new(client, u64::try_from(number).unwrap()).run(mine, &mut score).await;
+        Session::new(client, loader, u64::try_from(number).unwrap()).run(mine, &mut score).await;
     }
-    Some((score, ()))
+    Some(score)
 }
 
 /// One script's session, as the proxy would see it.
 struct Session {
     client: Client,
+    loader: Client,
     classifier: Classifier,
     catalog: Catalog,
     change: String,
@@ -140,9 +151,10 @@ struct Session {
 }
 
 impl Session {
-    fn new(client: Client, id: u64) -> Self {
+    fn new(client: Client, loader: Client, id: u64) -> Self {
         Self {
             client,
+            loader,
             classifier: Classifier::new(&Settings::default()),
             catalog: Catalog::empty_for(id),
             change: String::new(),
@@ -154,8 +166,7 @@ impl Session {
     async fn run(&mut self, statements: impl Iterator<Item = &Statement>, score: &mut Score) {
         self.client.batch_execute("SET statement_timeout = '5s'; SET jit = off").await.unwrap();
         for statement in statements {
-            self.refresh(statement).await;
-            let verdict = self.classifier.classify(statement.sql.as_bytes(), &self.catalog);
+            let verdict = self.classify(statement).await;
             self.count(statement, &verdict, score);
             self.follow(&verdict);
             self.maybe_stale |= verdict.place == Place::Primary;
@@ -165,21 +176,35 @@ impl Session {
         }
     }
 
+    /// The verdict. Tables that scripts outside of the corpus make are made when they are missed.
+    async fn classify(&mut self, statement: &Statement) -> Rc<Verdict> {
+        self.refresh(statement).await;
+        let mut verdict = self.classifier.classify(statement.sql.as_bytes(), &self.catalog);
+        while statement.primary == "ok"
+            && verdict.reason == Reason::UnknownRelation
+            && statement.ctx == "autocommit"
+        {
+            let name = verdict.detail.as_deref().unwrap_or_default();
+            if self.client.batch_execute(&format!("CREATE TABLE {name} ()")).await.is_err() {
+                break;
+            }
+            self.maybe_stale = true;
+            self.refresh(statement).await;
+            verdict = self.classifier.classify(statement.sql.as_bytes(), &self.catalog);
+        }
+        verdict
+    }
+
     /// Loads the facts anew where they changed, as the loader would have done in the meantime.
     async fn refresh(&mut self, statement: &Statement) {
         // Inside of transactions the question is not asked: they run on the primary.
         if !self.maybe_stale || statement.ctx != "autocommit" {
             return;
         }
-        let change = rows(&self.client, catalog::CHANGE_SQL).await;
+        let change = rows(&self.loader, catalog::CHANGE_SQL).await;
         let Some(change) = change.first().map(|row| row.concat()) else { return };
         if change != self.change {
-            let mut builder = CatalogBuilder::new(self.catalog.id(), self.catalog.generation() + 1);
-            for row in rows(&self.client, catalog::LOAD_SQL).await {
-                let row: [&str; 6] = row.iter().map(String::as_str).collect::<Vec<_>>().try_into().unwrap();
-                builder.add(row).unwrap();
-            }
-            self.catalog = builder.finish();
+            self.catalog = load(&self.loader, self.catalog.id(), self.catalog.generation() + 1).await;
             self.change = change;
         }
         self.maybe_stale = false;
@@ -203,7 +228,7 @@ impl Session {
                 if replica {
                     score.reads_on_replica += 1;
                 } else if !self.pins.is_empty() {
-                    score.reads_pinned += 1;
+                    self.pins.iter().for_each(|pin| *score.reads_pinned.entry(*pin).or_default() += 1);
                 } else {
                     *score.kept.entry(format!("{:?}", verdict.reason)).or_default() += 1;
                     if statement.primary == "ok" {
@@ -233,17 +258,6 @@ fn starts_copy_in(sql: &str) -> bool {
     sql.trim_start().starts_with("copy") && sql.contains("stdin")
 }
 
-async fn rows(client: &Client, sql: &str) -> Vec<Vec<String>> {
-    let Ok(messages) = client.simple_query(sql).await else { return Vec::new() };
-    let mut rows = Vec::new();
-    for message in messages {
-        if let SimpleQueryMessage::Row(row) = message {
-            rows.push((0..row.len()).map(|at| row.get(at).unwrap_or_default().to_owned()).collect());
-        }
-    }
-    rows
-}
-
 fn corpus() -> Option<Vec<Statement>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/statements.jsonl.xz");
     if !path.exists() {
@@ -261,72 +275,4 @@ fn corpus() -> Option<Vec<Statement>> {
             .map(|l| serde_json::from_slice(l).unwrap())
             .collect(),
     )
-}
-
-/// A PostgreSQL server of its own, on a Unix socket in a temporary directory.
-struct Server {
-    dir: tempfile::TempDir,
-    bin: PathBuf,
-    user: Option<&'static str>,
-}
-
-impl Server {
-    fn start() -> Option<Self> {
-        let bin = (14..=18)
-            .rev()
-            .map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")))
-            .find(|p| p.is_dir())?;
-        let dir = tempfile::tempdir().unwrap();
-        // PostgreSQL refuses to run as root; Debian's package brings a user for it.
-        let user = nix::unistd::geteuid().is_root().then_some("postgres");
-        let server = Self { dir, bin, user };
-        if let Some(user) = user {
-            assert!(Command::new("chown").arg(user).arg(server.dir.path()).status().unwrap().success());
-        }
-        let data = server.data();
-        server.tool(
-            "initdb",
-            &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
-        );
-        let options = format!(
-            "-p 5432 -c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c max_prepared_transactions=5 -c wal_level=replica",
-            server.dir.path().display()
-        );
-        let log = server.dir.path().join("log").display().to_string();
-        server.tool("pg_ctl", &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]);
-        Some(server)
-    }
-
-    fn data(&self) -> String {
-        self.dir.path().join("data").display().to_string()
-    }
-
-    fn tool(&self, name: &str, arguments: &[&str]) {
-        let program = self.bin.join(name);
-        let mut command = match self.user {
-            Some(user) => {
-                let mut command = Command::new("runuser");
-                command.args(["-u", user, "--"]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
-        let status =
-            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").status();
-        assert!(status.unwrap().success(), "{name} {arguments:?}");
-    }
-
-    async fn connect(&self, database: &str) -> Client {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(self.dir.path()).user("postgres").dbname(database);
-        let (client, connection) = config.connect(NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.tool("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
-    }
 }

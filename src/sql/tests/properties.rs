@@ -1,0 +1,196 @@
+//! What must hold for every text.
+
+use proptest::prelude::*;
+
+use super::super::scan::Scanner;
+use super::super::{Classifier, Place, Reason, Settings};
+use super::{catalog, judge_with};
+
+#[test]
+fn a_second_look_gives_the_same_verdict_without_judging_again() {
+    let mut classifier = Classifier::new(&Settings::default());
+    let facts = catalog(1);
+    let first = classifier.classify(b"SELECT * FROM users WHERE id = 1", &facts);
+    let second = classifier.classify(b"SELECT  * FROM users WHERE id = 234 -- x", &facts);
+    assert!(std::rc::Rc::ptr_eq(&first, &second));
+    assert_eq!((classifier.stats().hits, classifier.stats().misses), (1, 1));
+    for text in ["SET x = 'a'", "SET x = 'b'", "SET x = 'a'"] {
+        let verdict = classifier.classify(text.as_bytes(), &facts);
+        assert!(format!("{:?}", verdict.effects).contains(text), "{verdict:?}");
+    }
+    assert_eq!(classifier.stats().hits, 2);
+    for (setting, place) in
+        [("timezone", Place::Anywhere), ("work_mem", Place::Primary), ("timezone", Place::Anywhere)]
+    {
+        let text = format!("SELECT current_setting('{setting}')");
+        assert_eq!(classifier.classify(text.as_bytes(), &facts).place, place);
+    }
+}
+
+#[test]
+fn what_a_replica_refused_goes_to_the_primary_until_the_facts_change() {
+    let mut classifier = Classifier::new(&Settings::default());
+    let facts = catalog(1);
+    assert_eq!(classifier.classify(b"SELECT total(1)", &facts).place, Place::Anywhere);
+    classifier.learn_primary(b"SELECT total(1)", &facts);
+    let verdict = classifier.classify(b"SELECT total(2)", &facts);
+    assert_eq!((verdict.place, verdict.reason), (Place::Primary, Reason::Learned));
+    assert_eq!(classifier.classify(b"SELECT total(1)", &catalog(2)).place, Place::Anywhere);
+    assert_eq!(classifier.classify(b"SELECT total(1)", &facts).place, Place::Primary);
+    classifier.forget(1);
+    assert_eq!(classifier.classify(b"SELECT total(1)", &facts).place, Place::Anywhere);
+}
+
+#[test]
+fn the_cache_does_not_grow_beyond_its_bounds() {
+    let settings = Settings { cache_entries_max: 64, cache_bytes_max: 32 * 1024, ..Settings::default() };
+    let mut classifier = Classifier::new(&settings);
+    let facts = catalog(1);
+    for n in 0..2_000 {
+        classifier.classify(format!("SELECT a{n} FROM users").as_bytes(), &facts);
+        classifier.classify(format!("SET a{n} = '{}'", "x".repeat(n)).as_bytes(), &facts);
+        let stats = classifier.stats();
+        assert!(stats.entries <= 64 && stats.bytes <= 32 * 1024, "{stats:?}");
+    }
+}
+
+/// A classifier that is quick to make.
+fn small() -> Classifier {
+    Classifier::new(&Settings { cache_entries_max: 64, ..Settings::default() })
+}
+
+/// Pieces that texts are made of: every kind of literal, comment and bracket, and words that matter.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "SELECT",
+            "select",
+            "FROM",
+            "users",
+            "scratch",
+            "nextval",
+            "(",
+            ")",
+            ",",
+            "1",
+            "2.5",
+            "'a'",
+            "'it''s'",
+            "E'\\''",
+            "$$x$$",
+            "$1",
+            "--c\n",
+            "/* c */",
+            "/* primacy: replica */",
+            "+",
+            "::",
+            "int",
+            "IN",
+            "ARRAY[",
+            "]",
+            ";",
+            "SET",
+            "x",
+            "=",
+            "BEGIN",
+            "LISTEN",
+            "set_config",
+            "'x'",
+            "false",
+            "\"q\"",
+            ".",
+            "*",
+            "WITH",
+            "AS",
+            "INTO",
+            "INSERT",
+            "FOR",
+            "UPDATE",
+            "current_setting",
+            "'timezone'",
+            "'work_mem'",
+            "'a\\'",
+            "DO",
+            "temp",
+            "create",
+            "EXPLAIN",
+            "COPY",
+            "TO",
+            "STDOUT",
+            "VALUES",
+            "U&\"a\"",
+            "\u{e9}",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{0,6}",
+    ]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop::collection::vec(piece(), 0..24).prop_map(|pieces| pieces.join(" "))
+}
+
+/// A query whose literals can be chosen.
+fn template() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "SELECT * FROM users WHERE id = {n} AND name = {s}",
+        "SELECT total({n}), {s}::text FROM users WHERE id IN ({n}, {n})",
+        "INSERT INTO users VALUES ({n}, {s})",
+        "SELECT pg_advisory_lock({n})",
+        "SELECT set_config('a.b', {s}, false)",
+        "SET app.x = {s}",
+        "SELECT current_setting({s})",
+        "SELECT log_visit({n})",
+        "SELECT 1 LIMIT {n}",
+        "EXPLAIN (ANALYZE {n}) SELECT set_config('a.b', {s}, false)",
+        "DO {s}",
+        "SAVEPOINT a{n}",
+        "COPY users TO {s}",
+    ])
+    .prop_map(str::to_owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn any_bytes_are_classified(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut classifier = small();
+        let verdict = classifier.classify(&bytes, &catalog(1));
+        prop_assert!(verdict.effects.len() <= bytes.len());
+    }
+
+    #[test]
+    fn the_cache_answers_as_a_fresh_judgement(texts in prop::collection::vec(text(), 1..6)) {
+        let mut classifier = small();
+        let facts = catalog(1);
+        for text in texts.iter().chain(&texts) {
+            let kept = classifier.classify(text.as_bytes(), &facts);
+            prop_assert_eq!(&*kept, &*judge_with(text, &facts), "{}", text);
+        }
+    }
+
+    #[test]
+    fn texts_that_differ_in_literals_get_their_own_verdicts(
+        template in template(),
+        literals in prop::collection::vec((0_u32..3, "('[ab]{0,2}'|'timezone'|'work_mem'|'set x = 1'|'create temp table t()')"), 1..5),
+    ) {
+        let mut classifier = small();
+        let facts = catalog(1);
+        for (number, string) in literals {
+            let text = template.replace("{n}", &number.to_string()).replace("{s}", &string);
+            let kept = classifier.classify(text.as_bytes(), &facts);
+            prop_assert_eq!(&*kept, &*judge_with(&text, &facts), "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_write_behind_anything_is_never_a_read(before in text(), after in text()) {
+        // Unless it stands inside of a literal: then the same text with another word there is judged the same.
+        let text = |word: &str| format!("{before}\n;{word} INTO users VALUES (1);{after}");
+        let tokens = |text: String| Scanner::new(text.as_bytes()).count();
+        if tokens(text("INSERT")) == tokens(text("")) + 1 {
+            prop_assert_eq!(judge_with(&text("INSERT"), &catalog(1)).place, Place::Primary, "{}", text("INSERT"));
+        }
+    }
+}

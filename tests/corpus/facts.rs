@@ -1,0 +1,144 @@
+//! The query that loads the facts, and the one that sees them change.
+
+use primacy::sql::{Catalog, Classifier, Place, Reason, Settings, catalog};
+
+use crate::server::{Server, load, rows};
+
+const OBJECTS: &str = "
+    CREATE TABLE plain (a int, b text);
+    CREATE UNLOGGED TABLE scratch (a int);
+    CREATE TABLE parent (a int);
+    CREATE UNLOGGED TABLE child () INHERITS (parent);
+    CREATE TABLE parts (a int) PARTITION BY LIST (a);
+    CREATE TABLE part PARTITION OF parts FOR VALUES IN (1);
+    CREATE SEQUENCE numbers;
+    CREATE MATERIALIZED VIEW stored AS SELECT random();
+    CREATE VIEW reads AS SELECT a, lower(b) FROM plain;
+    CREATE VIEW on_scratch AS SELECT * FROM scratch;
+    CREATE VIEW on_view AS SELECT * FROM on_scratch;
+    CREATE VIEW harmless AS SELECT random(), clock_timestamp() FROM plain;
+    CREATE VIEW draws AS SELECT nextval('numbers');
+    CREATE VIEW activity AS SELECT * FROM pg_stat_activity;
+    CREATE VIEW whoami AS SELECT pg_backend_pid();
+    CREATE FUNCTION writes(int) RETURNS int LANGUAGE plpgsql AS 'begin insert into plain values ($1); return 1; end';
+    CREATE FUNCTION reading(int) RETURNS int STABLE LANGUAGE sql AS 'select $1';
+    CREATE FUNCTION local_state() RETURNS bool STABLE LANGUAGE sql AS 'select pg_is_in_recovery()';
+    CREATE FUNCTION makes_temp() RETURNS void LANGUAGE plpgsql AS 'begin create temp table t (a int); end';
+    CREATE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$begin perform set_config('x.y', 'z', false); end$$;
+    CREATE FUNCTION sets_locally() RETURNS void LANGUAGE plpgsql
+        AS $$begin perform set_config('x.y', 'z', true); update plain set a = 1; end$$;
+    CREATE FUNCTION locks() RETURNS void LANGUAGE plpgsql AS 'begin perform pg_try_advisory_lock(1); end';
+    CREATE FUNCTION computed(plain) RETURNS int LANGUAGE sql AS 'select 1';
+    CREATE FUNCTION differs(int, int) RETURNS bool LANGUAGE plpgsql AS 'begin return true; end';
+    CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = differs);
+    CREATE FUNCTION checks(text) RETURNS bool LANGUAGE plpgsql AS 'begin return true; end';
+    CREATE DOMAIN checked AS text CHECK (checks(value));
+    CREATE DOMAIN short AS text CHECK (length(value) < 10);
+    CREATE TYPE pair AS (a int, b text);
+    CREATE FUNCTION pair_text(pair) RETURNS text LANGUAGE plpgsql AS 'begin return 1; end';
+    CREATE CAST (pair AS text) WITH FUNCTION pair_text(pair);
+    CREATE TABLE pairs (p pair);
+    CREATE TABLE guarded (a int);
+    ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON guarded USING (writes(a) = 1);
+    CREATE TABLE tenants (a text);
+    ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON tenants USING (a = current_setting('app.tenant', true));
+    CREATE FUNCTION adds(int, int) RETURNS int LANGUAGE plpgsql AS 'begin return 1; end';
+    CREATE AGGREGATE volatile_sum(int) (SFUNC = adds, STYPE = int);
+    CREATE AGGREGATE plain_sum(int) (SFUNC = int4pl, STYPE = int);
+    CREATE FUNCTION round(double precision, int) RETURNS numeric LANGUAGE sql AS 'select 1.0';
+    CREATE FUNCTION on_change() RETURNS trigger LANGUAGE plpgsql AS 'begin return new; end';
+";
+
+fn judge(text: &str, catalog: &Catalog) -> (Place, Reason, usize) {
+    let verdict = Classifier::new(&Settings::default()).classify(text.as_bytes(), catalog);
+    (verdict.place, verdict.reason, verdict.effects.len())
+}
+
+#[tokio::test]
+async fn a_real_catalog_says_what_a_replica_can_do() {
+    let Some(server) = Server::start() else { return println!("skipped: no PostgreSQL server binaries") };
+    let client = server.connect("postgres").await;
+    client.batch_execute(OBJECTS).await.unwrap();
+    let facts = load(&client, 1, 1).await;
+    for text in [
+        "SELECT * FROM plain, parts, part, stored, reads, harmless, tenants",
+        "SELECT reading(1), count(*), plain_sum(a), round(1.5), round(1.5::numeric) FROM plain",
+        "SELECT 'x'::short, 'plain'::regclass, regtype('int'), point(1, 2)",
+        "SELECT now(), version(), gen_random_uuid(), pg_sleep(0), random()",
+        "SELECT * FROM pg_class, pg_tables, pg_stats, information_schema.columns",
+        "SELECT * FROM plain TABLESAMPLE system (10)",
+        "SELECT a + 1, a || b, b ~ 'x', a BETWEEN 1 AND 2 FROM plain",
+    ] {
+        assert_eq!(judge(text, &facts), (Place::Anywhere, Reason::Read, 0), "{text}");
+    }
+    for (reason, texts) in [
+        (Reason::UnreadableRelation, &["scratch", "child", "parent", "on_scratch", "on_view"][..]),
+        (Reason::NodeLocal, &["numbers", "activity", "whoami", "pg_locks", "pg_settings", "pg_sequences"]),
+        (Reason::VolatileFunction, &["draws", "pairs", "guarded"]),
+        (Reason::UnknownRelation, &["nowhere"]),
+    ] {
+        for relation in texts {
+            let text = format!("SELECT * FROM {relation}");
+            assert_eq!(judge(&text, &facts), (Place::Primary, reason, 0), "{text}");
+        }
+    }
+    for (reason, effects, expressions) in [
+        (
+            Reason::VolatileFunction,
+            0,
+            &["writes(1)", "nextval('numbers')", "volatile_sum(1)", "round(1.5, 1)"][..],
+        ),
+        (
+            Reason::VolatileFunction,
+            0,
+            &["1 === 2", "'x'::checked", "'(1,a)'::pair", "pg_relation_size('plain')"],
+        ),
+        (
+            Reason::VolatileFunction,
+            0,
+            &["sets_locally()", "(plain).computed FROM plain", "query_to_xml('', true, true, '')"],
+        ),
+        (Reason::VolatileFunction, 1, &["makes_temp()", "sets()", "locks()"]),
+        (
+            Reason::NodeLocal,
+            0,
+            &["local_state()", "txid_current()", "pg_current_xact_id()", "pg_stat_get_numscans(1)"],
+        ),
+    ] {
+        for expression in expressions {
+            let text = format!("SELECT {expression}");
+            assert_eq!(judge(&text, &facts), (Place::Primary, reason, effects), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn changes_of_the_facts_are_seen_and_others_are_not() {
+    let Some(server) = Server::start() else { return println!("skipped: no PostgreSQL server binaries") };
+    let client = server.connect("postgres").await;
+    client.batch_execute(OBJECTS).await.unwrap();
+    let mut last = rows(&client, catalog::CHANGE_SQL).await;
+    assert_eq!((last.len(), last[0].len()), (1, 1));
+    for (relevant, sql) in [
+        (true, "CREATE TABLE another (a int)"),
+        (true, "ALTER TABLE another SET UNLOGGED"),
+        (true, "ALTER FUNCTION reading(int) VOLATILE"),
+        (true, "CREATE OR REPLACE VIEW reads AS SELECT a, upper(b) AS lower FROM plain"),
+        (true, "DROP POLICY p ON guarded"),
+        (true, "ALTER TABLE another RENAME TO renamed"),
+        (true, "DROP TABLE renamed"),
+        (true, "ALTER DOMAIN short ADD CHECK (checks(value))"),
+        (false, "INSERT INTO plain VALUES (1)"),
+        (false, "CREATE TEMP TABLE mine (a int)"),
+        (false, "TRUNCATE plain"),
+        (false, "ANALYZE plain"),
+        (false, "CREATE INDEX ON plain (a)"),
+    ] {
+        client.batch_execute(sql).await.unwrap();
+        let now = rows(&client, catalog::CHANGE_SQL).await;
+        assert_eq!(now != last, relevant, "{sql}");
+        last = now;
+    }
+}

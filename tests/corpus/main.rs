@@ -1,0 +1,12 @@
+//! The classifier with the facts of a real PostgreSQL server: what its functions and relations are, how drivers and
+//! tools ask it, and its own regression statements.
+//!
+//! Every test starts a server of its own on a Unix socket; where there are no server binaries it says so and passes.
+
+#![expect(clippy::print_stdout, reason = "tests say what they counted and what they had to skip")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod drivers;
+mod facts;
+mod regression;
+mod server;

@@ -1,0 +1,267 @@
+//! One life per trap: with its rule in force it ends well, with the rule switched off the checker goes red.
+//! That is the evidence that the checker sees what it claims to see.
+
+use primacy::failover::{Command, CommandId, Durability, Input, RuleId, Settings};
+use primacy::model::NodeId;
+
+use super::cluster::Cluster;
+use super::shell::{Odds, Shell};
+
+fn shell(nodes: usize, without: Option<RuleId>, direct_clients: bool) -> Shell {
+    let settings = Settings {
+        without,
+        durability: Durability::default_for(nodes),
+        arm_standby_signal: false,
+        ..Settings::default()
+    };
+    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, direct_clients };
+    let mut shell = Shell::new(nodes, 1, settings, odds);
+    shell.tracing = true;
+    run(&mut shell, 500);
+    shell
+}
+
+fn run(shell: &mut Shell, ms: u64) {
+    for _ in 0..ms {
+        shell.tick();
+    }
+}
+
+fn failover(shell: &mut Shell, to: u16, allow_data_loss: bool) {
+    let command = Command::Failover { to: Some(NodeId(to)), allow_data_loss };
+    shell.feed(Input::Command { id: CommandId(1), command });
+}
+
+/// Runs the life with and without the rule.
+fn trap(rule: RuleId, life: impl Fn(Option<RuleId>) -> Shell) {
+    let with = life(None);
+    assert!(with.violations.is_empty(), "{rule} in force: {:#?}\n{}", with.violations, with.trace.join("\n"));
+    let without = life(Some(rule));
+    assert!(!without.violations.is_empty(), "{rule} off, and nobody notices\n{}", without.trace.join("\n"));
+}
+
+fn lost(shell: &mut Shell) {
+    let lost = shell.lost();
+    if !lost.is_empty() {
+        shell.violations.push(format!("{} acknowledged writes are lost", lost.len()));
+    }
+}
+
+/// T1: the replica's replay is blocked, so its receiver survives the reload and goes on acknowledging for the old primary.
+#[test]
+fn a_receiver_that_survives_the_reload_is_not_taken_for_stopped() {
+    trap(RuleId::R3a, |without| {
+        let mut shell = shell(3, without, true);
+        shell.cluster.nodes[2].blocked = true;
+        // Only the proxy cannot reach the old primary: its own clients can.
+        shell.cluster.cut[0][3] = true;
+        failover(&mut shell, 1, false);
+        run(&mut shell, 1500);
+        shell.cluster.nodes[2].blocked = false;
+        run(&mut shell, 2000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// With one of two replicas missing, the other one need not have what was acknowledged.
+#[test]
+fn fewer_recruits_than_the_quorum_needs_promote_nothing() {
+    trap(RuleId::R3b, |without| {
+        let mut shell = shell(3, without, false);
+        for peer in [0, 3] {
+            shell.cluster.cut[1][peer] = true;
+        }
+        run(&mut shell, 3000);
+        shell.cluster.cut[1] = vec![false; 4];
+        shell.cluster.nodes[1].upstream = None;
+        shell.cluster.kill(0);
+        shell.cluster.kill(2);
+        run(&mut shell, 3000);
+        shell.cluster.start(2, 10);
+        run(&mut shell, 5000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// The lower id is not the better candidate.
+#[test]
+fn the_most_advanced_replica_is_promoted() {
+    trap(RuleId::R4a, |without| {
+        let mut shell = shell(3, without, false);
+        shell.cluster.cut[1][0] = true;
+        run(&mut shell, 600);
+        shell.cluster.kill(0);
+        shell.cluster.cut[1][0] = false;
+        run(&mut shell, 3000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// T3: transaction ids are used again after the promotion.
+#[test]
+fn commits_in_doubt_are_resolved_before_the_promotion() {
+    trap(RuleId::R5a, |without| {
+        let mut shell = shell(3, without, false);
+        shell.cluster.kill(0);
+        run(&mut shell, 2000);
+        shell
+    });
+}
+
+/// T2: a replica that is ahead of the candidate would acknowledge what it does not have.
+#[test]
+fn a_follower_ahead_of_the_candidate_is_not_repointed_under_its_own_name() {
+    trap(RuleId::R6a, |without| {
+        let mut shell = shell(3, without, false);
+        // n1 falls far behind, then a person insists on it although n2 has more.
+        shell.cluster.cut[1][0] = true;
+        run(&mut shell, 1500);
+        shell.cluster.kill(0);
+        shell.odds.agent = false;
+        failover(&mut shell, 1, true);
+        run(&mut shell, 3000);
+        shell
+    });
+}
+
+/// T2: a diverged node that returns claims its own position in its first reply.
+#[test]
+fn a_returning_node_is_neutral_until_it_is_vetted() {
+    trap(RuleId::R8a, |without| {
+        let mut shell = shell(3, without, true);
+        // n0 writes on alone, n2 is away; somebody promotes n1 by hand, which is adopted without knowing the fork.
+        for peer in [1, 2, 3] {
+            shell.cluster.cut[0][peer] = true;
+        }
+        shell.cluster.kill(2);
+        run(&mut shell, 100);
+        shell.cluster.kill(0);
+        let at = shell.cluster.now;
+        shell.cluster.nodes[1].promote_at = Some(at);
+        run(&mut shell, 3000);
+        // n0 returns as a standby with the WAL that nobody else has.
+        shell.cluster.cut = vec![vec![false; 4]; 4];
+        shell.cluster.nodes[0].in_recovery = true;
+        shell.cluster.nodes[0].upstream = None;
+        shell.cluster.start(0, 10);
+        run(&mut shell, 3000);
+        shell
+    });
+}
+
+/// An epoch that was used before its intent was durable is used again for another primary.
+#[test]
+fn intent_is_durable_before_the_deed() {
+    trap(RuleId::R7a, |without| {
+        let mut shell = shell(3, without, false);
+        shell.journal_ms = 400;
+        failover(&mut shell, 1, false);
+        for _ in 0..3000 {
+            shell.tick();
+            if shell.snapshot.primary == Some(NodeId(1)) {
+                break;
+            }
+        }
+        shell.kill_proxy(20);
+        shell.journal_ms = 0;
+        shell.cluster.kill(1);
+        run(&mut shell, 500);
+        failover(&mut shell, 2, true);
+        run(&mut shell, 5000);
+        shell.violations.retain(|violation| violation.contains("epoch"));
+        shell
+    });
+}
+
+/// The replicas still hear the primary that does not answer us.
+#[test]
+fn a_primary_that_its_replicas_hear_is_not_replaced() {
+    trap(RuleId::R1d, |without| {
+        let mut shell = shell(3, without, true);
+        shell.cluster.cut[0][3] = true;
+        run(&mut shell, 5000);
+        if !shell.history.is_empty() {
+            shell.violations.push("a primary that works was replaced".into());
+        }
+        shell
+    });
+}
+
+/// Somebody promoted a node that nobody follows.
+#[test]
+fn a_promotion_that_nobody_follows_is_not_adopted() {
+    trap(RuleId::R9b, |without| {
+        let mut shell = shell(3, without, false);
+        let at = shell.cluster.now;
+        shell.cluster.nodes[2].promote_at = Some(at);
+        run(&mut shell, 4000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// T8: a diverged node looks healthy and serves dead rows.
+#[test]
+fn a_replica_of_another_history_serves_no_reads() {
+    trap(RuleId::V1b, |without| {
+        let mut shell = shell(3, without, false);
+        // n2 keeps WAL that never was acknowledged, and is out of the actuator's reach but not of the probes'.
+        shell.odds.agent = false;
+        let wal = shell.cluster.nodes[2].wal.clone();
+        shell.cluster.kill(0);
+        run(&mut shell, 3000);
+        shell.cluster.kill(2);
+        let junk = (0..50).map(|i| super::cluster::Rec { timeline: 1, id: 1_000_000 + i });
+        shell.cluster.nodes[2].wal = wal.into_iter().chain(junk).collect();
+        shell.cluster.nodes[2].timeline = 1;
+        shell.cluster.start(2, 10);
+        run(&mut shell, 500);
+        let dead = shell.dead_rows();
+        if !dead.is_empty() {
+            shell.violations.push(format!("dead rows would be read from {dead:?}"));
+        }
+        shell.violations.retain(|violation| violation.contains("dead rows"));
+        shell
+    });
+}
+
+/// A diverged node is rewound; without that it never gets back.
+#[test]
+fn a_diverged_node_is_rewound() {
+    trap(RuleId::R8c, |without| {
+        let mut shell = shell(3, without, true);
+        for peer in [1, 2, 3] {
+            shell.cluster.cut[0][peer] = true;
+        }
+        run(&mut shell, 50);
+        shell.cluster.kill(0);
+        run(&mut shell, 2000);
+        shell.cluster.cut = vec![vec![false; 4]; 4];
+        shell.cluster.nodes[0].in_recovery = true;
+        shell.cluster.start(0, 10);
+        run(&mut shell, 8000);
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        shell
+    });
+}
+
+#[test]
+fn the_simulated_cluster_itself_commits_with_a_quorum() {
+    let mut cluster = Cluster::new(3, "ANY 1 (n0, n1, n2)");
+    for _ in 0..100 {
+        cluster.now += 1;
+        cluster.tick();
+    }
+    let id = cluster.commit(0, None).expect("the primary takes writes");
+    let mut released = Vec::new();
+    for _ in 0..20 {
+        cluster.now += 1;
+        released.extend(cluster.tick());
+    }
+    assert!(released.iter().any(|one| one.pending.id == id));
+}
