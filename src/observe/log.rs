@@ -62,16 +62,21 @@ pub fn is_filter(level: &str) -> bool {
     filter(level).is_ok()
 }
 
+/// A level alone is ours; libraries are heard from `warn` on, and the pool of connections, whose failures are reported by who
+/// uses it, from `error` on. Directives are taken as they are.
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
     let error = |source| LogError::Filter { level: level.to_owned(), source };
-    // `inf` alone would be read as the name of a module whose every event is wanted.
-    let bare_word = !level.contains(['=', ',', ':', '[']);
-    if bare_word && level.parse::<LevelFilter>().is_err() {
-        let refused = builder.parse(format!("primacy={level}")).err();
-        return refused.map_or_else(|| Ok(EnvFilter::default()), |source| Err(error(source)));
+    // A word that is no level would be read as the name of a module whose every event is wanted.
+    if level.contains(['=', ',', ':', '[']) {
+        return builder.parse(level).map_err(error);
     }
-    builder.parse(level).map_err(error)
+    match level.parse::<LevelFilter>() {
+        Ok(LevelFilter::OFF) => builder.parse("off").map_err(error),
+        Ok(_) => builder.parse(format!("warn,deadpool=error,primacy={level}")).map_err(error),
+        // Parsed for its error.
+        Err(_) => builder.parse(format!("primacy={level}")).map_err(error),
+    }
 }
 
 #[cfg(test)]
