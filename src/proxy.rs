@@ -15,6 +15,7 @@ pub mod listener;
 pub mod login;
 pub mod pool;
 pub mod query;
+mod resolve;
 pub mod server;
 pub mod settings;
 pub mod stream;

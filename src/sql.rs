@@ -8,6 +8,10 @@
 //! shows that the whole is a query and which relations it reads. What the functions and relations are, the *catalog
 //! facts* of the database say. Utility statements, and what a statement does to its session, are recognised from
 //! the tokens alone, so a statement that sqlparser does not know cannot slip through.
+//!
+//! What is believed without proof: PostgreSQL's own volatility marks (a function marked STABLE that writes fails on a
+//! replica, and the statement is run again on the primary); that functions in C do nothing to the session; and that
+//! what other functions and DO blocks do to it stands in their source, not in strings that they build and EXECUTE.
 
 pub mod catalog;
 pub mod classifier;

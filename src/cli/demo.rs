@@ -87,6 +87,12 @@ pub enum DemoError {
         /// The option that changes it.
         option: &'static str,
     },
+    /// Another demo is at work there.
+    #[error("another demo runs in {}: stop it, or choose another directory with --dir", dir.display())]
+    DirInUse {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The ports of the nodes run over the end or into one another.
     #[error(
         "ports from {base_port} on do not fit: choose a lower --base-port, apart from --listen and --admin"
@@ -157,6 +163,8 @@ where
 {
     let begun = clock::now();
     let ports = args.ports()?;
+    check_address(args.listen, "--listen")?;
+    check_address(args.admin, "--admin")?;
     let major = args.dir.as_deref().and_then(Cluster::major_on_disk);
     let installation = Arc::new(Search { given: args.pg_bin.clone(), path, major }.run().await?);
     say(begun, &format!("PostgreSQL {} in {}", installation.version.text, installation.bin_dir.display()));
@@ -206,8 +214,6 @@ impl Demo {
         F: Future<Output = Result<(), String>>,
     {
         tokio::pin!(ended);
-        check_address(self.args.listen, "--listen")?;
-        check_address(self.args.admin, "--admin")?;
         let progress = |step: &Step<'_>| say(self.begun, &step.to_string());
         tokio::select! {
             opened = self.open(spec, &progress) => opened?,
@@ -278,7 +284,11 @@ impl Demo {
                 self.args.admin
             ),
         );
-        say(self.begun, &format!("kill the primary with: kill -9 $(head -n 1 {dir}/node0/postmaster.pid)"));
+        // After a resume it may be any of them.
+        if let Some(primary) = self.cluster.nodes().iter().find(|node| !node.is_standby()) {
+            let pid_file = primary.data_dir().join("postmaster.pid");
+            say(self.begun, &format!("kill the primary with: kill -9 $(head -n 1 {})", pid_file.display()));
+        }
         let mut out = std::io::stdout().lock();
         // Nobody may be reading; the demo serves all the same.
         writeln!(out, "ready {url}").and_then(|()| out.flush()).ok();

@@ -85,6 +85,7 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
         unix_socket_dir,
         workers,
         pool_mode,
+        resolve_commits,
         nodes,
         service,
         auth,
@@ -101,6 +102,7 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
         PoolMode::Session => "session",
     };
     list.fixed("pool_mode", mode);
+    list.live("failover.resolve_commits", resolve_commits);
     for (number, node) in nodes.iter().enumerate() {
         describe_node(list, number, node);
     }

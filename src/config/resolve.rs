@@ -30,7 +30,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     let client_tls = limits::tls(document, base, check);
     let pool = limits::pool(document, check);
     let limits = limits::limits(document, check);
-    let workers = check.number("workers", document.workers, processors(), 1..=WORKERS_MAX);
+    let workers = check.number("workers", document.workers, 1, 1..=WORKERS_MAX);
     let words = [("transaction", PoolMode::Transaction), ("session", PoolMode::Session)];
     let pool_mode = check.word("pool_mode", document.pool_mode.as_deref(), &words);
     let route = planes::route(document, check);
@@ -42,6 +42,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         unix_socket_dir: document.unix_socket_dir.as_deref().map(|dir| under(base, dir)),
         workers,
         pool_mode,
+        resolve_commits: document.failover.resolve_commits.unwrap_or(true),
         nodes,
         service,
         auth,
@@ -85,9 +86,4 @@ fn socket_address(key: &str, text: &str, check: &mut Checker) -> Option<SocketAd
 /// A path from the file, counted from the file's directory.
 fn under(base: &Path, path: &Path) -> PathBuf {
     base.join(path)
-}
-
-fn processors() -> u32 {
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(available).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
 }

@@ -283,6 +283,8 @@ pub(super) struct Failover {
     pub(super) restart_by_sql: Option<bool>,
     /// Keep `standby.signal` on the primary.
     pub(super) arm_standby_signal: Option<bool>,
+    /// Learn the ids of transactions with their commits.
+    pub(super) resolve_commits: Option<bool>,
     /// Statements wait for a primary.
     pub(super) hold_timeout: Option<WrittenDuration>,
     /// Number of them.

@@ -191,19 +191,19 @@ impl Actuator {
     async fn perform(&self, effect: &Effect) -> Result<Outcome, DeedError> {
         let epoch = effect.epoch;
         match &effect.action {
-            // Carried out where they are given; nobody waits for them.
+            // The first five are carried out where they are given, and nobody waits for them. The right to promote is ours
+            // while we live: only one process has the state directory, by its lock file.
             Action::Publish(_)
             | Action::Probe(_)
             | Action::Raise(_)
             | Action::RecordHistory(_)
-            | Action::Answer { .. } => Ok(Outcome::Done),
+            | Action::Answer { .. }
+            | Action::AcquireRight => Ok(Outcome::Done),
             Action::WriteJournal(record) => {
                 let written = self.journal.write(record).await;
                 written.map_err(|error| DeedError::State(super::link::chain(&error)))?;
                 Ok(Outcome::Done)
             }
-            // Only one process has the state directory, by its lock file: the right is ours while we live.
-            Action::AcquireRight => Ok(Outcome::Done),
             Action::StopReceiver(node) => self.stop_receiver(*node).await,
             Action::TerminateConflicts(node) => self.terminate_conflicts(*node).await,
             Action::ResumeReplay(node) => self.resume_replay(*node).await,
@@ -260,30 +260,19 @@ impl Actuator {
         };
         conninfo.remove("hostaddr").remove("target_session_attrs");
         conninfo.set("host", host).set("port", port.to_string());
-        conninfo.set("application_name", follower_name(&follower.name, name));
+        conninfo.set("application_name", name.application_name(&follower.name));
         let slot = self.settings.slots.then(|| slot_name(node, &follower.name));
         Ok(Upstream { node: upstream, conninfo: conninfo.text(), slot })
-    }
-}
-
-/// The `application_name` of a follower.
-fn follower_name(node: &str, name: FollowerName) -> String {
-    match name {
-        FollowerName::Own => node.to_owned(),
-        FollowerName::Neutral => format!("rejoin_{node}"),
     }
 }
 
 /// The name of a node's replication slot: a slot's name may have lower case letters, digits and underscores only.
 fn slot_name(node: NodeId, name: &str) -> String {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let mut slot: String =
+    let slot: String =
         name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '_' }).take(50).collect();
-    if slot != name {
-        // Two names may have become one.
-        slot.push_str(&format!("_{}", node.0));
-    }
-    slot
+    // Where letters were replaced two names may have become one.
+    if slot == name { slot } else { format!("{slot}_{}", node.0) }
 }
 
 fn millis(time: Duration) -> f64 {
@@ -300,11 +289,5 @@ mod tests {
         assert_eq!(slot_name(NodeId(3), "Db-1.example"), "db_1_example_3");
         assert_ne!(slot_name(NodeId(1), "a-b"), slot_name(NodeId(2), "a.b"));
         assert!(slot_name(NodeId(9), &"x".repeat(200)).len() < 63);
-    }
-
-    #[test]
-    fn a_node_to_be_vetted_follows_under_another_name() {
-        assert_eq!(follower_name("n1", FollowerName::Own), "n1");
-        assert_eq!(follower_name("n1", FollowerName::Neutral), "rejoin_n1");
     }
 }

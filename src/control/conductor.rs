@@ -31,6 +31,9 @@ pub(crate) const INPUTS_MAX: usize = 256;
 /// However soon the core wants to be called again, others get their turn in between.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
+/// At the end the history's last entry gets this long to be written.
+const RECORDING_MAX: Duration = Duration::from_secs(1);
+
 /// Why a command was not done, or what was done.
 type CommandReply = oneshot::Sender<Result<String, CommandError>>;
 
@@ -98,14 +101,18 @@ impl Conductor {
                 }
             };
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => break,
                 input = inputs.recv() => match input {
                     Some(input) => self.take(input),
-                    None => return,
+                    None => break,
                 },
                 Some(request) = requests.recv() => self.serve(request),
                 () = tick => self.step(Input::Tick),
             }
+        }
+        if let Some(recording) = self.state.recording.take() {
+            // A timeout: the history's last entry is not worth more delay.
+            drop(tokio::time::timeout(RECORDING_MAX, recording.ended()).await);
         }
     }
 

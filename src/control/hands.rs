@@ -151,7 +151,7 @@ impl Turn {
             {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -90,6 +90,8 @@ struct WrittenRecord {
     paused: bool,
     #[serde(default)]
     displaced: Vec<String>,
+    #[serde(default)]
+    fenced: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -176,7 +178,7 @@ impl Journal {
     }
 
     fn name(&self, node: NodeId) -> String {
-        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), |name| name.to_string())
+        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
     }
 
     fn written(&self, record: &Record) -> WrittenRecord {
@@ -203,6 +205,7 @@ impl Journal {
             }),
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
+            fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
         }
     }
 }
@@ -242,6 +245,7 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         intent: intent.transpose()?,
         paused: written.paused,
         displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
+        fenced: written.fenced.iter().filter_map(|name| find(names, name)).collect(),
     })
 }
 
@@ -285,6 +289,7 @@ mod tests {
             }),
             paused: true,
             displaced: vec![NodeId(1)],
+            fenced: vec![NodeId(0)],
         }
     }
 

@@ -91,9 +91,9 @@ impl LinkError {
         !matches!(self, Self::Server { .. } | Self::Answer { .. }) || self.is_transient_state()
     }
 
-    fn from_io(error: &io::Error) -> Option<Self> {
+    fn from_io(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;
-        Some(match error.kind() {
+        match error.kind() {
             // A missing socket file is the Unix way of refusing.
             Kind::ConnectionRefused | Kind::NotFound => Self::Refused,
             Kind::ConnectionReset
@@ -104,12 +104,12 @@ impl LinkError {
             Kind::TimedOut => Self::Timeout { after: Duration::ZERO },
             Kind::InvalidData if is_tls(error) => Self::Tls { detail: chain(error) },
             _ => Self::Unreachable { source: io::Error::new(error.kind(), error.to_string()) },
-        })
+        }
     }
 }
 
 fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// The error and its causes in one line.
@@ -138,7 +138,7 @@ impl From<tokio_postgres::Error> for LinkError {
         }
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
-            if let Some(found) = cause.downcast_ref::<io::Error>().and_then(Self::from_io) {
+            if let Some(found) = cause.downcast_ref::<io::Error>().map(Self::from_io) {
                 return found;
             }
             source = cause.source();

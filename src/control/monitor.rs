@@ -194,9 +194,17 @@ impl Prober {
     /// One look at the node: the kept connection where it answers at once, a fresh one where there is doubt.
     async fn look(&mut self, sent: Instant) -> Result<Facts, LinkError> {
         let fresh_due = self.fresh_at.is_none_or(|at| sent.duration_since(at) >= FRESH_EVERY);
-        match self.kept.take().filter(|_| !fresh_due) {
-            Some(kept) => self.look_again(kept).await,
-            None => self.look_afresh(self.deadline).await,
+        let Some(kept) = self.kept.take() else { return self.look_afresh(self.deadline).await };
+        if !fresh_due {
+            return self.look_again(kept).await;
+        }
+        match self.look_afresh(self.deadline).await {
+            // It lives and has, say, no connection to spare: what it tells over the kept one is better than nothing.
+            Err(LinkError::Server { code, .. }) if code == SqlState::TOO_MANY_CONNECTIONS => {
+                self.fresh_at = Some(sent);
+                self.look_again(kept).await
+            }
+            looked => looked,
         }
     }
 

@@ -179,7 +179,7 @@ fn millis(value: i64) -> Duration {
 }
 
 fn lsn(text: Option<&str>) -> Result<Option<Lsn>, LinkError> {
-    text.map(|text| text.parse())
+    text.map(str::parse)
         .transpose()
         .map_err(|error: ParseLsnError| LinkError::Answer { detail: error.to_string() })
 }

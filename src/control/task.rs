@@ -9,6 +9,14 @@ use tracing::Instrument as _;
 #[derive(Debug)]
 pub(crate) struct Task(JoinHandle<()>);
 
+impl Task {
+    /// Waits until it has ended by itself. Cancellation ends the task.
+    pub(crate) async fn ended(mut self) {
+        // An error means that it was ended or has panicked: it does not run any more either way.
+        drop((&mut self.0).await);
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -23,4 +31,13 @@ where
 {
     let span = tracing::debug_span!("task", name, node);
     Task(tokio::spawn(future.instrument(span)))
+}
+
+/// The same for a task that ends by itself soon and that nobody waits for.
+pub(crate) fn spawn_detached<F>(name: &'static str, node: &str, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let span = tracing::debug_span!("task", name, node);
+    drop(tokio::spawn(future.instrument(span)));
 }

@@ -4,15 +4,16 @@
 //! Names are resolved in the background, at most every minute; a probe never waits for it.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::settings::NodeSettings;
+use super::task;
 use crate::clock;
 use crate::model::{Address, NodeId};
 
 /// How long resolved names are used.
-const RESOLVE_EVERY: Duration = Duration::from_mins(1);
+const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 
 /// How many addresses of one name are kept.
 const ADDRESSES_MAX: usize = 16;
@@ -29,7 +30,7 @@ struct Place {
     node: NodeId,
     host: String,
     port: u16,
-    addresses: std::sync::Arc<Mutex<Vec<IpAddr>>>,
+    addresses: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl Upstreams {
@@ -41,7 +42,7 @@ impl Upstreams {
                     Address::Tcp { host, port } => (host.clone(), *port),
                     Address::Unix { dir, port } => (dir.display().to_string(), *port),
                 };
-                let addresses = std::sync::Arc::new(Mutex::new(host.parse().into_iter().collect()));
+                let addresses = Arc::new(Mutex::new(host.parse().into_iter().collect()));
                 places.push(Place { node: NodeId(number), host, port, addresses });
             }
         }
@@ -75,7 +76,7 @@ impl Upstreams {
                 continue;
             }
             let (host, port, slot) = (place.host.clone(), place.port, place.addresses.clone());
-            tokio::spawn(async move {
+            task::spawn_detached("resolve", &place.host, async move {
                 if let Ok(found) = tokio::net::lookup_host((host.as_str(), port)).await {
                     let found = found.map(|address| address.ip()).take(ADDRESSES_MAX).collect();
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = found;

@@ -180,6 +180,7 @@ pub(super) fn put_back(world: &mut World, now: Instant, attempt: &Attempt) {
     }
     if let Some(record) = world.record.as_mut() {
         record.intent = None;
+        record.note_twins(attempt.promoted.iter().copied());
         for node in &attempt.promoted {
             if !record.displaced.contains(node) {
                 record.displaced.push(*node);

@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REPOINTS_MAX: u32 = 3;
 
 /// What is being done about one node.
+#[expect(clippy::struct_excessive_bools, reason = "each was done or was not, in any combination")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Care {
     /// The one thing that is being done to it.
@@ -33,7 +34,10 @@ pub(super) struct Care {
     /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
     pub(super) own_name: bool,
     repoints: u32,
+    /// It was turned to this epoch's primary.
+    turned: bool,
     absent_since: Option<Instant>,
+    renamed_at: Option<Instant>,
     fenced: bool,
     /// Not possible here: a person has to act.
     hopeless: bool,
@@ -104,9 +108,14 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = world.record.clone() else { return };
     let Some(node) = world.node(id) else { return };
-    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
+    let node_is_free = node.care.job.is_none();
+    let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        if idle && stays_down(node, &record, now) {
+        let twin = record.twins.contains(&id) && world.holds(RuleId::R8g);
+        if idle && stays_down(node, &record, now) && twin {
+            // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
+            needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
+        } else if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
         }
         return;
@@ -116,16 +125,42 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         world.raise(RuleId::R8d, Alarm::ForeignNode { node: id });
     } else if !facts.in_recovery {
         stand(world, id, Standing::Quarantined);
-        world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        if node_is_free {
+            world.raise(RuleId::R8d, Alarm::FalsePrimary { node: id, timeline: facts.timeline });
+        }
         let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
         if by_others {
             keep_out(world, now, id, idle);
+        } else if twin(world, &record, id, &facts) {
+            let fenced = world.node(id).is_some_and(|node| node.care.fenced);
+            if idle && !fenced {
+                expel(world, now, id);
+            }
+            forbid_twin(world, id);
         } else if idle {
             expel(world, now, id);
         }
     } else {
         tend_standby(world, now, id, &facts);
     }
+}
+
+/// Whether this node may have a history of its own under the number of the primary's timeline: it was told to promote, and
+/// is on that timeline although nobody has turned it to the primary in this epoch.
+fn twin(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
+    let turned = world.node(id).is_some_and(|node| node.care.turned || node.care.own_name);
+    let same = facts.timeline == record.timeline && (!turned || !facts.in_recovery);
+    record.twins.contains(&id) && same && world.holds(RuleId::R8g)
+}
+
+fn forbid_twin(world: &mut World, id: NodeId) {
+    stand(world, id, Standing::Quarantined);
+    world.decided(RuleId::R8g);
+    needs_person(
+        world,
+        id,
+        "it may have another history under the number of the timeline: clone it anew".into(),
+    );
 }
 
 /// A displaced primary that does not run: it is brought back, unlike a replica, which somebody may have stopped on purpose.
@@ -162,10 +197,14 @@ fn expel(world: &mut World, now: Instant, id: NodeId) {
 
 fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let Some(record) = world.record.clone() else { return };
+    if twin(world, &record, id, facts) {
+        forbid_twin(world, id);
+        return;
+    }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
     match attachment(world, &record, facts, counts) {
-        Attachment::Cascading => settle_as(world, id, Standing::Member),
+        Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
         Attachment::None => attach(world, now, id, facts),
     }
@@ -207,21 +246,33 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let past = past || !world.holds(RuleId::R8b);
     let name = facts.receiver.as_ref().and_then(|receiver| receiver.name.as_deref());
     let own = name.is_none_or(|name| name == &*node.member.name);
-    let idle = node.care.job.is_none() && node.care.retry_at.is_none();
-    if own && past {
+    // Without a quorum the name somebody else gave it is as good as any.
+    let neutral = name.is_some_and(|name| FollowerName::is_neutral(name, &node.member.name));
+    let named = own || (!counts(world) && !neutral);
+    // The next probe but one shows the new name; until then it is not asked for again.
+    let asked = node.care.renamed_at.is_some_and(|at| now < at + PATIENCE);
+    let idle = node.care.job.is_none() && !asked;
+    if past {
         world.decided(RuleId::R8b);
-        settle_as(world, id, Standing::Member);
-        return;
-    }
-    if !(own && world.node(id).is_some_and(|node| node.standing == Standing::Member)) {
+        settle_as(world, now, id, Standing::Member);
+    } else if node.standing != Standing::Member {
         stand(world, id, Standing::Vetting);
     }
-    if past && idle {
+    if past && !named && idle {
+        if let Some(node) = world.node_mut(id) {
+            node.care.renamed_at = Some(now);
+        }
         repoint(world, now, id, (RuleId::R8b, FollowerName::Own));
     }
 }
 
-fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
+/// Whether acknowledgements of standbys count for commits here, or are about to.
+fn counts(world: &World) -> bool {
+    let wanted = world.settings.durability.standbys_for(world.nodes.len()) > 0;
+    wanted || world.record.as_ref().is_some_and(|record| record.cohort.standbys > 0)
+}
+
+fn settle_as(world: &mut World, now: Instant, id: NodeId, standing: Standing) {
     stand(world, id, standing);
     if let Some(node) = world.node_mut(id) {
         let care = &mut node.care;
@@ -231,6 +282,10 @@ fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
     if let Some(record) = world.record.as_mut() {
         // Not made durable at once: a restart finds it out again.
         record.displaced.retain(|displaced| *displaced != id);
+        if record.twins.contains(&id) {
+            record.twins.retain(|half| *half != id);
+            world.save(now, RuleId::R8g);
+        }
     }
     world.clear_alarms(|alarm| match alarm {
         Alarm::NeedsPerson { node, .. } | Alarm::FalsePrimary { node, .. } => *node == id,
@@ -252,12 +307,21 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     node.care.absent_since = None;
     let forked = facts.timeline < record.timeline && record.fork.0 > 0 && facts.position() > record.fork;
     let in_vain = node.care.repoints >= REPOINTS_MAX;
+    if facts.timeline > record.timeline && !record.displaced.contains(&id) {
+        // It followed somebody else's primary. What it holds may be what a person wants.
+        needs_person(world, id, "it follows another primary on a newer timeline".into());
+        if let Some(node) = world.node_mut(id) {
+            node.care.retry_at = Some(now + PATIENCE);
+        }
+        return;
+    }
     if (forked || facts.timeline > record.timeline || in_vain) && world.holds(RuleId::R8c) {
         stand(world, id, Standing::Quarantined);
         bring_back(world, now, id, (RuleId::R8c, true));
         return;
     }
-    let own = member || world.node(id).is_some_and(|node| node.care.own_name) || !world.holds(RuleId::R8a);
+    let known = member || world.node(id).is_some_and(|node| node.care.own_name);
+    let own = known || undisturbed(world, &record, id, facts) || !world.holds(RuleId::R8a);
     let name = if own { FollowerName::Own } else { FollowerName::Neutral };
     if !own {
         stand(world, id, Standing::Vetting);
@@ -268,12 +332,23 @@ fn attach(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     repoint(world, now, id, (RuleId::R8a, name));
 }
 
+/// A node of this very timeline that has nothing which the primary does not have: it missed no change of primary, so it
+/// cannot have diverged. An attempt that was given up, or primacy's restart, left it without a primary.
+fn undisturbed(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
+    let primary = world.node(record.primary).and_then(|node| node.seen.as_ref());
+    let behind = primary.is_some_and(|primary| facts.position() <= primary.facts.position());
+    facts.timeline == record.timeline && behind && !record.displaced.contains(&id)
+}
+
 fn repoint(world: &mut World, now: Instant, node: NodeId, how: (RuleId, FollowerName)) {
     let Some(upstream) = world.primary() else { return };
     let (rule, name) = how;
     if !world.settings.auto_rejoin && name == FollowerName::Neutral {
         needs_person(world, node, "automatic rejoin is off".into());
         return;
+    }
+    if let Some(node) = world.node_mut(node) {
+        node.care.turned = true;
     }
     let limit = world.settings.repoint_timeout;
     set_job(world, now, node, Order::new(rule, limit, Action::Repoint { node, upstream, name }));
@@ -287,6 +362,9 @@ fn bring_back(world: &mut World, now: Instant, node: NodeId, why: (RuleId, bool)
         return;
     }
     let (rule, rewind) = why;
+    if let Some(node) = world.node_mut(node) {
+        node.care.turned = true;
+    }
     let limit = world.settings.rejoin_timeout;
     stand(world, node, Standing::Rejoining);
     set_job(world, now, node, Order::new(rule, limit, Action::Rejoin { node, upstream, rewind }));
@@ -344,7 +422,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
         (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
         (_, Outcome::Done) => {
-            node.care.retry_at = Some(soon);
+            node.restarted(now);
             (node.care.own_name, node.care.fenced, node.care.repoints) = (false, false, 0);
             node.standing = Standing::Vetting;
         }

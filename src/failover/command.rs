@@ -17,11 +17,11 @@ use super::world::World;
 use crate::model::NodeId;
 
 /// Carries a command out, or answers why not.
-pub(super) fn obey(state: State, world: &mut World, now: Instant, id: CommandId, command: Command) -> State {
+pub(super) fn obey(state: State, world: &mut World, now: Instant, id: CommandId, command: &Command) -> State {
     world.decided(RuleId::C1a);
-    match command {
+    match *command {
         Command::Pause | Command::Resume => {
-            let pause = command == Command::Pause;
+            let pause = *command == Command::Pause;
             world.paused = pause;
             world.save(now, RuleId::C1a);
             let words = if pause { "automatic failover is paused" } else { "automatic failover is on" };

@@ -97,7 +97,6 @@ fn recorded_lives(world: &World, record: &Record) -> bool {
 fn take_up(world: &mut World, now: Instant, record: &Record, intent: &Intent) -> State {
     let begun = |cause: Cause| {
         let mut attempt = Attempt::new(record.primary, cause, RuleId::R7c, now, now);
-        attempt.epoch = intent.epoch;
         attempt.wish.allow_data_loss = intent.allow_data_loss;
         attempt
     };

@@ -42,6 +42,24 @@ pub enum FollowerName {
     Neutral,
 }
 
+/// What a neutral name begins with.
+const NEUTRAL_PREFIX: &str = "rejoin_";
+
+impl FollowerName {
+    /// The `application_name` of the node that is configured as `member`.
+    pub fn application_name(self, member: &str) -> String {
+        match self {
+            Self::Own => member.to_owned(),
+            Self::Neutral => format!("{NEUTRAL_PREFIX}{member}"),
+        }
+    }
+
+    /// Whether an `application_name` is the neutral one of `member`.
+    pub fn is_neutral(application_name: &str, member: &str) -> bool {
+        application_name.strip_prefix(NEUTRAL_PREFIX) == Some(member)
+    }
+}
+
 /// What to do. "Ends with" names the outcome besides `Failed` and `Unsupported`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -63,7 +81,8 @@ pub enum Action {
     },
 
     // ---- durable intent, exclusive right ---------------------------------------------------------------------
-    /// Make this durable (fsync) before answering. Ends with `Done`.
+    /// Make this durable (fsync) before answering. Written in the order of the ids: a late older record that overwrote a newer
+    /// one would bring a replaced primary back at the next start. Ends with `Done`.
     WriteJournal(Record),
     /// Get the exclusive right to promote in this epoch. `single` has it by its lock file. Ends with `Done`.
     AcquireRight,

@@ -53,8 +53,6 @@ pub(super) fn judge(world: &World, now: Instant, since: Instant) -> Verdict {
         }
         Some(ReachKind::Refused | ReachKind::Reset) => hard(world, now, failing),
         Some(ReachKind::Timeout) | None => soft(world, now, failing),
-        // Its newest answer is older than `since` (it was promoted a moment ago): it is asked again.
-        Some(ReachKind::Answered) if primary.facts_since(since).is_none() => soft(world, now, since),
         // It answers, as something else than the primary of the record.
         Some(ReachKind::Answered) => hard(world, now, since),
     }

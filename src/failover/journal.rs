@@ -27,6 +27,12 @@ pub struct Record {
     /// Nodes that lost the primary's role, or may have been half promoted, and are not vetted since: they are brought back,
     /// and their claims to be a primary are not believed.
     pub displaced: Vec<NodeId>,
+    /// Nodes that may have a timeline of the same number as the primary's and another content, which neither PostgreSQL nor
+    /// `pg_rewind` notices: told to promote by an attempt that did not end with them, or left behind by a candidate that
+    /// had not heard of their timeline.
+    pub twins: Vec<NodeId>,
+    /// Nodes that were quiesced for a switchover, and have not been seen to take writes since.
+    pub fenced: Vec<NodeId>,
     /// What was being done; `None` in peace.
     pub intent: Option<Intent>,
     /// Whether automatic failover was paused by a person.
@@ -34,6 +40,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// Notes nodes that may have a history of their own under the number of the primary's timeline.
+    pub(super) fn note_twins(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.twins.extend(nodes);
+        let primary = self.primary;
+        self.twins.retain(|node| *node != primary);
+        self.twins.sort_unstable();
+        self.twins.dedup();
+    }
+
     /// Past every position.
     pub const NO_TERM_ROW: Lsn = Lsn(u64::MAX);
 }

@@ -25,7 +25,10 @@ pub(super) struct Locking {
 impl Locking {
     /// Begins an attempt, under an epoch that was never used before.
     pub(super) fn begin(world: &mut World, now: Instant, mut attempt: Attempt) -> State {
-        attempt.epoch = world.next_epoch();
+        // A switchover has its epoch already, and has touched nothing that an earlier answer could speak of.
+        if attempt.epoch != world.promised || !attempt.touched.is_empty() {
+            attempt.epoch = world.next_epoch();
+        }
         attempt.confirmed = now;
         attempt.mark(Step::Confirmed, now);
         world.service = Service::Held;

@@ -52,7 +52,7 @@ impl Core {
             Input::DataPathSuspect(node) => self.world.tell(RuleId::R1i, Action::Probe(node)),
             Input::Command { id, command } => {
                 if let Some(state) = self.state.take() {
-                    self.state = Some(command::obey(state, &mut self.world, now, id, command));
+                    self.state = Some(command::obey(state, &mut self.world, now, id, &command));
                 }
             }
             Input::Tick => {}
@@ -145,7 +145,7 @@ impl Core {
 
     fn done(&mut self, now: Instant, id: EffectId, epoch: Epoch, outcome: Outcome) {
         if let Some(pending) = self.world.settle(id, epoch) {
-            self.ended(now, id, pending.action, outcome);
+            self.ended(now, id, &pending.action, outcome);
         }
     }
 
@@ -154,21 +154,25 @@ impl Core {
         while let Some((id, pending)) = self.world.overdue(now) {
             self.world.decided(RuleId::R7e);
             let outcome = Outcome::Failed(format!("no answer from {} in time", pending.action.as_str()));
-            self.ended(now, id, pending.action, outcome);
+            self.ended(now, id, &pending.action, outcome);
         }
         if self.world.save_again.is_some_and(|at| at <= now) {
             self.world.save(now, RuleId::R7e);
         }
     }
 
-    fn ended(&mut self, now: Instant, id: EffectId, action: Action, outcome: Outcome) {
+    fn ended(&mut self, now: Instant, id: EffectId, action: &Action, outcome: Outcome) {
         self.world.saved(now, id, &outcome);
-        if let (Action::Unfence(node), Outcome::Done) = (&action, &outcome)
+        if let (Action::Unfence(node), Outcome::Done) = (action, &outcome)
             && let Some(node) = self.world.node_mut(*node)
         {
             node.fenced = false;
+            let id = node.id;
+            if let Some(record) = self.world.record.as_mut() {
+                record.fenced.retain(|fenced| *fenced != id);
+            }
         }
-        care::settled(&mut self.world, now, id, (&action, &outcome));
+        care::settled(&mut self.world, now, id, (action, &outcome));
         self.turn(now, &Event::Done { id, outcome });
     }
 
@@ -206,3 +210,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,12 @@ impl Node {
         (self.failing_since, self.grace_since) = (None, None);
     }
 
+    /// It was restarted as something else: what it said before is outdated.
+    pub(super) fn restarted(&mut self, now: Instant) {
+        self.last = Some(Last { sent: now, reach: ReachKind::Starting });
+        (self.failing_since, self.grace_since) = (Some(now), Some(now));
+    }
+
     /// What it says now; `None` while its newest probe failed.
     pub(super) fn facts(&self) -> Option<&Facts> {
         let answers = self.last.is_some_and(|last| last.reach == ReachKind::Answered);

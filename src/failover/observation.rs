@@ -58,6 +58,7 @@ impl Reach {
 }
 
 /// What a node says about itself.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that the server tells")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// `pg_control_system()`.

@@ -59,7 +59,7 @@ impl Promoting {
             let crowned = Crowned { node: self.candidate, timeline, fork: self.replayed };
             return Establishing::begin(world, now, self.attempt, crowned);
         }
-        choose_again(world, now, self.attempt, self.candidate, why)
+        choose_again(world, now, self.attempt, self.candidate, &why)
     }
 
     pub(super) fn deadline(&self, world: &World) -> Option<Instant> {

@@ -164,7 +164,7 @@ mod tests {
             for k in 1..n {
                 let members: Vec<NodeId> = node_ids(n as usize).collect();
                 let cohort = Cohort { size: n as usize, standbys: k as usize, members };
-                let needed = recruits_needed(&cohort) as u32;
+                let needed = u32::try_from(recruits_needed(&cohort)).expect("a small number");
                 for recruits in (0_u32..1 << n).filter(|set| set.count_ones() >= needed) {
                     for acked in (0_u32..1 << n).filter(|set| set.count_ones() == k + 1) {
                         assert_ne!(recruits & acked, 0, "n {n} k {k}");

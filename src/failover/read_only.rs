@@ -134,6 +134,17 @@ impl ReadOnly {
         self.why.to_string()
     }
 
+    /// The rule that forbids a primary.
+    pub(super) fn rule(&self) -> RuleId {
+        match self.why {
+            Refusal::Paused => RuleId::R10d,
+            Refusal::RateLimited { .. } => RuleId::R10a,
+            Refusal::NoCandidate { .. } => RuleId::R4a,
+            Refusal::NotEnoughRecruits { .. } => RuleId::R3d,
+            _ => RuleId::R10b,
+        }
+    }
+
     pub(super) fn since(&self) -> Instant {
         self.since
     }

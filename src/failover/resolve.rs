@@ -75,11 +75,10 @@ impl Resolving {
         if let Event::Done { id, outcome } = event
             && let Err(why) = self.settled(world, now, *id, outcome)
         {
-            return choose_again(world, now, self.attempt, self.candidate, why);
+            return choose_again(world, now, self.attempt, self.candidate, &why);
         }
         if is_lost(world, now, self.candidate) {
-            let why = "it does not answer any more".into();
-            return choose_again(world, now, self.attempt, self.candidate, why);
+            return choose_again(world, now, self.attempt, self.candidate, "it does not answer any more");
         }
         let repointed = self.repoints.is_empty() || now >= self.repoints_until;
         let durable = self.journal.is_none() || !world.holds(RuleId::R7a);
@@ -173,7 +172,7 @@ pub(super) fn choose_again(
     now: Instant,
     mut attempt: Attempt,
     failed: NodeId,
-    why: String,
+    why: &str,
 ) -> State {
     let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
     let why = format!("{name}: {why}");

@@ -62,6 +62,7 @@ impl Durability {
 }
 
 /// The limits and habits of the core.
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own that a person writes")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Failovers without a person: off is `primacy pause` from the start.

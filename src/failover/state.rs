@@ -109,7 +109,7 @@ impl State {
             Self::Promoting(state) => (state.attempt().rule, state.attempt().rule.text().to_owned()),
             Self::Establishing(state) => (state.attempt().rule, state.attempt().rule.text().to_owned()),
             Self::Switching(state) => (state.attempt().rule, state.attempt().rule.text().to_owned()),
-            Self::ReadOnly(state) => (RuleId::R3d, state.why()),
+            Self::ReadOnly(state) => (state.rule(), state.why()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the core tells people: its phase, the standing of the nodes, alarms and refusals.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::journal::Cohort;
@@ -87,36 +88,28 @@ impl Standing {
 }
 
 /// Something a person should know.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alarm {
     /// Contradictory evidence.
-    #[error("the primary {primary:?} does not answer us, but replicas still hear it: nothing is promoted")]
     UnreachablePrimary {
         /// Which.
         primary: NodeId,
     },
     /// It lives, but we cannot sign in.
-    #[error("the primary {primary:?} refuses our sign-in: nothing is promoted")]
     PrimaryRefusesUs {
         /// Which.
         primary: NodeId,
     },
     /// Several primaries at start.
-    #[error(
-        "several nodes claim to be the primary and nothing proves which one is: {claimants:?}; writes are refused"
-    )]
     AmbiguousPrimary {
         /// Which.
         claimants: Vec<NodeId>,
     },
     /// None at start.
-    #[error("no node is a primary; writes are refused until one is, or until `primacy failover`")]
     NoPrimary,
     /// A failover that is needed is not done.
-    #[error("no failover: {0}")]
     FailoverRefused(Refusal),
     /// An attempt was given up.
-    #[error("the attempt of epoch {epoch} was given up: {why}")]
     AttemptAbandoned {
         /// Which.
         epoch: Epoch,
@@ -124,9 +117,6 @@ pub enum Alarm {
         why: String,
     },
     /// A second primary.
-    #[error(
-        "{node:?} claims to be a primary on timeline {timeline} and is not the recorded one: quarantined"
-    )]
     FalsePrimary {
         /// Which.
         node: NodeId,
@@ -134,13 +124,11 @@ pub enum Alarm {
         timeline: Timeline,
     },
     /// Another cluster's node.
-    #[error("{node:?} belongs to another cluster")]
     ForeignNode {
         /// Which.
         node: NodeId,
     },
     /// It needs a person.
-    #[error("{node:?} cannot be brought back without a person: {why}")]
     NeedsPerson {
         /// Which.
         node: NodeId,
@@ -148,7 +136,6 @@ pub enum Alarm {
         why: String,
     },
     /// The promotion waits for its quorum.
-    #[error("the new primary {primary:?} waits for its quorum: {why}")]
     NoQuorumYet {
         /// Which.
         primary: NodeId,
@@ -156,7 +143,6 @@ pub enum Alarm {
         why: String,
     },
     /// A setting of a node could not be made.
-    #[error("{what} could not be set on {node:?}: {why}")]
     SettingFailed {
         /// Where.
         node: NodeId,
@@ -166,17 +152,66 @@ pub enum Alarm {
         why: String,
     },
     /// The journal cannot be written: nothing is changed while that is so.
-    #[error("the journal cannot be written: {why}")]
     JournalFailed {
         /// Why.
         why: String,
     },
     /// Soft durability: something may be lost.
-    #[error("{bytes} bytes of WAL that the old primary had written are not on the new one")]
     WritesLost {
         /// At least how many.
         bytes: u64,
     },
+}
+
+impl Alarm {
+    /// In words, with the nodes' names.
+    pub fn describe(&self, name: impl Fn(NodeId) -> String) -> String {
+        match self {
+            Self::UnreachablePrimary { primary } => {
+                let primary = name(*primary);
+                format!(
+                    "the primary {primary} does not answer us, but replicas still hear it: nothing is promoted"
+                )
+            }
+            Self::PrimaryRefusesUs { primary } => {
+                format!("the primary {} refuses our sign-in: nothing is promoted", name(*primary))
+            }
+            Self::AmbiguousPrimary { claimants } => {
+                let names: Vec<String> = claimants.iter().map(|node| name(*node)).collect();
+                let names = names.join(", ");
+                format!("nothing proves which node is the primary (claimed by {names}): writes are refused")
+            }
+            Self::NoPrimary => "no node is a primary: writes are refused until one is promoted".to_owned(),
+            Self::FailoverRefused(why) => format!("no failover: {why}"),
+            Self::AttemptAbandoned { epoch, why } => {
+                format!("the attempt of epoch {epoch} was given up: {why}")
+            }
+            Self::FalsePrimary { node, timeline } => {
+                let node = name(*node);
+                format!(
+                    "{node} claims to be a primary on timeline {timeline} and is not the recorded one: quarantined"
+                )
+            }
+            Self::ForeignNode { node } => format!("{} belongs to another cluster", name(*node)),
+            Self::NeedsPerson { node, why } => {
+                format!("{} cannot be brought back without a person: {why}", name(*node))
+            }
+            Self::NoQuorumYet { primary, why } => {
+                format!("the new primary {} waits for its quorum: {why}", name(*primary))
+            }
+            Self::SettingFailed { node, what, why } => format!("{what} failed on {}: {why}", name(*node)),
+            Self::JournalFailed { why } => format!("the journal cannot be written: {why}"),
+            Self::WritesLost { bytes } => {
+                format!("{bytes} bytes of WAL that the old primary had written are not on the new one")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe(|node| format!("node {}", node.0)))
+    }
 }
 
 /// Why a failover, switchover or other command is not done.

@@ -57,7 +57,7 @@ impl Steady {
         State::Steady(self)
     }
 
-    pub(super) fn rule(&self) -> RuleId {
+    pub(super) fn rule(self) -> RuleId {
         self.rule
     }
 }

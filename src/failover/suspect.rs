@@ -47,7 +47,10 @@ impl Suspect {
             }
             Verdict::Wait { rule, .. } => {
                 self.rule = rule;
-                warn(world, rule);
+                if now >= self.since + world.settings.detect_timeout || rule != RuleId::R1d {
+                    // A receiver may outlive its primary by a few milliseconds, which is nothing to tell people.
+                    warn(world, rule);
+                }
                 State::Suspect(self)
             }
             Verdict::Gone { rule, soft } => match permit(world, now, rule, soft) {

@@ -84,6 +84,10 @@ impl Switching {
         attempt.wish.target = Some(target);
         attempt.mark(Step::Held, now);
         world.service = Service::Held;
+        if let Some(record) = world.record.as_mut().filter(|record| !record.fenced.contains(&from)) {
+            // Durable with the intent: whatever becomes of us, somebody has to let it take writes again.
+            record.fenced.push(from);
+        }
         let intent = attempt.intent(IntentPhase::Switching, Some(target));
         let limit = world.settings.effect_timeout;
         let journal = world.intend(intent).map(|record| {

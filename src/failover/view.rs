@@ -108,7 +108,8 @@ fn follows(world: &World, node: &Node, facts: &Facts) -> bool {
         return false;
     }
     if world.service != Service::Open {
-        return node.standing == Standing::Member;
+        // After a restart nobody has been vetted yet; who is on the timeline and was never displaced has not diverged.
+        return node.standing == Standing::Member || !record.displaced.contains(&node.id);
     }
     streams_from(world, facts, record.primary, world.nodes.len())
 }

@@ -56,7 +56,11 @@ pub(super) struct Pending {
 
 impl World {
     pub(super) fn new(settings: Settings, members: Vec<Member>, record: Option<Record>) -> Self {
-        let nodes = node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
+        let mut nodes: Vec<Node> =
+            node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
+        for node in &mut nodes {
+            node.fenced = record.as_ref().is_some_and(|record| record.fenced.contains(&node.id));
+        }
         Self {
             paused: !settings.automatic || record.as_ref().is_some_and(|record| record.paused),
             settings,

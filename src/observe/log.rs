@@ -1,12 +1,15 @@
 //! The log: tracing events to stderr as text or JSON, with a level that a reload can change.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Registry, fmt, reload};
 
+use super::events::Events;
+use super::remember::{Remember, Slot};
 use super::settings::{LogFormat, Settings};
 
 /// Why the log could not be set up.
@@ -30,19 +33,29 @@ pub enum LogError {
 
 /// Changes the level of the running log.
 #[derive(Clone, Debug)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    events: Slot,
+}
 
 impl LogHandle {
+    /// From now on this ring remembers what the log says. The first ring stays.
+    pub fn remember(&self, events: &Arc<Events>) {
+        // A second ring would belong to a second proxy in one process, which tests have.
+        self.events.set(Arc::clone(events)).unwrap_or_default();
+    }
+
     /// From now on this level.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        Ok(self.0.reload(filter(level)?)?)
+        Ok(self.filter.reload(filter(level)?)?)
     }
 }
 
 /// Starts the log for the whole process. Once.
 pub fn init(settings: &Settings) -> Result<LogHandle, LogError> {
     let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    let registry = tracing_subscriber::registry().with(filter);
+    let events = Slot::default();
+    let registry = tracing_subscriber::registry().with(filter).with(Remember(events.clone()));
     match settings.format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -54,7 +67,7 @@ pub fn init(settings: &Settings) -> Result<LogHandle, LogError> {
             registry.with(json.with_writer(std::io::stderr)).try_init()?;
         }
     }
-    Ok(LogHandle(handle))
+    Ok(LogHandle { filter: handle, events })
 }
 
 /// Whether a text is a level or a list of filter directives.
@@ -62,8 +75,8 @@ pub fn is_filter(level: &str) -> bool {
     filter(level).is_ok()
 }
 
-/// A level alone is ours; libraries are heard from `warn` on, and the pool of connections, whose failures are reported by who
-/// uses it, from `error` on. Directives are taken as they are.
+/// A level alone is ours; libraries are heard from `warn` on, and those that say of a lost connection what the control
+/// plane says too, with the node's name, from `error` on. Directives are taken as they are.
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
     let error = |source| LogError::Filter { level: level.to_owned(), source };
@@ -73,7 +86,9 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     }
     match level.parse::<LevelFilter>() {
         Ok(LevelFilter::OFF) => builder.parse("off").map_err(error),
-        Ok(_) => builder.parse(format!("warn,deadpool=error,primacy={level}")).map_err(error),
+        Ok(_) => {
+            builder.parse(format!("warn,deadpool=error,tokio_postgres=error,primacy={level}")).map_err(error)
+        }
         // Parsed for its error.
         Err(_) => builder.parse(format!("primacy={level}")).map_err(error),
     }

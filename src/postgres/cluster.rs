@@ -80,7 +80,9 @@ pub enum Step<'a> {
         /// Its port.
         port: u16,
     },
-    /// All replicas stream.
+    /// A dead primary whose replicas run is not started.
+    LeftDown(&'a str),
+    /// The replicas that were started stream.
     Streaming {
         /// How many.
         replicas: usize,
@@ -98,6 +100,8 @@ impl fmt::Display for Step<'_> {
                 write!(f, "{name}: {role} on port {port}")
             }
             Self::Found { name, port } => write!(f, "{name}: runs already, on port {port}"),
+            Self::LeftDown(name) => write!(f, "{name}: dead while its replicas run, left to the failover"),
+            Self::Streaming { replicas: 1 } => f.write_str("1 replica streams from the primary"),
             Self::Streaming { replicas } => write!(f, "{replicas} replicas stream from the primary"),
         }
     }
@@ -171,11 +175,12 @@ impl Cluster {
             return Ok(());
         }
         for path in self.nodes.iter().map(|node| node.data_dir().to_path_buf()).filter(|path| path.exists()) {
-            std::fs::remove_dir_all(&path).map_err(|source| PostgresError::File {
-                doing: "remove",
-                path,
-                source,
-            })?;
+            let removed = std::fs::remove_dir_all(&path);
+            removed.map_err(|source| PostgresError::File { doing: "remove", path, source })?;
+        }
+        // These go only if nothing is left in them; the logs stay, they may tell why.
+        for dir in [self.dir.join("sockets"), self.dir.clone()] {
+            std::fs::remove_dir(dir).ok();
         }
         Ok(())
     }
@@ -252,7 +257,8 @@ impl Cluster {
         self.create_slots(primary, &client).await?;
         let replicas = self.nodes.iter().skip(1);
         try_join_all(replicas.map(|node| self.build_replica(node, primary, spec.sync, progress))).await?;
-        self.wait_streaming(primary, &client, progress).await?;
+        let names: Vec<&str> = self.nodes.iter().skip(1).map(Instance::name).collect();
+        self.wait_streaming(primary, &client, &names, progress).await?;
         self.nodes.iter().try_for_each(|node| node.write_conf().and_then(|()| node.reload()))?;
         self.write_marker(primary)
     }
@@ -321,41 +327,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until the replicas of these names stream.
     pub(super) async fn wait_streaming(
         &self,
         primary: &Instance,
         client: &Client,
+        names: &[&str],
         progress: Progress<'_>,
     ) -> Result<(), PostgresError> {
-        let wanted = self.nodes.len().saturating_sub(1);
-        let polling = self.poll_streaming(primary, client, wanted);
-        timeout(STREAM_LIMIT, polling).await.map_err(|_elapsed| PostgresError::SqlTooSlow {
+        let all_stream = poll_streaming(primary, client, names);
+        timeout(STREAM_LIMIT, all_stream).await.map_err(|_elapsed| PostgresError::SqlTooSlow {
             name: primary.name().to_owned(),
             doing: STREAMING,
             limit: STREAM_LIMIT,
         })??;
-        progress(&Step::Streaming { replicas: wanted });
+        progress(&Step::Streaming { replicas: names.len() });
         Ok(())
-    }
-
-    async fn poll_streaming(
-        &self,
-        primary: &Instance,
-        client: &Client,
-        wanted: usize,
-    ) -> Result<(), PostgresError> {
-        let names: Vec<&str> = self.nodes.iter().map(Instance::name).collect();
-        let count = "SELECT count(*) FROM pg_stat_replication \
-            WHERE state = 'streaming' AND application_name = ANY ($1)";
-        loop {
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&names];
-            let query = client.query_one(count, &parameters);
-            let row = within(primary.name(), STREAMING, SQL_LIMIT, query).await?;
-            if usize::try_from(row.get::<_, i64>(0)).is_ok_and(|streaming| streaming >= wanted) {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
     }
 
     pub(super) fn write_marker(&self, primary: &Instance) -> Result<(), PostgresError> {
@@ -388,6 +375,20 @@ impl Cluster {
     /// What pg_rewind reads its source with.
     pub(super) fn rewind_from(upstream: &Instance) -> ConnInfo {
         conn_info(upstream, Self::SUPERUSER, "primacy-rewind")
+    }
+}
+
+async fn poll_streaming(primary: &Instance, client: &Client, names: &[&str]) -> Result<(), PostgresError> {
+    let count = "SELECT count(*) FROM pg_stat_replication \
+        WHERE state = 'streaming' AND application_name = ANY ($1)";
+    loop {
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&names];
+        let query = client.query_one(count, &parameters);
+        let row = within(primary.name(), STREAMING, SQL_LIMIT, query).await?;
+        if usize::try_from(row.get::<_, i64>(0)).is_ok_and(|streaming| streaming >= names.len()) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

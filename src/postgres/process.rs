@@ -19,6 +19,7 @@ use super::command::tail;
 use super::{Instance, PostgresError};
 
 const POLL: Duration = Duration::from_millis(5);
+const ORPHANS_LIMIT: Duration = Duration::from_secs(5);
 const LOG_TAIL_BYTES: u64 = 3000;
 
 /// The postmaster's process id.
@@ -99,7 +100,7 @@ impl Instance {
             return self.wait_ready(pid).await;
         }
         loop {
-            self.end_orphans();
+            self.end_orphans().await;
             self.check_port()?;
             let mut child = self.spawn()?;
             let pid =
@@ -194,7 +195,7 @@ impl Instance {
             self.signal(pid, Signal::SIGKILL)?;
             self.wait_gone(pid, limit).await?;
         }
-        self.end_orphans();
+        self.end_orphans().await;
         Ok(())
     }
 
@@ -248,12 +249,25 @@ impl Instance {
 
     /// Ends what a dead postmaster left behind: an orphaned backend that is busy goes on committing, and keeps the
     /// server from starting again. Only where /proc shows which processes work in the data directory.
-    pub(super) fn end_orphans(&self) {
-        if self.running().is_some() {
+    pub(super) async fn end_orphans(&self) {
+        if self.running().is_some() || !Path::new("/proc/self").exists() {
             return;
         }
-        for pid in processes_in(self.data_dir()) {
-            kill(pid, Signal::SIGKILL).ok();
+        let gone = async {
+            loop {
+                let orphans = processes_in(self.data_dir());
+                if orphans.is_empty() {
+                    return;
+                }
+                for pid in orphans {
+                    kill(pid, Signal::SIGKILL).ok();
+                }
+                sleep(POLL).await;
+            }
+        };
+        // A postmaster that nobody has waited for is a zombie, whose number PostgreSQL takes for a living server's.
+        if timeout(ORPHANS_LIMIT, gone).await.is_ok() {
+            std::fs::remove_file(self.data_dir().join("postmaster.pid")).ok();
         }
     }
 }

@@ -64,7 +64,7 @@ impl Cluster {
         if node.stop(mode, STOP_LIMIT / 2).await.is_err() {
             node.kill(STOP_LIMIT / 2).await?;
         }
-        node.end_orphans();
+        node.end_orphans().await;
         let source = self.superuser_on(upstream, SQL_LIMIT).await?;
         let rewound = if how.rewind { self.rewind(node, upstream, &source).await? } else { false };
         self.create_slots(upstream, &source).await?;

@@ -13,12 +13,28 @@ impl Cluster {
         self.check_marker()?;
         let primary_id = self.primary_on_disk()?;
         let primary = self.node(primary_id)?;
+        let running: Vec<NodeId> = self
+            .ids()
+            .zip(self.nodes())
+            .filter(|(_, node)| node.running().is_some())
+            .map(|(id, _)| id)
+            .collect();
+        if !running.is_empty() && !running.contains(&primary_id) {
+            // Its replicas live and it is dead: a failover is due, or under way since before an earlier program was
+            // killed. To start it now could make two primaries; whoever decides about failovers goes on from here.
+            progress(&Step::LeftDown(primary.name()));
+            let replicas = self.nodes().iter().filter(|node| node.is_standby());
+            return try_join_all(replicas.map(|node| self.bring_up(node, progress))).await.map(drop);
+        }
         self.bring_up(primary, progress).await?;
         let client = self.superuser_on(primary, SQL_LIMIT).await?;
         self.create_slots(primary, &client).await?;
-        let others = self.ids().filter(|id| *id != primary_id);
-        try_join_all(others.map(|id| self.resume_replica(id, primary_id, progress))).await?;
-        self.wait_streaming(primary, &client, progress).await
+        let others = || self.ids().filter(|id| *id != primary_id);
+        try_join_all(others().map(|id| self.resume_replica(id, primary_id, progress))).await?;
+        // One that ran already may have been cut off on purpose, in a failover that is still to be finished.
+        let started = others().filter(|id| !running.contains(id));
+        let started: Vec<&str> = started.filter_map(|id| self.node(id).ok()).map(Instance::name).collect();
+        self.wait_streaming(primary, &client, &started, progress).await
     }
 
     fn check_marker(&self) -> Result<(), PostgresError> {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::driver::{Driver, Turn};
+use super::driver::Driver;
 use super::handle::Kick;
 use super::pool::{AcquireError, ServerConn};
 use super::server::ConnectError;
@@ -44,14 +44,17 @@ impl Driver {
         let mut conn = self.pool.take_idle(node, &self.profile)?;
         conn.epoch = snapshot.epoch;
         drop(snapshot);
-        self.entered(node, reason);
-        Some(conn)
+        self.enter(conn, reason)
     }
 
-    /// Counts the decision, and the lease for the drain before a switchover.
-    fn entered(&self, node: NodeId, reason: RouteReason) {
-        self.worker.meter.route(node, reason);
-        self.worker.entered(node);
+    /// Counts the decision, and the lease for the drain before a switchover. `None`: that has just begun.
+    fn enter(&self, mut conn: ServerConn, reason: RouteReason) -> Option<ServerConn> {
+        if !self.worker.entered(&mut conn) {
+            super::answer::give_back(&self.worker, &self.pool, conn);
+            return None;
+        }
+        self.worker.meter.route(conn.session.node, reason);
+        Some(conn)
     }
 
     /// Brings what the session has to see up to the snapshot and the newest sample.
@@ -111,13 +114,13 @@ impl Driver {
             };
             let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
             let pause = match target {
-                Some((node, reason)) => match self.try_node(node, &snapshot, wait).await? {
-                    Some(conn) => {
-                        self.entered(node, reason);
+                Some((node, reason)) => {
+                    let conn = self.try_node(node, &snapshot, wait).await?;
+                    if let Some(conn) = conn.and_then(|conn| self.enter(conn, reason)) {
                         return Ok(conn);
                     }
-                    None => RETRY_PAUSE.min(left),
-                },
+                    RETRY_PAUSE.min(left)
+                }
                 None => left,
             };
             if left.is_zero() {
@@ -155,7 +158,7 @@ impl Driver {
             Ok(mut conn) => {
                 if self.worker.board().snapshot().epoch != snapshot.epoch {
                     // The primary changed meanwhile: this may be the old one.
-                    super::answer::forget(&self.pool, conn);
+                    self.pool.discard(conn);
                     return Ok(None);
                 }
                 conn.epoch = snapshot.epoch;
@@ -244,7 +247,7 @@ impl Driver {
             return Poll::Ready(Refusal::Error(ClientError::Cancelled));
         }
         match self.poll_ahead(cx) {
-            Err(Turn::Close | Turn::Acquire(_) | Turn::Fail(_)) => Poll::Ready(Refusal::Gone),
+            Err(_) => Poll::Ready(Refusal::Gone),
             // Once more, so that the next bytes wake the session too.
             Ok(true) => {
                 cx.waker().wake_by_ref();

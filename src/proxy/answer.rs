@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::driver::{Driver, Phase, Turn};
+use super::driver::{Driver, Lost, Phase, Turn};
 use super::flow::{internal, poll_read};
 use super::handle::Doing;
-use super::pool::ServerConn;
+use super::pool::{ServerConn, UserPool};
+use super::resolve::Commit;
+use super::worker::Worker;
 use crate::model::{NodeId, SqlState};
 use crate::observe::Retry;
 use crate::route::Consistency;
 use crate::session::batch::End;
-use crate::session::{Event, Facts, Judge, Loss, Step, Stream as StreamKind};
+use crate::session::{Ending, Event, Facts, Judge, Loss, Remains, Step, Stream as StreamKind};
 use crate::sql::{PinCause, Place, Reason};
 use crate::wire::TxStatus;
 
@@ -29,9 +31,13 @@ impl Driver {
         let polled = poll_read(&mut conn.stream, cx, scratch.get_mut(have..).unwrap_or_default());
         match polled {
             Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0) | Err(_)) => {
+            Poll::Ready(Ok(0)) => {
                 drop(scratch);
-                self.server_lost().map(|()| true)
+                self.server_lost(Lost::Closed).map(|()| true)
+            }
+            Poll::Ready(Err(_)) => {
+                drop(scratch);
+                self.server_lost(Lost::Broken).map(|()| true)
             }
             Poll::Ready(Ok(len)) => {
                 self.server_in.clear();
@@ -54,12 +60,15 @@ impl Driver {
                     "a server broke the protocol; its connection is closed"
                 );
                 drop(out);
-                return self.server_lost();
+                return self.server_lost(Lost::Broken);
             };
             let bytes =
                 if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
             self.give_client(cx, bytes)?;
             at += relayed.consumed;
+            if let Some(written) = self.machine.take_written() {
+                self.commit = Some(Commit::new(written, self.worker.board()));
+            }
             match relayed.event {
                 None => {
                     self.server_in.extend_from_slice(rest.get(relayed.consumed..).unwrap_or_default());
@@ -99,18 +108,30 @@ impl Driver {
         if self.machine.finish(status, &mut conn.session) {
             self.database.facts.invalidate();
         }
-        self.handle.set_pins(self.machine.pins());
+        self.note_pins();
         if self.loaded {
             self.worker.add_load(node, -1);
             self.loaded = false;
         }
         self.note_freshness(node);
         self.plan = None;
+        self.commit = None;
         self.batch_kept = false;
         self.phase = Phase::Idle;
         self.set_resting();
+        self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
+        }
+    }
+
+    fn note_pins(&self) {
+        let (before, now) = (self.handle.pins(), self.machine.pins());
+        if before != now {
+            now.iter()
+                .filter(|&cause| !before.contains(cause))
+                .for_each(|cause| self.worker.meter.pinned(cause));
+            self.handle.set_pins(now);
         }
     }
 
@@ -138,7 +159,7 @@ impl Driver {
 
     /// The connection is of no more use.
     pub(super) fn discard(&mut self) -> Option<NodeId> {
-        let conn = self.lease.take()?;
+        let mut conn = self.lease.take()?;
         let node = conn.session.node;
         self.handle.set_held(None);
         self.server_in.clear();
@@ -147,9 +168,8 @@ impl Driver {
             self.worker.add_load(node, -1);
             self.loaded = false;
         }
-        drop(conn);
-        self.worker.left(node);
-        self.pool.forget(node);
+        self.worker.left(&mut conn);
+        self.pool.discard(*conn);
         Some(node)
     }
 
@@ -210,11 +230,11 @@ impl Driver {
     fn server_ended(&mut self, frame: &[u8]) -> Result<(), Turn> {
         let fields = crate::wire::ErrorFields::new(frame.get(5..).unwrap_or_default());
         tracing::debug!(code = ?fields.code(), "a server ended a connection: {}", fields.message());
-        self.server_lost()
+        self.server_lost(Lost::Closed)
     }
 
     /// The server connection broke, or nothing counts any more that comes from it.
-    pub(super) fn server_lost(&mut self) -> Result<(), Turn> {
+    pub(super) fn server_lost(&mut self, how: Lost) -> Result<(), Turn> {
         let Some(node) = self.discard() else { return Ok(()) };
         self.worker.board().suspect(node);
         let name = self.node_name(node);
@@ -228,12 +248,22 @@ impl Driver {
             let pin = cause.as_str();
             return Err(Turn::Fail(crate::session::ClientError::SessionLost { pin }));
         }
+        if self.commit.is_some() && !idle {
+            return Err(Turn::Resolve(node));
+        }
         let Some(plan) = self.plan.take().filter(|_| !idle) else {
             self.machine.connection_lost(&name);
             self.set_resting();
             return Ok(());
         };
-        let loss = self.machine.lost(&plan, &name, (self.batch_kept, sync_sent), &mut self.client_out);
+        let unseen = how == Lost::Unsent || (how == Lost::Closed && self.machine.commit_unseen());
+        let loss = if plan.is_commit() && unseen {
+            // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
+            self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
+        } else {
+            let held = Remains { kept: self.batch_kept, sync_sent, unsent: how == Lost::Unsent };
+            self.machine.lost(&plan, &name, held, &mut self.client_out)
+        };
         match loss {
             Loss::RunAgain => {
                 self.plan = Some(plan);
@@ -264,7 +294,7 @@ impl Driver {
     pub(super) fn end(mut self) {
         let busy = self.machine.is_busy();
         let in_transaction = self.machine.keeps_status();
-        let Some(conn) = self.lease.take() else { return };
+        let Some(mut conn) = self.lease.take() else { return };
         if self.loaded {
             self.worker.add_load(conn.session.node, -1);
         }
@@ -275,33 +305,19 @@ impl Driver {
             if busy && !self.handle.is_committing() {
                 super::cancel::spawn(&worker, node, conn.key.clone());
             }
-            drop(conn);
-            worker.left(node);
-            pool.forget(node);
+            worker.left(&mut conn);
+            pool.discard(*conn);
             return;
         }
         tokio::task::spawn_local(clean(worker, pool, *conn));
     }
 }
 
-/// Closes a connection that was just acquired and counts for nothing.
-pub(super) fn forget(pool: &Rc<super::pool::UserPool>, conn: ServerConn) {
-    let node = conn.session.node;
-    drop(conn);
-    pool.forget(node);
-}
-
 /// Gives a clean connection to the pool, unless nothing counts any more that comes from its node.
-pub(super) fn give_back(
-    worker: &Rc<super::worker::Worker>,
-    pool: &Rc<super::pool::UserPool>,
-    conn: ServerConn,
-) {
-    let node = conn.session.node;
-    worker.left(node);
+pub(super) fn give_back(worker: &Rc<Worker>, pool: &Rc<UserPool>, mut conn: ServerConn) {
+    worker.left(&mut conn);
     if worker.is_fenced(&conn) {
-        drop(conn);
-        pool.forget(node);
+        pool.discard(conn);
         return;
     }
     if conn.cancels.get() > 0 {
@@ -317,22 +333,20 @@ pub(super) fn give_back(
 }
 
 /// Cleans a connection that a session leaves behind with state in it, and gives it back.
-async fn clean(worker: Rc<super::worker::Worker>, pool: Rc<super::pool::UserPool>, mut conn: ServerConn) {
-    let node = conn.session.node;
+async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn) {
     let cleaned = super::query::rows(&mut conn.stream, "DISCARD ALL");
     let limit = std::time::Duration::from_secs(5);
     if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok((_, TxStatus::Idle)))) {
-        conn.session = crate::session::ServerSession::new(node);
+        conn.session = crate::session::ServerSession::new(conn.session.node);
         give_back(&worker, &pool, conn);
     } else {
-        drop(conn);
-        worker.left(node);
-        pool.forget(node);
+        worker.left(&mut conn);
+        pool.discard(conn);
     }
 }
 
 struct SessionFacts {
-    worker: Rc<super::worker::Worker>,
+    worker: Rc<Worker>,
 }
 
 impl Facts for SessionFacts {

@@ -29,7 +29,7 @@ enum Farewell {
 }
 
 /// Serves one connection. Boxed inside where it is rare, because ten thousand of these rest at one time.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
+pub(super) async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
     worker.meter.client_connected();
     let admitted = Box::pin(sign_in(&worker, stream, &context)).await;
     if let Some(session) = admitted {

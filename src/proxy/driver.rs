@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use super::acquire::Refusal;
 use super::handle::{Doing, Handle, Held, Kick};
 use super::pool::{Profile, ServerConn, UserPool};
+use super::resolve::Commit;
 use super::stream::Stream;
 use super::worker::{Database, Worker};
-use crate::model::Role;
+use crate::model::{NodeId, Role};
 use crate::observe::Origin;
 use crate::route::Request;
 use crate::session::batch::{Lookahead, Scanner};
@@ -41,6 +42,17 @@ pub(super) enum Phase {
     Streaming { kind: StreamKind, left: usize },
 }
 
+/// How a server connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The server closed it, after everything that it had to say.
+    Closed,
+    /// It broke, or was fenced: what the server had to say may be lost.
+    Broken,
+    /// Not a byte of the batch was sent.
+    Unsent,
+}
+
 /// What the loop has to do.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -50,6 +62,8 @@ pub(super) enum Turn {
     Close,
     /// Tell the client this last error.
     Fail(ClientError),
+    /// Find out what became of the COMMIT that was running on this node.
+    Resolve(NodeId),
 }
 
 /// One client's session.
@@ -76,6 +90,8 @@ pub struct Driver {
     pub(super) client_out: Vec<u8>,
     pub(super) server_in: Vec<u8>,
     pub(super) server_out: Vec<u8>,
+    /// The commit that is running, where its outcome can be found out if its server is lost.
+    pub(super) commit: Option<Commit>,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
 }
@@ -123,6 +139,7 @@ impl Driver {
             client_out: Vec::new(),
             server_in: Vec::new(),
             server_out: Vec::new(),
+            commit: None,
             loaded: false,
         }
     }
@@ -141,6 +158,11 @@ impl Driver {
                     Err(Refusal::Server(frame)) => self.refuse_with(&frame),
                     Err(Refusal::Gone) => break,
                 },
+                Turn::Resolve(node) => {
+                    if !Box::pin(self.resolve(node)).await {
+                        break;
+                    }
+                }
                 Turn::Close => break,
                 Turn::Fail(error) => {
                     self.say_last(&error).await;
@@ -210,7 +232,7 @@ impl Driver {
             return Some(Turn::Fail(ClientError::Killed));
         }
         if self.handle.take(Kick::Fenced) && self.lease.is_some() {
-            return self.server_lost().err();
+            return self.server_lost(Lost::Broken).err();
         }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
         if self.handle.has(Kick::Drain)

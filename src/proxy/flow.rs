@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::driver::{Driver, Phase, Turn};
+use super::driver::{Driver, Lost, Phase, Turn};
 use super::handle::Doing;
 use super::stream::Stream;
 use crate::session::batch::{End, Scan};
@@ -26,13 +26,16 @@ pub(super) fn poll_read(
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-/// Writes as much as the socket takes now; how much it took.
+/// Writes as much as the socket takes now; how much it took. An error means that it took nothing.
 pub(super) fn write_some(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> std::io::Result<usize> {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match std::pin::Pin::new(&mut *stream).poll_write(cx, rest)? {
-            Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Poll::Ready(len) => written += len,
+        match std::pin::Pin::new(&mut *stream).poll_write(cx, rest) {
+            Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(len)) => written += len,
+            // After a part was taken, the next call tells.
+            Poll::Ready(Err(_)) if written > 0 => break,
+            Poll::Ready(Err(error)) => return Err(error),
             Poll::Pending => break,
         }
     }
@@ -277,10 +280,14 @@ impl Driver {
             self.worker.add_load(node, 1);
             self.loaded = true;
         }
-        if hold == Hold::UntilDecided {
+        if hold == Hold::UntilDecided || self.machine.began() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }
+        } else if plan.is_commit() {
+            // Its answer may have to be made up here.
+            self.keep_batch(batch);
+            self.batch_kept = false;
         } else {
             self.batch_kept = false;
         }
@@ -297,7 +304,8 @@ impl Driver {
             }
             Err(_) => {
                 drop(out);
-                self.server_lost()
+                self.keep_batch(batch);
+                self.server_lost(Lost::Unsent)
             }
         }
     }
@@ -368,7 +376,7 @@ impl Driver {
                 Ok(self.server_out.is_empty())
             }
             Err(_) => {
-                self.server_lost()?;
+                self.server_lost(Lost::Broken)?;
                 Ok(true)
             }
         }
@@ -436,7 +444,7 @@ impl Driver {
             return Err(Turn::Close);
         }
         if written.is_err() {
-            self.server_lost()?;
+            self.server_lost(Lost::Broken)?;
         }
         Ok(streamed.consumed)
     }

@@ -16,6 +16,7 @@ use super::stream::Stream;
 use super::tls::ServerTlsConfig;
 use crate::clock;
 use crate::model::{Epoch, NodeId};
+use crate::observe::Meter;
 use crate::session::ServerSession;
 use crate::wire::encode;
 
@@ -41,6 +42,8 @@ pub struct ServerConn {
     pub epoch: Epoch,
     /// Cancel requests under way against it; it is not given to anybody else before they are done.
     pub cancels: Rc<Cell<u32>>,
+    /// It is lent, and counted among the connections that a switchover waits for.
+    pub drained_for: bool,
     opened: Instant,
     idle_since: Instant,
 }
@@ -107,6 +110,7 @@ pub struct UserPool {
     /// How to sign in as the role; renewed with each client that signs in.
     pub credential: RefCell<Credential>,
     links: Rc<[NodeLink]>,
+    meter: Meter,
     settings: RefCell<PoolSettings>,
     nodes: RefCell<Vec<NodePool>>,
     greetings: RefCell<Vec<(Rc<Profile>, Greeting)>>,
@@ -131,7 +135,7 @@ impl UserPool {
     pub fn new(
         (database, user): (Arc<str>, Arc<str>),
         credential: Credential,
-        links: Rc<[NodeLink]>,
+        (links, meter): (Rc<[NodeLink]>, Meter),
         settings: PoolSettings,
     ) -> Rc<Self> {
         let nodes = links.iter().map(|_| NodePool::default()).collect();
@@ -140,6 +144,7 @@ impl UserPool {
             user,
             credential: RefCell::new(credential),
             links,
+            meter,
             settings: RefCell::new(settings),
             nodes: RefCell::new(nodes),
             greetings: RefCell::default(),
@@ -186,6 +191,7 @@ impl UserPool {
             }
             // It was closed by the server, or says something that nobody asked for.
             pool.total -= 1;
+            self.meter.server_closed(node);
         }
     }
 
@@ -207,7 +213,7 @@ impl UserPool {
         if !self.reserve(node) {
             match self.wait(node).await? {
                 Grant::Conn(conn) if conn.profile == *profile => return Ok(*conn),
-                Grant::Conn(conn) => say_goodbye(conn.stream),
+                Grant::Conn(conn) => self.close(*conn),
                 Grant::Slot => {}
             }
         }
@@ -228,7 +234,7 @@ impl UserPool {
         if pool.idle.is_empty() {
             return false;
         }
-        say_goodbye(pool.idle.remove(0).stream);
+        self.close(pool.idle.remove(0));
         true
     }
 
@@ -274,8 +280,15 @@ impl UserPool {
             startup: &profile.params,
             credential: &credential,
         };
-        let connected =
-            server::connect(&link.node, &link.tls, &who, deadline).await.map_err(AcquireError::Connect)?;
+        let started = clock::now();
+        let connected = match server::connect(&link.node, &link.tls, &who, deadline).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.meter.server_open_failed(node);
+                return Err(AcquireError::Connect(error));
+            }
+        };
+        self.meter.server_opened(node, clock::now().duration_since(started));
         slot.kept = true;
         self.remember_greeting(profile, connected.params);
         let now = clock::now();
@@ -286,6 +299,7 @@ impl UserPool {
             profile: Rc::clone(profile),
             epoch,
             cancels: Rc::default(),
+            drained_for: false,
             opened: now,
             idle_since: now,
         })
@@ -302,7 +316,7 @@ impl UserPool {
         }
         if pool.total > self.settings.borrow().size_max.max(1) {
             pool.total -= 1;
-            say_goodbye(conn.stream);
+            self.close(conn);
             return;
         }
         // The time of the worker's last tick would do; this is read once per transaction.
@@ -310,8 +324,22 @@ impl UserPool {
         pool.idle.push(conn);
     }
 
-    /// A lent connection is gone: its place goes to whoever waits.
-    pub fn forget(&self, node: NodeId) {
+    /// Closes a connection politely.
+    fn close(&self, conn: ServerConn) {
+        self.meter.server_closed(conn.session.node);
+        say_goodbye(conn.stream);
+    }
+
+    /// Closes a lent connection that is of no more use: its place goes to whoever waits.
+    pub fn discard(&self, conn: ServerConn) {
+        let node = conn.session.node;
+        self.meter.server_closed(node);
+        drop(conn);
+        self.forget(node);
+    }
+
+    /// A counted place is free: it goes to whoever waits.
+    fn forget(&self, node: NodeId) {
         let mut nodes = self.nodes.borrow_mut();
         let Some(pool) = nodes.get_mut(node.index()) else { return };
         match pool.waiters.pop_front() {
@@ -325,7 +353,10 @@ impl UserPool {
         let mut nodes = self.nodes.borrow_mut();
         let Some(pool) = nodes.get_mut(node.index()) else { return };
         let closed = u32::try_from(pool.idle.len()).unwrap_or(u32::MAX);
-        pool.idle.clear();
+        for conn in pool.idle.drain(..) {
+            // Without a word: its server is fenced, or gone.
+            self.meter.server_closed(conn.session.node);
+        }
         pool.total = pool.total.saturating_sub(closed);
     }
 
@@ -341,7 +372,7 @@ impl UserPool {
                 if too_idle || too_old || !is_quiet(&conn.stream) {
                     spare = spare.saturating_sub(1);
                     pool.total = pool.total.saturating_sub(1);
-                    say_goodbye(conn.stream);
+                    self.close(conn);
                 } else {
                     kept.push(conn);
                 }

@@ -207,6 +207,9 @@ pub struct Settings {
     pub workers: u32,
     /// How long a client keeps a server connection.
     pub pool_mode: PoolMode,
+    /// Learn each writing transaction's id with its COMMIT, so that its outcome can be told when the primary is lost
+    /// before it answers. Costs the primary one short query per transaction, and the client no round trip.
+    pub resolve_commits: bool,
     /// The servers, by `NodeId`.
     pub nodes: Vec<Node>,
     /// primacy's own role.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::catalog::{CatalogHub, Facts};
 use super::handle::{Doing, Handle, Kick};
-use super::pool::{NodeLink, UserPool};
+use super::pool::{NodeLink, ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
 use crate::clock;
@@ -201,7 +201,12 @@ impl Worker {
             *pool.credential.borrow_mut() = credential;
             return Rc::clone(pool);
         }
-        let pool = UserPool::new(key.clone(), credential, Rc::clone(&self.links), self.pool_settings());
+        let pool = UserPool::new(
+            key.clone(),
+            credential,
+            (Rc::clone(&self.links), self.meter.clone()),
+            self.pool_settings(),
+        );
         pools.insert(key, Rc::clone(&pool));
         pool
     }
@@ -292,7 +297,7 @@ impl Worker {
     }
 
     /// Whether nothing counts any more that comes from this connection.
-    pub fn is_fenced(&self, conn: &super::pool::ServerConn) -> bool {
+    pub fn is_fenced(&self, conn: &ServerConn) -> bool {
         let snapshot = self.board().snapshot();
         conn.epoch < snapshot.epoch && snapshot.primary != Some(conn.session.node) && {
             // Replicas of an older epoch stay what they are; the old primary does not.
@@ -300,14 +305,25 @@ impl Worker {
         }
     }
 
-    /// A session took a connection to a node.
-    pub fn entered(&self, node: NodeId) {
+    /// A session takes a connection. `false`: statements for the primary began to be held in the meantime, so it has to
+    /// be given back (`left`) and waited for anew.
+    pub fn entered(&self, conn: &mut ServerConn) -> bool {
+        let node = conn.session.node;
         self.meter.server_leased(node);
+        if self.board().snapshot().primary != Some(node) {
+            return true;
+        }
+        conn.drained_for = true;
+        self.board().enter_primary();
+        self.board().snapshot().writable_primary() == Some(node)
     }
 
-    /// A session gave a connection up.
-    pub fn left(&self, node: NodeId) {
-        self.meter.server_returned(node);
+    /// A session gives a connection up.
+    pub fn left(&self, conn: &mut ServerConn) {
+        self.meter.server_returned(conn.session.node);
+        if std::mem::take(&mut conn.drained_for) {
+            self.board().leave_primary();
+        }
     }
 
     /// Breaks what runs on a node: the drain before a switchover took too long.
@@ -411,5 +427,6 @@ fn machine_settings(shared: &Shared) -> session::Settings {
         prepared_bytes_max: limits.prepared_bytes_max as usize,
         server_prepared_max: limits.server_prepared_max as usize,
         settings_bytes_max: 64 * 1024,
+        resolve_commits: settings.resolve_commits,
     }
 }

@@ -130,7 +130,7 @@ fn every_kind_of_deferred_transaction_has_its_place() {
                 (_, true) => assert_eq!(decision, Decision::Primary(RouteReason::Serializable)),
                 (false, false) => assert_eq!(decision, Decision::Primary(RouteReason::Transaction)),
                 (true, false) if local => {
-                    assert_eq!(decision, Decision::Primary(RouteReason::Verdict(reason)))
+                    assert_eq!(decision, Decision::Primary(RouteReason::Verdict(reason)));
                 }
                 (true, false) => {
                     assert!(
@@ -184,20 +184,16 @@ fn a_floor_keeps_stale_replicas_out() {
         (Floor::Ticket(4), &[]),
     ] {
         let request = Request { floor, ..read() };
-        match node_of(one(&request)) {
-            Some(node) => assert!(candidates.contains(&node.0), "{floor:?} {node:?}"),
-            None => {
-                assert!(candidates.is_empty(), "{floor:?}");
-                assert_eq!(one(&request), Decision::WaitForReplica);
-                assert_eq!(
-                    one(&Request { waited: true, ..request }),
-                    Decision::Primary(RouteReason::Freshness)
-                );
-                let impatient = Settings { causal_wait: Duration::ZERO, ..Settings::default() };
-                assert_eq!(ask(&request, &cluster(), &impatient), Decision::Primary(RouteReason::Freshness));
-                let never = Settings { primary_reads: PrimaryReads::Never, ..Settings::default() };
-                assert_eq!(ask(&Request { waited: true, ..request }, &cluster(), &never), Decision::Nowhere);
-            }
+        if let Some(node) = node_of(one(&request)) {
+            assert!(candidates.contains(&node.0), "{floor:?} {node:?}");
+        } else {
+            assert!(candidates.is_empty(), "{floor:?}");
+            assert_eq!(one(&request), Decision::WaitForReplica);
+            assert_eq!(one(&Request { waited: true, ..request }), Decision::Primary(RouteReason::Freshness));
+            let impatient = Settings { causal_wait: Duration::ZERO, ..Settings::default() };
+            assert_eq!(ask(&request, &cluster(), &impatient), Decision::Primary(RouteReason::Freshness));
+            let never = Settings { primary_reads: PrimaryReads::Never, ..Settings::default() };
+            assert_eq!(ask(&Request { waited: true, ..request }, &cluster(), &never), Decision::Nowhere);
         }
         let eventual = Settings { consistency: Consistency::Eventual, ..Settings::default() };
         assert!(node_of(ask(&request, &cluster(), &eventual)).is_some(), "{floor:?}");

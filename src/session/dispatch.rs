@@ -34,6 +34,14 @@ impl Machine {
         out: &mut Vec<u8>,
     ) -> Outgoing {
         self.begin_dispatch(server, hold, out);
+        if self.settings.resolve_commits && self.wrote && plan.is_commit() && self.tx == Tx::Open {
+            // In the same packet as COMMIT, so it costs no round trip; and its answer leaves the server before COMMIT
+            // is looked at. With the id the outcome can be had from another server if this one is lost.
+            encode::query(out, b"SELECT pg_catalog.pg_current_xact_id_if_assigned()");
+            self.relay.swallow_ready += 1;
+            self.relay.asks_xid = true;
+            server.unnamed = None;
+        }
         let inject_unnamed = plan.old_unnamed && !self.server_has_unnamed(server);
         if plan.end == End::Query {
             // A simple query destroys the unnamed statement (manual, 55.2.2).

@@ -55,6 +55,22 @@ impl Machine {
         }
     }
 
+    /// Answers a batch of one statement with this command tag.
+    pub(super) fn answer_done(
+        &mut self,
+        tag: &'static str,
+        (batch, plan): (&[u8], &Plan),
+        out: &mut Vec<u8>,
+    ) {
+        let answer = Answer::Done(tag);
+        if plan.extended() {
+            self.answer_pipeline(batch, plan, &answer, out);
+        } else {
+            push_end(&answer, out);
+            encode::ready(out, self.status());
+        }
+    }
+
     fn answer_pipeline(&mut self, batch: &[u8], plan: &Plan, answer: &Answer, out: &mut Vec<u8>) {
         let mut failed = false;
         for frame in frames(batch) {

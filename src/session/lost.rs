@@ -19,25 +19,82 @@ pub enum Loss {
     Broken,
 }
 
+/// What is left of a batch when its connection is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// The whole batch is still at hand.
+    pub kept: bool,
+    /// The client waits for ReadyForQuery.
+    pub sync_sent: bool,
+    /// Not a byte of it was sent.
+    pub unsent: bool,
+}
+
+/// How a transaction ended whose COMMIT got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is committed.
+    Committed,
+    /// It is not, and never will be.
+    RolledBack,
+    /// Nobody can tell.
+    Unknown,
+}
+
 impl Machine {
-    /// The connection broke while `plan` was running on it. `kept` says that the whole batch is still at hand,
-    /// `sync_sent` that the client waits for ReadyForQuery.
+    /// The connection broke while COMMIT was running on it, and this is what became of the transaction: the client gets
+    /// the truth. `batch` is the COMMIT as the client sent it.
+    pub fn lost_commit(
+        &mut self,
+        ending: Ending,
+        node: &Arc<str>,
+        batch: (&[u8], &Plan),
+        out: &mut Vec<u8>,
+    ) -> Loss {
+        if self.relay.body_left > 0 {
+            return Loss::Broken;
+        }
+        let answered = self.relay.answered;
+        if ending == Ending::Committed {
+            // What the transaction set holds.
+            self.before = None;
+        }
+        self.connection_lost(node);
+        self.tx = Tx::None;
+        match ending {
+            Ending::Committed if !answered => {
+                self.answer_done("COMMIT", batch, out);
+                return Loss::Answered;
+            }
+            Ending::Committed | Ending::Unknown => {
+                ClientError::CommitUnknown { node: node.to_string() }.encode(out)
+            }
+            Ending::RolledBack => ClientError::TransactionLost { node: node.to_string() }.encode(out),
+        }
+        encode::ready(out, self.status());
+        Loss::Answered
+    }
+
+    /// The connection broke while `plan` was running on it.
     pub fn lost(
         &mut self,
         plan: &Plan,
         node: &Arc<str>,
-        (kept, sync_sent): (bool, bool),
+        Remains { kept, sync_sent, unsent }: Remains,
         out: &mut Vec<u8>,
     ) -> Loss {
         if self.relay.body_left > 0 {
             return Loss::Broken;
         }
         let alone = self.tx == Tx::None || self.relay.began.is_some();
-        if kept && alone && !self.relay.answered && plan.place == Place::Anywhere && self.pins.is_empty() {
+        let read = (plan.place == Place::Anywhere || unsent) && alone;
+        // The transaction began with this batch and does not end with it: it is lost whole, and can be begun again.
+        let uncommitted = self.relay.began.is_some() && !plan.commits;
+        if kept && (read || uncommitted) && !self.relay.answered && self.pins.is_empty() {
             self.rewind();
             return Loss::RunAgain;
         }
-        let error = self.truth(plan, node, alone);
+        let error = self.truth(plan, node, (alone, unsent));
         error.encode(out);
         let in_transaction = !plan.commits && self.status() != TxStatus::Idle;
         self.connection_lost(node);
@@ -64,9 +121,9 @@ impl Machine {
         }
     }
 
-    fn truth(&self, plan: &Plan, node: &Arc<str>, alone: bool) -> ClientError {
+    fn truth(&self, plan: &Plan, node: &Arc<str>, (alone, unsent): (bool, bool)) -> ClientError {
         let node = node.to_string();
-        if plan.commits {
+        if plan.commits && !unsent {
             ClientError::CommitUnknown { node }
         } else if alone && self.relay.began.is_none() {
             ClientError::StatementLost { node }

@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 use super::freshness::Freshness;
 use super::overlay::Overlay;
 use super::pins::Pins;
-use super::relay::Relay;
+use super::relay::{Relay, Written};
 use super::statement::{ServerSession, Statement, Statements};
 use crate::route::{Consistency, Request, Transaction};
-use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Verdict};
+use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Verdict};
 use crate::wire::TxStatus;
 
 use super::plan::Plan;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub server_prepared_max: usize,
     /// Bytes of settings of one client.
     pub settings_bytes_max: usize,
+    /// Ask for a transaction's id ahead of its COMMIT, so that its outcome can be told if the server is lost.
+    pub resolve_commits: bool,
 }
 
 /// What the worker lends for judging statements: the classifier, the facts of this database, its shared statements.
@@ -107,6 +109,8 @@ pub struct Machine {
     pub(super) executed: SmallVec<[Rc<Verdict>; 2]>,
     pub(super) route_hint: Option<Hint>,
     pub(super) ddl_in_transaction: bool,
+    /// The open transaction has executed something that may write.
+    pub(super) wrote: bool,
     /// The node whose loss cost the session its transaction.
     pub(super) lost_node: Option<Arc<str>>,
     /// What the session has to see.
@@ -150,6 +154,7 @@ impl Machine {
             executed: SmallVec::new(),
             route_hint: None,
             ddl_in_transaction: false,
+            wrote: false,
             lost_node: None,
             freshness: Freshness::default(),
             relay: Relay::default(),
@@ -185,6 +190,11 @@ impl Machine {
         self.pins.is_empty() && !matches!(self.tx, Tx::Open | Tx::Failed) && self.relay.is_idle()
     }
 
+    /// What the server said that the transaction has written, once after it said so.
+    pub fn take_written(&mut self) -> Option<Written> {
+        self.relay.xid.take()
+    }
+
     /// Whether what the client sends is dropped up to Sync, because an error was made up ahead of it.
     pub fn skips_to_sync(&self) -> bool {
         self.relay.skip_client_to_sync
@@ -216,6 +226,16 @@ impl Machine {
         self.relay.portals.clear();
         self.relay.own_unnamed = false;
         self.begin_dispatch(server, super::relay::Hold::None, out);
+    }
+
+    /// Whether the server has not answered yet what goes ahead of COMMIT: then it has not looked at COMMIT either.
+    pub fn commit_unseen(&self) -> bool {
+        self.relay.asks_xid && self.relay.swallow_ready > 0
+    }
+
+    /// Whether the batch in flight began its transaction.
+    pub fn began(&self) -> bool {
+        self.relay.began.is_some()
     }
 
     /// Whether a statement is running, or an unfinished pipeline is open.
@@ -288,6 +308,7 @@ impl Machine {
         let was_in_transaction = matches!(self.tx, Tx::Open | Tx::Failed | Tx::Deferred { .. });
         let executed = std::mem::take(&mut self.executed);
         let mut stale = false;
+        self.wrote |= executed.iter().any(|verdict| verdict.place == Place::Primary);
         if failed {
             self.doubtful_effects(&executed);
         } else {
@@ -303,6 +324,7 @@ impl Machine {
             self.before = None;
             self.savepoints.clear();
             stale = std::mem::take(&mut self.ddl_in_transaction);
+            self.wrote = false;
         }
         self.tx = match status {
             TxStatus::Idle => Tx::None,
@@ -347,6 +369,7 @@ impl Machine {
             self.current = before.overlay;
         }
         self.savepoints.clear();
+        self.wrote = false;
         self.relay.reset();
         self.executed.clear();
         self.forget_pins();

@@ -138,7 +138,7 @@ impl Machine {
         for verdict in &self.executed {
             match &verdict.kind {
                 Kind::Begin(mode) if plan.begin.is_none() => plan.begin = Some(*mode),
-                Kind::Commit { .. } | Kind::PrepareTransaction => plan.commits = true,
+                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Several => plan.commits = true,
                 _ => {}
             }
         }

@@ -58,6 +58,10 @@ pub(super) enum Expect {
 #[derive(Debug, Default)]
 pub(super) struct Relay {
     pub(super) swallow_ready: u32,
+    /// The last of the swallowed queries asks for the transaction's id.
+    pub(super) asks_xid: bool,
+    /// Its answer.
+    pub(super) xid: Option<Written>,
     queue: VecDeque<Expect>,
     /// Names that the batch's Parse messages have entered and no server has confirmed.
     pub(super) tentative: SmallVec<[Box<[u8]>; 1]>,
@@ -79,6 +83,15 @@ pub(super) struct Relay {
     unsynced: bool,
     /// An error was made up ahead of Sync: what the client sends up to there is dropped.
     pub(super) skip_client_to_sync: bool,
+}
+
+/// What a transaction has written, as its server said just before COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing: it has no id.
+    Nothing,
+    /// Something, under this id (`pg_current_xact_id_if_assigned()`).
+    As(u64),
 }
 
 /// What to do with the bytes that `relay` has read.
@@ -118,6 +131,8 @@ impl Relay {
         self.error_seen = false;
         self.answered = false;
         self.began = None;
+        self.asks_xid = false;
+        self.xid = None;
         self.unsynced = false;
     }
 
@@ -308,8 +323,7 @@ impl Machine {
                 return Ok(Some(Event::Ready(status)));
             }
             Tag::ERROR_RESPONSE => {
-                let fields = ErrorFields::new(frame.get(5..).unwrap_or_default());
-                if matches!(fields.severity(), "FATAL" | "PANIC") {
+                if ends_connection(frame) {
                     return Ok(Some(Event::Fatal(frame.to_vec())));
                 }
                 self.note_error();
@@ -348,7 +362,13 @@ impl Machine {
                 }
                 None
             }
+            Tag::ERROR_RESPONSE if ends_connection(frame) => Some(Event::Fatal(frame.to_vec())),
             Tag::ERROR_RESPONSE => Some(Event::Unprepared(frame.to_vec())),
+            // Settings that travel by set_config give rows too.
+            Tag::DATA_ROW if self.relay.asks_xid && self.relay.swallow_ready == 1 => {
+                self.relay.xid = Some(written(frame));
+                None
+            }
             _ => None,
         }
     }
@@ -441,6 +461,18 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether the server closes the connection after this ErrorResponse.
+fn ends_connection(frame: &[u8]) -> bool {
+    matches!(ErrorFields::new(frame.get(5..).unwrap_or_default()).severity(), "FATAL" | "PANIC")
+}
+
+/// Reads the one column of the answer about the transaction's id.
+fn written(row: &[u8]) -> Written {
+    // Header, column count, length of the column, its text.
+    let text = row.get(11..).and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok()).map_or(Written::Nothing, Written::As)
 }
 
 enum Decided {

@@ -131,7 +131,7 @@ impl ServerSession {
 }
 
 /// Appends the name by which servers know the statement of this id.
-pub fn push_server_name(id: u64, out: &mut Vec<u8>) {
+pub(super) fn push_server_name(id: u64, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend_from_slice(b"primacy_");
     let significant = (u64::BITS - id.leading_zeros()).div_ceil(4).max(1);

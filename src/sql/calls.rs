@@ -102,7 +102,8 @@ impl Calls {
         let Some(name) = tokens.get(at).and_then(|token| name_of(*token, text)) else { return };
         let behind_dot = is(at.checked_sub(1), b'.');
         if !is(Some(at + 1), b'(') {
-            if catalog.type_unsafe(&name) || (behind_dot && catalog.field_unsafe(&name)) {
+            let is_type = catalog.type_unsafe(&name) && may_be_type(words, at);
+            if is_type || (behind_dot && catalog.field_unsafe(&name)) {
                 self.note(Reason::VolatileFunction, &name);
             }
             return;
@@ -162,6 +163,36 @@ impl Calls {
             _ => {}
         }
     }
+}
+
+/// Words behind which an expression begins, and not a type's name.
+const BEFORE_EXPRESSIONS: &[&str] = &[
+    "select", "distinct", "all", "where", "and", "or", "not", "by", "on", "having", "when", "then", "else",
+    "case", "in", "is", "like", "ilike", "to", "between", "limit", "offset", "from", "join", "any", "some",
+    "escape", "end",
+];
+
+/// Whether the name that ends at `at` stands where a type can: behind `::` or AS, behind a column's name in a column
+/// definition, or before a literal. Columns are often called like the domain that they are of.
+fn may_be_type(words: Words<'_>, at: usize) -> bool {
+    let token = |at: Option<usize>| at.and_then(|at| words.tokens.get(at));
+    let mut start = at;
+    while start >= 2 && token(Some(start - 1)).is_some_and(|t| t.kind == TokenKind::Punctuation(b'.')) {
+        start -= 2;
+    }
+    let literal =
+        token(Some(at + 1)).is_some_and(|t| matches!(t.kind, TokenKind::String | TokenKind::OtherString));
+    let before = token(start.checked_sub(1));
+    literal
+        || before.is_some_and(|before| match before.kind {
+            TokenKind::Operator => before.bytes(words.text) == b"::",
+            TokenKind::QuotedWord => true,
+            TokenKind::Word => {
+                let word = before.bytes(words.text).to_ascii_lowercase();
+                !BEFORE_EXPRESSIONS.iter().any(|known| known.as_bytes() == word)
+            }
+            _ => false,
+        })
 }
 
 /// The arguments of one call, cut at its commas.

@@ -8,7 +8,7 @@ use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
-use super::scan::{Scanner, Token, TokenKind};
+use super::scan::{Scanner, Token, TokenKind, is_word_byte};
 use super::verdict::Hint;
 
 /// A fingerprint, in a buffer that is used again for the next text.
@@ -25,6 +25,7 @@ impl Fingerprint {
     /// Computes the fingerprint of `text` in place.
     pub(super) fn compute(&mut self, text: &[u8]) {
         self.buffer.clear();
+        self.buffer.reserve(text.len() + 1);
         self.literals = false;
         self.exact = false;
         // The first byte is the hint: comments are left out, but a hint in them changes the verdict.
@@ -67,6 +68,10 @@ impl Fingerprint {
             }
             TokenKind::Number => {
                 self.literals = true;
+                // `a.5` is a word and a number; it must not look like the word `a0`.
+                if self.buffer.last().is_some_and(|byte| is_word_byte(*byte)) {
+                    self.buffer.push(1);
+                }
                 self.buffer.push(b'0');
             }
             TokenKind::Parameter => self.buffer.extend_from_slice(b"$"),
@@ -165,6 +170,7 @@ mod tests {
             ("/* primacy: primary */ SELECT 1", "/* primacy: replica */ SELECT 1"),
             ("SELECT f(1)", "SELECT f(1, 2)"),
             ("SELECT a -1", "SELECT a - 1"),
+            ("SELECT a.5", "SELECT a0"),
         ] {
             assert_ne!(print(a), print(b), "{a} / {b}");
         }

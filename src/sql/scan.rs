@@ -79,12 +79,26 @@ impl<'t> Scanner<'t> {
         self.text.get(self.at + ahead).copied().unwrap_or(0)
     }
 
+    /// Moves over bytes of one class.
+    #[inline]
+    fn skip_while(&mut self, class: impl Fn(u8) -> bool) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        self.at += rest.iter().position(|byte| !class(*byte)).unwrap_or(rest.len());
+    }
+
     /// Skips white space and comments. `Err` for an unterminated comment.
+    #[inline]
     fn skip_space(&mut self) -> Result<bool, ()> {
         let start = self.at;
+        self.skip_while(is_space);
+        // Most tokens have no comment before them; the loop is for those that may.
+        if matches!(self.peek(0), b'-' | b'/') { self.skip_comments(start) } else { Ok(self.at > start) }
+    }
+
+    fn skip_comments(&mut self, start: usize) -> Result<bool, ()> {
         loop {
             match self.peek(0) {
-                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.at += 1,
+                byte if is_space(byte) => self.at += 1,
                 b'-' if self.peek(1) == b'-' => self.skip_line_comment(),
                 b'/' if self.peek(1) == b'*' => self.skip_block_comment()?,
                 _ => return Ok(self.at > start),
@@ -169,7 +183,11 @@ impl<'t> Scanner<'t> {
         if self.skip_quoted(quote, escapes) { kind } else { TokenKind::Broken }
     }
 
-    fn word(&mut self) -> TokenKind {
+    fn word(&mut self, first: u8) -> TokenKind {
+        if !matches!(first, b'e' | b'E' | b'b' | b'B' | b'x' | b'X' | b'n' | b'N' | b'u' | b'U') {
+            self.skip_while(is_word_byte);
+            return TokenKind::Word;
+        }
         match (self.peek(0), self.peek(1), self.peek(2)) {
             (b'e' | b'E', b'\'', _) => return self.quoted(1, TokenKind::OtherString, true),
             (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', b'\'', _) => {
@@ -179,20 +197,14 @@ impl<'t> Scanner<'t> {
             (b'u' | b'U', b'&', b'"') => return self.quoted(2, TokenKind::EscapedWord, false),
             _ => {}
         }
-        while is_word_byte(self.peek(0)) {
-            self.at += 1;
-        }
+        self.skip_while(is_word_byte);
         TokenKind::Word
     }
 
     /// Digits, with a fraction and an exponent. What PostgreSQL 16 adds (`0x1F`, `1_000`) is cut into a number and a
     /// word, which is what older servers do; nobody here looks at a number's value.
     fn number(&mut self) -> TokenKind {
-        let digits = |scanner: &mut Self| {
-            while scanner.peek(0).is_ascii_digit() {
-                scanner.at += 1;
-            }
-        };
+        let digits = |scanner: &mut Self| scanner.skip_while(|byte| byte.is_ascii_digit());
         digits(self);
         // `1..10` is a number, the operator `..` and a number (PL/pgSQL loops).
         if self.peek(0) == b'.' && self.peek(1) != b'.' {
@@ -256,11 +268,12 @@ impl<'t> Scanner<'t> {
         TokenKind::Operator
     }
 
+    #[inline]
     fn token(&mut self, first: u8) -> TokenKind {
         match first {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word(first),
             b'\'' => self.quoted(0, TokenKind::String, false),
             b'"' => self.quoted(0, TokenKind::QuotedWord, false),
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word(),
             b'0'..=b'9' => self.number(),
             b'.' if self.peek(1).is_ascii_digit() => self.number(),
             b'$' => self.dollar(),
@@ -299,9 +312,35 @@ impl Iterator for Scanner<'_> {
     }
 }
 
+const WORD: u8 = 1;
+const SPACE: u8 = 2;
+
+/// The classes of bytes that most of a text consists of: one look-up instead of a chain of comparisons.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        classes[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80.. => WORD,
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => SPACE,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            break classes;
+        }
+        byte += 1;
+    }
+};
+
 /// Whether a byte continues an identifier.
+#[inline]
 pub(super) fn is_word_byte(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80..)
+    CLASSES[usize::from(byte)] == WORD
+}
+
+#[inline]
+fn is_space(byte: u8) -> bool {
+    CLASSES[usize::from(byte)] == SPACE
 }
 
 fn is_operator_byte(byte: u8) -> bool {

@@ -76,9 +76,9 @@ async fn no_statement_that_needs_the_primary_goes_to_a_replica() {
     let Some(score) = run(|file| QUICK.contains(&file)).await else { return };
     print(&score);
     assert!(score.silent.is_empty(), "{:#?}", score.silent);
-    assert!(score.misplaced.len() <= 2, "{:#?}", score.misplaced);
+    assert!(score.misplaced.is_empty(), "{:#?}", score.misplaced);
     assert!(
-        score.reads_on_replica * 100 >= score.reads * 60,
+        score.reads_on_replica * 100 >= score.reads * 78,
         "{} of {}",
         score.reads_on_replica,
         score.reads
@@ -91,6 +91,14 @@ async fn the_whole_corpus() {
     let Some(score) = run(|_| true).await else { return };
     print(&score);
     assert!(score.silent.is_empty(), "{:#?}", score.silent);
+    assert!(score.misplaced.is_empty(), "{:#?}", score.misplaced);
+    // Two fifths of the reads stand behind a temporary table in the same session, which ties it to the primary.
+    assert!(
+        score.reads_on_replica * 100 >= score.reads * 52,
+        "{} of {}",
+        score.reads_on_replica,
+        score.reads
+    );
 }
 
 fn print(score: &Score) {
@@ -123,9 +131,10 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Option<Score> {
     let mut score = Score::default();
     for (number, file) in files.iter().enumerate() {
         admin.batch_execute(&format!("CREATE DATABASE c{number}")).await.unwrap();
-        let client = server.connect(&format!("c{number}")).await;
+        let database = format!("c{number}");
+        let (client, loader) = (server.connect(&database).await, server.connect(&database).await);
         let mine = statements.iter().filter(|s| s.file == *file);
-        Session::new(client, u64::try_from(number).unwrap()).run(mine, &mut score).await;
+        Session::new(client, loader, u64::try_from(number).unwrap()).run(mine, &mut score).await;
     }
     Some(score)
 }
@@ -133,6 +142,7 @@ async fn run(wanted: impl Fn(&str) -> bool) -> Option<Score> {
 /// One script's session, as the proxy would see it.
 struct Session {
     client: Client,
+    loader: Client,
     classifier: Classifier,
     catalog: Catalog,
     change: String,
@@ -141,9 +151,10 @@ struct Session {
 }
 
 impl Session {
-    fn new(client: Client, id: u64) -> Self {
+    fn new(client: Client, loader: Client, id: u64) -> Self {
         Self {
             client,
+            loader,
             classifier: Classifier::new(&Settings::default()),
             catalog: Catalog::empty_for(id),
             change: String::new(),
@@ -190,10 +201,10 @@ impl Session {
         if !self.maybe_stale || statement.ctx != "autocommit" {
             return;
         }
-        let change = rows(&self.client, catalog::CHANGE_SQL).await;
+        let change = rows(&self.loader, catalog::CHANGE_SQL).await;
         let Some(change) = change.first().map(|row| row.concat()) else { return };
         if change != self.change {
-            self.catalog = load(&self.client, self.catalog.id(), self.catalog.generation() + 1).await;
+            self.catalog = load(&self.loader, self.catalog.id(), self.catalog.generation() + 1).await;
             self.change = change;
         }
         self.maybe_stale = false;

@@ -7,27 +7,27 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// One WAL record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rec {
-    pub timeline: u32,
-    pub id: u64,
+pub(crate) struct Rec {
+    pub(crate) timeline: u32,
+    pub(crate) id: u64,
 }
 
 /// A commit that waits for its quorum.
 #[derive(Clone, Copy, Debug)]
-pub struct Pending {
-    pub position: usize,
-    pub id: u64,
-    pub appended: u64,
+pub(crate) struct Pending {
+    pub(crate) position: usize,
+    pub(crate) id: u64,
+    pub(crate) appended: u64,
     /// Epoch of the proxy's connection; `None` for a client that bypasses the proxy.
-    pub epoch: Option<u64>,
+    pub(crate) epoch: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Rx {
-    pub from: usize,
-    pub last_message: u64,
-    pub streaming: bool,
-    pub own: bool,
+pub(crate) struct Rx {
+    pub(crate) from: usize,
+    pub(crate) last_message: u64,
+    pub(crate) streaming: bool,
+    pub(crate) own: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,51 +39,51 @@ struct Reply {
 }
 
 #[derive(Clone, Debug)]
-pub struct Node {
-    pub up: bool,
-    pub starting_until: u64,
-    pub frozen: bool,
-    pub in_recovery: bool,
-    pub timeline: u32,
-    pub wal: Vec<Rec>,
-    pub replayed: usize,
-    pub upstream: Option<usize>,
-    pub own: bool,
-    pub rx: Option<Rx>,
+pub(crate) struct Node {
+    pub(crate) up: bool,
+    pub(crate) starting_until: u64,
+    pub(crate) frozen: bool,
+    pub(crate) in_recovery: bool,
+    pub(crate) timeline: u32,
+    pub(crate) wal: Vec<Rec>,
+    pub(crate) replayed: usize,
+    pub(crate) upstream: Option<usize>,
+    pub(crate) own: bool,
+    pub(crate) rx: Option<Rx>,
     connect_at: u64,
     /// Replay is blocked by a conflict: configuration is not acted on (T1).
-    pub blocked: bool,
-    pub sync_text: String,
-    pub read_only: bool,
-    pub receiver_timeout_ms: u64,
-    pub armed: bool,
-    pub started: u64,
-    pub promote_at: Option<u64>,
+    pub(crate) blocked: bool,
+    pub(crate) sync_text: String,
+    pub(crate) read_only: bool,
+    pub(crate) receiver_timeout_ms: u64,
+    pub(crate) armed: bool,
+    pub(crate) started: u64,
+    pub(crate) promote_at: Option<u64>,
     /// Claims of the connected standbys: flushed position, and whether under the own name.
-    pub claims: BTreeMap<usize, (usize, bool)>,
-    pub pending: Vec<Pending>,
+    pub(crate) claims: BTreeMap<usize, (usize, bool)>,
+    pub(crate) pending: Vec<Pending>,
     inbox: VecDeque<Reply>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Cluster {
-    pub nodes: Vec<Node>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
     /// Cut links between servers; index n stands for the proxy.
-    pub cut: Vec<Vec<bool>>,
-    pub now: u64,
-    pub next_id: u64,
+    pub(crate) cut: Vec<Vec<bool>>,
+    pub(crate) now: u64,
+    pub(crate) next_id: u64,
 }
 
 /// A commit that was acknowledged by the server.
 #[derive(Clone, Copy, Debug)]
-pub struct Released {
-    pub node: usize,
-    pub timeline: u32,
-    pub pending: Pending,
+pub(crate) struct Released {
+    pub(crate) node: usize,
+    pub(crate) timeline: u32,
+    pub(crate) pending: Pending,
 }
 
 impl Cluster {
-    pub fn new(count: usize, sync_text: &str) -> Self {
+    pub(crate) fn new(count: usize, sync_text: &str) -> Self {
         let wal: Vec<Rec> = (1..=10).map(|id| Rec { timeline: 1, id }).collect();
         let nodes = (0..count)
             .map(|i| Node {
@@ -113,26 +113,26 @@ impl Cluster {
         Self { nodes, cut: vec![vec![false; count + 1]; count + 1], now: 0, next_id: 100 }
     }
 
-    pub fn proxy(&self) -> usize {
+    pub(crate) fn proxy(&self) -> usize {
         self.nodes.len()
     }
 
-    pub fn linked(&self, a: usize, b: usize) -> bool {
+    pub(crate) fn linked(&self, a: usize, b: usize) -> bool {
         !self.cut[a][b] && !self.cut[b][a]
     }
 
     /// Answers SQL (to whoever reaches it).
-    pub fn serves(&self, i: usize) -> bool {
+    pub(crate) fn serves(&self, i: usize) -> bool {
         let n = &self.nodes[i];
         n.up && !n.frozen && n.starting_until <= self.now
     }
 
-    pub fn name(i: usize) -> String {
+    pub(crate) fn name(i: usize) -> String {
         format!("n{i}")
     }
 
     /// One step of time: replication, replay, acknowledgements. Returns what was acknowledged.
-    pub fn tick(&mut self) -> Vec<Released> {
+    pub(crate) fn tick(&mut self) -> Vec<Released> {
         for i in 0..self.nodes.len() {
             self.promote_tick(i);
             self.receive_tick(i);
@@ -164,7 +164,7 @@ impl Cluster {
         self.next_id
     }
 
-    pub fn drop_receiver(&mut self, i: usize) {
+    pub(crate) fn drop_receiver(&mut self, i: usize) {
         if let Some(rx) = self.nodes[i].rx.take() {
             let peer = &mut self.nodes[rx.from];
             if peer.up && !peer.frozen {
@@ -298,7 +298,7 @@ impl Cluster {
     }
 
     /// A client commits on this node; false where it takes no writes.
-    pub fn commit(&mut self, i: usize, epoch: Option<u64>) -> Option<u64> {
+    pub(crate) fn commit(&mut self, i: usize, epoch: Option<u64>) -> Option<u64> {
         let n = &self.nodes[i];
         if !self.serves(i) || n.in_recovery || n.read_only || n.pending.len() > 200 {
             return None;
@@ -307,7 +307,7 @@ impl Cluster {
     }
 
     /// Writes although the default is read-only: what the proxy's own session does.
-    pub fn append(&mut self, i: usize, epoch: Option<u64>) -> u64 {
+    pub(crate) fn append(&mut self, i: usize, epoch: Option<u64>) -> u64 {
         let id = self.fresh();
         let now = self.now;
         let n = &mut self.nodes[i];
@@ -319,7 +319,7 @@ impl Cluster {
 
     // ---- faults ------------------------------------------------------------------------------------------------
 
-    pub fn kill(&mut self, i: usize) {
+    pub(crate) fn kill(&mut self, i: usize) {
         self.drop_receiver(i);
         let n = &mut self.nodes[i];
         n.up = false;
@@ -330,7 +330,7 @@ impl Cluster {
         n.inbox.clear();
     }
 
-    pub fn start(&mut self, i: usize, takes: u64) {
+    pub(crate) fn start(&mut self, i: usize, takes: u64) {
         let now = self.now;
         let n = &mut self.nodes[i];
         if n.up {
@@ -348,7 +348,11 @@ impl Cluster {
     }
 
     /// Cuts this node's WAL back to what `to` shares with it.
-    pub fn rewind(&mut self, i: usize, to: usize) {
+    pub(crate) fn rewind(&mut self, i: usize, to: usize) {
+        if self.nodes[i].timeline == self.nodes[to].timeline {
+            // pg_rewind: "source and target cluster are on the same timeline", and nothing is done.
+            return;
+        }
         let shared = self.nodes[i].wal.iter().zip(&self.nodes[to].wal).take_while(|(a, b)| a == b).count();
         let n = &mut self.nodes[i];
         n.wal.truncate(shared);

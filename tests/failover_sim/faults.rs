@@ -6,26 +6,26 @@ use primacy::model::NodeId;
 use super::shell::{Odds, Shell};
 
 /// How a run ended.
-pub struct Verdict {
-    pub violations: Vec<String>,
-    pub acked: usize,
-    pub failovers: usize,
-    pub rules: std::collections::BTreeMap<&'static str, u64>,
-    pub trace: Vec<String>,
+pub(crate) struct Verdict {
+    pub(crate) violations: Vec<String>,
+    pub(crate) acked: usize,
+    pub(crate) failovers: usize,
+    pub(crate) rules: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) trace: Vec<String>,
 }
 
 /// What kind of life.
 #[derive(Clone, Copy, Debug)]
-pub struct Life {
-    pub nodes: usize,
-    pub seed: u64,
-    pub without: Option<RuleId>,
-    pub asynchronous: bool,
-    pub tracing: bool,
+pub(crate) struct Life {
+    pub(crate) nodes: usize,
+    pub(crate) seed: u64,
+    pub(crate) without: Option<RuleId>,
+    pub(crate) asynchronous: bool,
+    pub(crate) tracing: bool,
 }
 
 /// Lives it.
-pub fn live(life: Life) -> Verdict {
+pub(crate) fn live(life: Life) -> Verdict {
     let mut rng = fastrand::Rng::with_seed(life.seed ^ 0x5eed);
     let durability =
         if life.asynchronous { Durability::Async } else { Durability::Quorum { standbys: None } };
@@ -48,7 +48,7 @@ pub fn live(life: Life) -> Verdict {
     let mut shell = Shell::new(life.nodes, life.seed, settings, odds);
     shell.tracing = life.tracing;
     run_for(&mut shell, 500);
-    let faults = rng.u32(1..7);
+    let faults = rng.u32(1..10);
     for _ in 0..faults {
         fault(&mut shell, &mut rng);
         let pause = [rng.u64(1..60), rng.u64(1..400), rng.u64(1..3000)][rng.usize(0..3)];
@@ -156,6 +156,7 @@ fn settle(shell: &mut Shell, life: Life) -> Verdict {
             shell.violations.push(format!("{} acknowledged writes are lost: {few:?}", lost.len()));
         }
     }
+    shell.count_rules();
     Verdict {
         violations: shell
             .violations

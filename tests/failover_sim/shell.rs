@@ -5,82 +5,83 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use primacy::failover::{
-    Action, Core, Durability, Effect, EffectId, Facts, FollowerName, HistoryEntry, Input, Member,
-    Observation, Outcome, Reach, Receiver, Record, Recruit, Sender, Settings, SyncState,
+    Action, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member, Observation, Reach,
+    Receiver, Record, Sender, Settings, Standing, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
-use super::cluster::{Cluster, Released};
+use super::cluster::{Cluster, Pending, Released};
 
 /// An effect that is being carried out.
 #[derive(Clone, Debug)]
-struct Run {
-    id: EffectId,
-    epoch: Epoch,
-    action: Action,
+pub(crate) struct Run {
+    pub(crate) id: EffectId,
+    pub(crate) epoch: Epoch,
+    pub(crate) action: Action,
     /// Done no sooner.
-    at: u64,
+    pub(crate) at: u64,
     /// Given up by the actuator.
-    until: u64,
-    begun: bool,
+    pub(crate) until: u64,
+    pub(crate) begun: bool,
     /// The term row's id.
-    row: Option<u64>,
+    pub(crate) row: Option<u64>,
 }
 
 /// A probe under way.
 #[derive(Clone, Copy, Debug)]
-struct Probing {
+pub(crate) struct Probing {
     sent: u64,
     at: u64,
 }
 
 /// What may go wrong besides the servers.
 #[derive(Clone, Copy, Debug)]
-pub struct Odds {
+pub(crate) struct Odds {
     /// Per mille of effects that fail at once.
-    pub effect_fails: u32,
+    pub(crate) effect_fails: u32,
     /// Per mille of effects that are very slow.
-    pub effect_slow: u32,
+    pub(crate) effect_slow: u32,
     /// Whether an agent can restart and rewind nodes.
-    pub agent: bool,
+    pub(crate) agent: bool,
     /// Clients that bypass the proxy.
-    pub direct_clients: bool,
+    pub(crate) direct_clients: bool,
 }
 
-pub struct Shell {
-    pub cluster: Cluster,
-    pub core: Core,
-    pub rng: Rng,
-    pub odds: Odds,
-    pub history: Vec<HistoryEntry>,
-    pub violations: Vec<String>,
-    pub acked: Vec<(u64, usize)>,
-    pub acked_by_proxy: u64,
-    pub snapshot: Snapshot,
-    pub trace: Vec<String>,
-    pub tracing: bool,
-    pub answers: Vec<(u64, Result<String, String>)>,
-    pub steps: u64,
-    pub rules: BTreeMap<&'static str, u64>,
+pub(crate) struct Shell {
+    pub(crate) cluster: Cluster,
+    pub(crate) core: Core,
+    pub(crate) rng: Rng,
+    pub(crate) odds: Odds,
+    pub(crate) history: Vec<HistoryEntry>,
+    pub(crate) violations: Vec<String>,
+    pub(crate) acked: Vec<(u64, usize)>,
+    pub(crate) acked_by_proxy: u64,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) trace: Vec<String>,
+    pub(crate) tracing: bool,
+    pub(crate) answers: Vec<(u64, Result<String, String>)>,
+    pub(crate) steps: u64,
+    pub(crate) rules: BTreeMap<&'static str, u64>,
     /// How long the journal's disk takes.
-    pub journal_ms: u64,
+    pub(crate) journal_ms: u64,
     /// Who was shown as the primary of an epoch.
-    primaries: BTreeMap<u64, NodeId>,
-    resolved: Vec<(Epoch, usize)>,
+    pub(crate) primaries: BTreeMap<u64, NodeId>,
+    pub(crate) resolved: Vec<(Epoch, usize)>,
     /// The proxy is dead until then.
-    pub proxy_down_until: Option<u64>,
-    settings: Settings,
-    members: Vec<Member>,
-    base: Instant,
-    journal: Option<Record>,
-    runs: Vec<Run>,
-    probes: Vec<Option<Probing>>,
-    next_probe: Vec<u64>,
-    first_ack_of: BTreeMap<u32, u64>,
+    pub(crate) proxy_down_until: Option<u64>,
+    pub(crate) settings: Settings,
+    pub(crate) members: Vec<Member>,
+    pub(crate) base: Instant,
+    pub(crate) journal: Option<Record>,
+    pub(crate) journal_id: EffectId,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) probes: Vec<Option<Probing>>,
+    pub(crate) next_probe: Vec<u64>,
+    pub(crate) first_ack_of: BTreeMap<u32, u64>,
 }
 
 impl Shell {
-    pub fn new(nodes: usize, seed: u64, settings: Settings, odds: Odds) -> Self {
+    pub(crate) fn new(nodes: usize, seed: u64, settings: Settings, odds: Odds) -> Self {
         let base = primacy::clock::now();
         let members: Vec<Member> = (0..nodes)
             .map(|i| {
@@ -115,6 +116,7 @@ impl Shell {
             members,
             base,
             journal: None,
+            journal_id: EffectId::default(),
             runs: Vec::new(),
             probes: vec![None; nodes],
             next_probe: vec![0; nodes],
@@ -126,7 +128,7 @@ impl Shell {
         self.base + Duration::from_millis(at)
     }
 
-    pub fn note(&mut self, text: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
         if self.tracing {
             let line = format!("{:>6} {}", self.cluster.now, text());
             self.trace.push(line);
@@ -134,7 +136,7 @@ impl Shell {
     }
 
     /// One millisecond.
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.cluster.now += 1;
         let released = self.cluster.tick();
         for one in released {
@@ -153,7 +155,7 @@ impl Shell {
         }
     }
 
-    pub fn feed(&mut self, input: Input) {
+    pub(crate) fn feed(&mut self, input: Input) {
         self.steps += 1;
         let now = self.instant(self.cluster.now);
         match &input {
@@ -211,7 +213,7 @@ impl Shell {
         }
     }
 
-    fn reachable(&self, i: usize) -> bool {
+    pub(crate) fn reachable(&self, i: usize) -> bool {
         self.cluster.serves(i) && self.cluster.linked(i, self.cluster.proxy())
     }
 
@@ -243,11 +245,19 @@ impl Shell {
             upstream: Some(NodeId(rx.from as u16)),
             message_age: Some(Duration::from_millis(self.cluster.now - rx.last_message)),
             timeline: Timeline(n.timeline),
-            name: Some(if rx.own { Cluster::name(i) } else { format!("rejoin_{}", Cluster::name(i)) }),
+            name: Some(if rx.own {
+                Cluster::name(i)
+            } else {
+                FollowerName::Neutral.application_name(&Cluster::name(i))
+            }),
         });
         let senders = self.cluster.nodes.iter().enumerate().filter_map(|(j, other)| {
             let rx = other.rx.filter(|rx| rx.from == i)?;
-            let name = if rx.own { Cluster::name(j) } else { format!("rejoin_{}", Cluster::name(j)) };
+            let name = if rx.own {
+                Cluster::name(j)
+            } else {
+                FollowerName::Neutral.application_name(&Cluster::name(j))
+            };
             let flushed = Some(Lsn(other.wal.len() as u64));
             Some(Sender { name, streaming: rx.streaming, sync: SyncState::Quorum, flushed })
         });
@@ -272,226 +282,10 @@ impl Shell {
         }
     }
 
-    // ---- effects -----------------------------------------------------------------------------------------------
-
-    fn begin(&mut self, effect: Effect) {
-        let Effect { id, epoch, rule, limit, action } = effect;
-        *self.rules.entry(rule.as_str()).or_default() += 1;
-        match action {
-            Action::Publish(snapshot) => {
-                let told = (snapshot.epoch.0, snapshot.service.as_str(), snapshot.primary);
-                if told != (self.snapshot.epoch.0, self.snapshot.service.as_str(), self.snapshot.primary) {
-                    self.note(|| format!("-> published {told:?}"));
-                }
-                if let Some(primary) = snapshot.primary {
-                    let known = *self.primaries.entry(snapshot.epoch.0).or_insert(primary);
-                    if known != primary {
-                        let epoch = snapshot.epoch;
-                        self.violations
-                            .push(format!("epoch {epoch} has two primaries: {known:?} and {primary:?}"));
-                    }
-                }
-                self.snapshot = snapshot;
-            }
-            Action::Probe(node) => self.next_probe[node.index()] = 0,
-            Action::Raise(alarm) => self.note(|| format!("!! {alarm}")),
-            Action::RecordHistory(entry) => self.history.push(entry),
-            Action::Answer { command, result } => {
-                self.answers.push((command.0, result.map_err(|why| why.to_string())))
-            }
-            action => {
-                self.note(|| format!("-> {id:?} {rule} {action:?}"));
-                let slow = self.rng.u32(0..1000) < self.odds.effect_slow;
-                let disk = if matches!(action, Action::WriteJournal(_)) { self.journal_ms } else { 0 };
-                if let Action::Promote { node, .. } = action
-                    && !self.resolved.contains(&(epoch, node.index()))
-                {
-                    self.violations
-                        .push(format!("{node:?} is promoted before its commits in doubt are resolved"));
-                }
-                let takes = disk + if slow { self.rng.u64(200..3000) } else { self.rng.u64(0..4) };
-                let limit = limit.map_or(1000, |limit| limit.as_millis() as u64);
-                let now = self.cluster.now;
-                if follows(&action) {
-                    // The newer order about whom a node follows ends the older ones that still wait.
-                    let node = action.node();
-                    self.runs.retain(|run| !(follows(&run.action) && run.action.node() == node));
-                }
-                let fails = self.rng.u32(0..1000) < self.odds.effect_fails;
-                let until = if fails { now + takes } else { now + limit.min(20_000) };
-                self.runs.push(Run { id, epoch, action, at: now + takes, until, begun: false, row: None });
-            }
-        }
-    }
-
-    fn carry_out(&mut self) {
-        let now = self.cluster.now;
-        let mut ended = Vec::new();
-        let mut runs = std::mem::take(&mut self.runs);
-        runs.retain_mut(|run| {
-            if run.at > now {
-                return true;
-            }
-            let outcome =
-                if run.until <= now { Some(Outcome::Failed("simulated".into())) } else { self.advance(run) };
-            match outcome {
-                Some(outcome) => {
-                    ended.push((run.id, run.epoch, outcome));
-                    false
-                }
-                None => true,
-            }
-        });
-        self.runs.append(&mut runs);
-        for (id, epoch, outcome) in ended {
-            self.feed(Input::EffectDone { id, epoch, outcome });
-        }
-    }
-
-    /// One look at a running effect.
-    fn advance(&mut self, run: &mut Run) -> Option<Outcome> {
-        if let Action::WriteJournal(record) = &run.action {
-            self.journal = Some(record.clone());
-            return Some(Outcome::Done);
-        }
-        if matches!(run.action, Action::AcquireRight | Action::DrainClients { .. }) {
-            return Some(Outcome::Done);
-        }
-        let i = run.action.node()?.index();
-        let by_agent = matches!(run.action, Action::Rejoin { .. } | Action::Demote { .. });
-        if by_agent && !self.odds.agent {
-            return Some(Outcome::Unsupported("no agent".into()));
-        }
-        if !self.reachable(i) && !by_agent {
-            let refused = !self.cluster.nodes[i].up && self.cluster.linked(i, self.cluster.proxy());
-            return refused.then(|| Outcome::Failed("refused".into()));
-        }
-        let first = !std::mem::replace(&mut run.begun, true);
-        self.act(run, i, first)
-    }
-
-    fn act(&mut self, run: &mut Run, i: usize, first: bool) -> Option<Outcome> {
-        let now = self.cluster.now;
-        let extra = self.rng.u64(40..150);
-        let n = &mut self.cluster.nodes[i];
-        match &run.action {
-            Action::StopReceiver(_) => {
-                if !n.in_recovery {
-                    return Some(Outcome::Failed("not a standby".into()));
-                }
-                n.upstream = None;
-                let recruit = Recruit {
-                    received: Lsn(n.wal.len() as u64),
-                    replayed: Lsn(n.replayed as u64),
-                    timeline: Timeline(n.timeline),
-                };
-                n.rx.is_none().then_some(Outcome::Recruited(recruit))
-            }
-            Action::TerminateConflicts(_) | Action::ResumeReplay(_) => {
-                n.blocked = false;
-                Some(Outcome::Done)
-            }
-            Action::FinishReplay { target, .. } => {
-                (n.replayed as u64 >= target.0).then_some(Outcome::Replayed(Lsn(n.replayed as u64)))
-            }
-            Action::ResolveInDoubt { .. } => {
-                if (n.replayed as u64) < n.wal.len() as u64 {
-                    self.violations.push(format!("n{i} is asked before it has replayed everything"));
-                }
-                self.resolved.push((run.epoch, i));
-                Some(Outcome::Done)
-            }
-            Action::CatchUp { target, .. } => (n.wal.len() as u64 >= target.0).then_some(Outcome::Done),
-            Action::Repoint { upstream, name, .. } => {
-                if !n.in_recovery {
-                    return Some(Outcome::Failed("not a standby".into()));
-                }
-                n.upstream = Some(upstream.index());
-                n.own = *name == FollowerName::Own;
-                Some(Outcome::Done)
-            }
-            Action::Promote { .. } => {
-                if first && n.in_recovery {
-                    n.promote_at = Some(now + extra);
-                }
-                let fork = n.wal.iter().take_while(|r| r.timeline < n.timeline).count();
-                (!n.in_recovery)
-                    .then_some(Outcome::Promoted { timeline: Timeline(n.timeline), fork: Lsn(fork as u64) })
-            }
-            Action::WriteTermRow(_) => self.term_row(run, i),
-            Action::FenceOld(_) => {
-                n.read_only = true;
-                n.sync_text = "ANY 1 (fenced)".into();
-                Some(Outcome::Fenced(Lsn(n.wal.len() as u64)))
-            }
-            Action::Quiesce(_) => {
-                n.read_only = true;
-                Some(Outcome::Fenced(Lsn(n.wal.len() as u64)))
-            }
-            Action::Unfence(_) => {
-                n.read_only = false;
-                Some(Outcome::Done)
-            }
-            Action::SetSyncNames { text, .. } => {
-                n.sync_text.clone_from(text);
-                Some(Outcome::Done)
-            }
-            Action::SetReceiverTimeout { timeout, .. } => {
-                n.receiver_timeout_ms = timeout.as_millis() as u64;
-                Some(Outcome::Done)
-            }
-            Action::ArmStandbySignal(_) => {
-                n.armed = true;
-                n.own = false;
-                Some(Outcome::Done)
-            }
-            Action::Demote { upstream, .. } | Action::Rejoin { upstream, .. } => {
-                let rewind = matches!(run.action, Action::Rejoin { rewind: true, .. });
-                self.restart(run, i, (upstream.index(), rewind))
-            }
-            other => panic!("{other:?} is not about a node"),
-        }
-    }
-
-    fn term_row(&mut self, run: &mut Run, i: usize) -> Option<Outcome> {
-        if self.cluster.nodes[i].in_recovery {
-            return Some(Outcome::Failed("not a primary".into()));
-        }
-        let row = *run.row.get_or_insert_with(|| self.cluster.append(i, None));
-        let n = &self.cluster.nodes[i];
-        let waits = n.pending.iter().any(|p| p.id == row);
-        let there = n.wal.iter().any(|r| r.id == row);
-        if !there {
-            return Some(Outcome::Failed("the server was restarted".into()));
-        }
-        (!waits).then_some(Outcome::Established(Lsn(n.wal.len() as u64)))
-    }
-
-    fn restart(&mut self, run: &Run, i: usize, to: (usize, bool)) -> Option<Outcome> {
-        let (upstream, rewind) = to;
-        if rewind && (!self.cluster.serves(upstream) || self.cluster.nodes[upstream].in_recovery) {
-            return Some(Outcome::Failed("the primary does not answer".into()));
-        }
-        self.cluster.kill(i);
-        if rewind {
-            self.cluster.rewind(i, upstream);
-        }
-        let n = &mut self.cluster.nodes[i];
-        n.in_recovery = true;
-        n.upstream = Some(upstream);
-        n.own = false;
-        n.blocked = false;
-        n.armed = false;
-        let takes = self.rng.u64(50..300);
-        self.cluster.start(i, takes);
-        let _ = run;
-        Some(Outcome::Done)
-    }
-
     // ---- proxy -------------------------------------------------------------------------------------------------
 
     /// The proxy dies: effects that were sent go on at the servers, their answers find nobody.
-    pub fn kill_proxy(&mut self, down: u64) {
+    pub(crate) fn kill_proxy(&mut self, down: u64) {
         self.note(|| "** the proxy is killed".into());
         self.proxy_down_until = Some(self.cluster.now + down);
         self.runs.clear();
@@ -502,21 +296,30 @@ impl Shell {
     fn restart_proxy(&mut self) {
         self.proxy_down_until = None;
         let now = self.instant(self.cluster.now);
+        self.count_rules();
+        self.journal_id = EffectId::default();
         self.core = Core::new(self.settings.clone(), self.members.clone(), self.journal.clone(), now);
         self.snapshot = self.core.snapshot();
         self.note(|| "** the proxy is back".into());
         self.feed(Input::Tick);
     }
 
+    /// Adds up what the rules of this core have decided.
+    pub(crate) fn count_rules(&mut self) {
+        for (rule, count) in self.core.rule_counts() {
+            *self.rules.entry(rule.as_str()).or_default() += count;
+        }
+    }
+
     fn clients(&mut self) {
-        if self.cluster.now % 5 == 0
+        if self.cluster.now.is_multiple_of(5)
             && let Some(primary) = self.snapshot.writable_primary()
             && self.reachable(primary.index())
         {
             let epoch = Some(self.snapshot.epoch.0);
             self.cluster.commit(primary.index(), epoch);
         }
-        if self.odds.direct_clients && self.cluster.now % 7 == 0 {
+        if self.odds.direct_clients && self.cluster.now.is_multiple_of(7) {
             for i in 0..self.cluster.nodes.len() {
                 self.cluster.commit(i, None);
             }
@@ -536,7 +339,7 @@ impl Shell {
             self.acked_by_proxy += 1;
         }
         self.acked.push((pending.id, node));
-        self.count_copies(pending.id, node);
+        self.count_copies(pending, node);
         if pending.epoch.is_none() && self.settings.durability == Durability::Async {
             // Without a quorum nothing keeps an old primary from telling its own clients what it likes.
             return;
@@ -552,19 +355,22 @@ impl Shell {
     }
 
     /// At the moment of its acknowledgement a commit is on the primary and on k standbys.
-    fn count_copies(&mut self, id: u64, node: usize) {
+    fn count_copies(&mut self, pending: Pending, node: usize) {
         let wanted = 1 + self.settings.durability.standbys_for(self.cluster.nodes.len());
-        let has = |n: &super::cluster::Node| n.wal.iter().rev().take(400).any(|r| r.id == id);
+        let has =
+            |n: &super::cluster::Node| n.wal.get(pending.position - 1).is_some_and(|r| r.id == pending.id);
         let copies = self.cluster.nodes.iter().filter(|n| has(n)).count();
         if copies < wanted {
             let now = self.cluster.now;
-            self.violations
-                .push(format!("n{node} acknowledged {id} at {now} with {copies} copies of {wanted}"));
+            self.violations.push(format!(
+                "n{node} acknowledged {} at {now} with {copies} copies of {wanted}",
+                pending.id
+            ));
         }
     }
 
     /// Nodes that the data path would read dead rows from: readable, and not on the primary's history.
-    pub fn dead_rows(&self) -> Vec<usize> {
+    pub(crate) fn dead_rows(&self) -> Vec<usize> {
         let Some(primary) = self.snapshot.primary else { return Vec::new() };
         let truth = &self.cluster.nodes[primary.index()].wal;
         let readable = self.snapshot.nodes.iter().filter(|n| n.unreadable.is_none() && n.id != primary);
@@ -576,7 +382,7 @@ impl Shell {
     }
 
     /// What was acknowledged and is not on the primary.
-    pub fn lost(&self) -> Vec<(u64, usize)> {
+    pub(crate) fn lost(&self) -> Vec<(u64, usize)> {
         let Some(primary) = self.snapshot.primary else { return self.acked.clone() };
         let there: std::collections::HashSet<u64> =
             self.cluster.nodes[primary.index()].wal.iter().map(|r| r.id).collect();
@@ -584,7 +390,7 @@ impl Shell {
     }
 
     /// Why the cluster is not whole, or `None`.
-    pub fn unsettled(&self) -> Option<String> {
+    pub(crate) fn unsettled(&self) -> Option<String> {
         if self.proxy_down_until.is_some() {
             return Some("the proxy is down".into());
         }
@@ -595,25 +401,15 @@ impl Shell {
         let primary = self.snapshot.primary?.index();
         for (i, n) in self.cluster.nodes.iter().enumerate().filter(|(i, _)| *i != primary) {
             let follows = n.rx.is_some_and(|rx| rx.streaming && rx.from == primary && rx.own);
-            if !follows && self.odds.agent {
+            let twin = self.core.record().is_some_and(|record| record.twins.contains(&NodeId(i as u16)));
+            if !follows && self.odds.agent && !(twin && status.standings[i] == Standing::Quarantined) {
                 return Some(format!("n{i} does not follow n{primary}: {:?}", status.standings[i]));
             }
         }
         None
     }
 
-    pub fn durability(&self) -> Durability {
+    pub(crate) fn durability(&self) -> Durability {
         self.settings.durability
     }
-}
-
-fn follows(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::StopReceiver(_)
-            | Action::Repoint { .. }
-            | Action::Promote { .. }
-            | Action::Demote { .. }
-            | Action::Rejoin { .. }
-    )
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use primacy::control::report::{Change, StatusReport};
-use primacy::control::settings::{Credentials, NodeSettings};
+use primacy::control::settings::{Credentials, NodeSettings, Tls, TlsMode};
 use primacy::control::{self, Board, ControlHandle, LocalServers, OwnCluster, Settings};
 use primacy::failover;
 use primacy::model::{Address, NodeId, Secret, Service};
+use primacy::postgres::Instance;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
@@ -31,6 +32,12 @@ struct Control {
 struct Options {
     without_local: bool,
     state_dir: Option<std::path::PathBuf>,
+    /// primacy's own role; a superuser where absent.
+    service: Option<&'static str>,
+    /// Whether a crashed primary comes back as a standby by itself.
+    armed: bool,
+    tls: Option<Tls>,
+    asynchronous: bool,
 }
 
 fn logged() {
@@ -49,16 +56,24 @@ impl Control {
             })
             .collect();
         let role = |name: &str| Credentials { user: name.into(), password: Secret::new(name) };
-        let mut settings = Settings::new(nodes, role("postgres"), failover::Settings::default());
+        let mut settings =
+            Settings::new(nodes, role(options.service.unwrap_or("postgres")), failover::Settings::default());
         settings.replication = Some(role("replicator"));
         settings.database = "app".into();
         settings.state_dir.clone_from(&options.state_dir);
+        settings.failover.arm_standby_signal = options.armed;
+        if options.asynchronous {
+            settings.failover.durability = failover::Durability::Async;
+        }
+        for node in &mut settings.nodes {
+            node.tls = options.tls.clone().unwrap_or_default();
+        }
         settings
     }
 
-    fn start(cluster: &Cluster, options: Options) -> Self {
+    fn start(cluster: &Cluster, options: &Options) -> Self {
         logged();
-        let settings = Self::settings(cluster, &options);
+        let settings = Self::settings(cluster, options);
         let board = Board::new(control::first_snapshot(&settings));
         let own: Arc<dyn LocalServers> = Arc::new(OwnCluster(Arc::new(cluster.servers().clone())));
         let local = (!options.without_local).then_some(own);
@@ -131,7 +146,7 @@ impl Writer {
         cluster.sql(primary, "CREATE TABLE token (n bigint); GRANT ALL ON token TO app").await;
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let ports: Vec<u16> = cluster.servers().nodes().iter().map(|node| node.port()).collect();
+        let ports: Vec<u16> = cluster.servers().nodes().iter().map(Instance::port).collect();
         let task = tokio::spawn(write(board.clone(), ports, acknowledged.clone(), stop.clone()));
         let writer = Self { acknowledged, stop, task };
         writer.writes_after(Instant::now()).await;
@@ -241,7 +256,7 @@ fn say(what: &str, change: &Change, pause: Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_primary_is_replaced_and_returns_as_a_replica() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let mut primary = 0;
@@ -265,7 +280,7 @@ async fn a_killed_primary_is_replaced_and_returns_as_a_replica() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_primary_is_replaced_and_what_it_says_later_counts_for_nothing() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let frozen = Instant::now();
@@ -284,7 +299,7 @@ async fn a_frozen_primary_is_replaced_and_what_it_says_later_counts_for_nothing(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_moves_the_primary_and_loses_nothing() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let checked = control.handle.switchover(Some("node2"), true).await.unwrap();
@@ -307,7 +322,7 @@ async fn a_switchover_moves_the_primary_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_needs_nobody_beside_the_servers() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options { without_local: true, ..Options::default() });
+    let control = Control::start(&cluster, &Options { without_local: true, ..Options::default() });
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let asked = Instant::now();
@@ -323,7 +338,7 @@ async fn a_switchover_needs_nobody_beside_the_servers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stops_leaves_the_rotation_and_returns() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let readable = |node: u16| control.board.snapshot().node(NodeId(node)).unwrap().unreadable.is_none();
@@ -345,7 +360,7 @@ async fn a_replica_that_stops_leaves_the_rotation_and_returns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_say_what_stands_in_their_way() {
     let cluster = Cluster::with_replicas(2).await;
-    let control = Control::start(&cluster, Options::default());
+    let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let error = control.handle.switchover(Some("nobody"), false).await.unwrap_err().to_string();
     assert!(error.contains("nobody") && error.contains("node0, node1, node2"), "{error}");
@@ -370,7 +385,7 @@ async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
     let cluster = Cluster::with_replicas(2).await;
     let state = tempfile::tempdir().unwrap();
     let options = || Options { state_dir: Some(state.path().to_owned()), ..Options::default() };
-    let control = Control::start(&cluster, options());
+    let control = Control::start(&cluster, &options());
     control.settled(0).await;
     cluster.kill(0).await;
     let new = control.led_by_another_than(0).await;
@@ -382,11 +397,366 @@ async fn a_restart_remembers_the_epoch_and_a_second_process_is_refused() {
     assert!(refused.unwrap_err().to_string().contains("cannot be kept"));
     control.stop();
 
-    let control = Control::start(&cluster, options());
+    let control = Control::start(&cluster, &options());
     control.settled(new).await;
     let after = control.status().await;
     assert_eq!((after.epoch, after.timeline), (before.epoch, before.timeline));
     assert!(after.journal_durable);
     assert_eq!(control.handle.history().len(), 1);
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_replay_does_not_keep_a_receiver_alive() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, &Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    cluster.pause_replay(1).await;
+    cluster.pause_replay(2).await;
+    let since = Instant::now();
+    writer.writes_after(since).await;
+    // Frozen, so that the receivers stay connected and can only be ended by a startup process that is not paused.
+    cluster.stop(0);
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    say("SIGSTOP with paused replays", &control.last_change(), writer.longest_pause_since(since));
+    cluster.cont(0);
+    control.settled(new).await;
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_in_conflict_with_recovery_is_ended() {
+    let cluster = Cluster::builder(2).setting("max_standby_streaming_delay", "-1").run().await;
+    let control = Control::start(&cluster, &Options::default());
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE locked (n int)").await;
+    let mut readers = Vec::new();
+    for replica in [1, 2] {
+        cluster.caught_up(replica, 0).await;
+        let reader = cluster.client(replica).await;
+        reader.batch_execute("BEGIN; SELECT FROM locked").await.unwrap();
+        readers.push(reader);
+    }
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    // The replicas receive this, and cannot replay it while their readers hold the table.
+    cluster.sql(0, "ALTER TABLE locked ADD m int").await;
+    writer.writes_after(Instant::now()).await;
+    let since = Instant::now();
+    cluster.stop(0);
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    say("SIGSTOP with conflicts", &control.last_change(), writer.longest_pause_since(since));
+    cluster.cont(0);
+    control.settled(new).await;
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+/// What a role that is no superuser needs on PostgreSQL 15 and later.
+const PRIVILEGES: &str = "\
+    CREATE ROLE ha LOGIN REPLICATION PASSWORD 'ha' IN ROLE pg_monitor, pg_signal_backend, pg_checkpoint;
+    GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer), pg_reload_conf(), pg_wal_replay_resume() TO ha;
+    GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, restore_command, primary_slot_name, synchronous_standby_names,
+        default_transaction_read_only, wal_receiver_timeout TO ha;
+    GRANT CREATE ON DATABASE app TO ha";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_is_no_superuser_is_enough() {
+    let cluster = Cluster::with_replicas(2).await;
+    if cluster.value(0, "SELECT current_setting('server_version_num')::int >= 150000").await != "t" {
+        eprintln!("ALTER SYSTEM cannot be granted before PostgreSQL 15");
+        return;
+    }
+    cluster.sql(0, PRIVILEGES).await;
+    cluster.caught_up(1, 0).await;
+    cluster.caught_up(2, 0).await;
+    let control = Control::start(&cluster, &Options { service: Some("ha"), ..Options::default() });
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let since = Instant::now();
+    cluster.kill(0).await;
+    let new = control.led_by_another_than(0).await;
+    writer.writes_after(Instant::now()).await;
+    control.settled(new).await;
+    say("kill -9, role ha", &control.last_change(), writer.longest_pause_since(since));
+    control.handle.switchover(Some("node0"), false).await.unwrap();
+    control.settled(0).await;
+    writer.check(&cluster, 0).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_was_interrupted_is_finished_by_the_next_start() {
+    let cluster = Cluster::with_replicas(2).await;
+    let state = tempfile::tempdir().unwrap();
+    let options = || Options { state_dir: Some(state.path().to_owned()), ..Options::default() };
+    let mut control = Control::start(&cluster, &options());
+    control.settled(0).await;
+    let mut primary = 0;
+    // Interrupted at another moment each time: while recruiting, resolving, promoting, establishing.
+    for moment in ["recruiting", "resolving", "promoting", "establishing"] {
+        cluster.kill(primary).await;
+        eventually(LIMIT, moment, async || {
+            let status = control.status().await;
+            let past =
+                status.state == "steady" && status.primary.as_deref() != Some(&format!("node{primary}"));
+            (status.state == moment || past).then_some(())
+        })
+        .await;
+        control.stop();
+        control = Control::start(&cluster, &options());
+        let new = control.led_by_another_than(primary).await;
+        eprintln!("interrupted while {moment}: node{new} leads");
+        control.settled(new).await;
+        primary = new;
+    }
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_promoted_while_the_journal_cannot_be_written() {
+    let cluster = Cluster::with_replicas(2).await;
+    let state = tempfile::tempdir().unwrap();
+    let control =
+        Control::start(&cluster, &Options { state_dir: Some(state.path().to_owned()), ..Options::default() });
+    control.settled(0).await;
+    // The draft cannot be created while a directory has its name: an error as from a full disk.
+    let draft = state.path().join("journal.new");
+    std::fs::create_dir(&draft).unwrap();
+    cluster.kill(0).await;
+    eventually(LIMIT, "people are told", async || {
+        control.status().await.alarms.iter().any(|alarm| alarm.contains("journal")).then_some(())
+    })
+    .await;
+    assert_eq!(control.board.snapshot().writable_primary(), None);
+    for replica in [1, 2] {
+        assert_eq!(cluster.value(replica, "SELECT pg_is_in_recovery()").await, "t");
+    }
+    std::fs::remove_dir(&draft).unwrap();
+    let new = control.led_by_another_than(0).await;
+    control.settled(new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sample_covers_what_was_acknowledged_before_and_replicas_reach_it() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, &Options::default());
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE t (n int)").await;
+    let board = &control.board;
+    let covered = async |primary: usize| {
+        let client = cluster.client(primary).await;
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+            let (ticket, asked) = (board.ticket(), Instant::now());
+            let sampled = async {
+                loop {
+                    let mut moved = board.want_positions();
+                    let (number, position) = board.sample();
+                    if number >= ticket {
+                        return position;
+                    }
+                    moved.changed().await.unwrap();
+                }
+            };
+            let position = tokio::time::timeout(LIMIT, sampled).await.expect("a sample");
+            times.push(asked.elapsed());
+            let on_primary = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
+            assert!(position <= on_primary.get::<_, &str>(0).parse().unwrap());
+            let all = control.board.snapshot().nodes.iter().map(|node| node.id).collect::<Vec<_>>();
+            for replica in all.into_iter().filter(|node| node.index() != primary) {
+                eventually(LIMIT, "a replica has replayed it", async || {
+                    drop(board.want_positions());
+                    (board.replayed(replica) >= position).then_some(())
+                })
+                .await;
+                let rows = cluster.sql(replica.index(), "SELECT pg_last_wal_replay_lsn()").await;
+                assert!(rows[0][0].parse::<primacy::model::Lsn>().unwrap() >= position);
+            }
+        }
+        times.sort();
+        eprintln!("MEASURED sample: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
+    };
+    covered(0).await;
+    control.handle.switchover(Some("node1"), false).await.unwrap();
+    control.settled(1).await;
+    covered(1).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_in_doubt_are_resolved_on_the_candidate() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, &Options::default());
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE t (n int)").await;
+    let client = cluster.client(0).await;
+    let xid = "SELECT pg_current_xact_id()::text::bigint";
+    client.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    let committed: i64 = client.query_one(xid, &[]).await.unwrap().get(0);
+    client.batch_execute("COMMIT; BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
+    let open: i64 = client.query_one(xid, &[]).await.unwrap().get(0);
+    let doubts: Vec<_> = [committed, open, open + 1_000_000]
+        .into_iter()
+        .map(|xid| control.board.in_doubt().enter(u64::try_from(xid).unwrap()))
+        .collect();
+    cluster.kill(0).await;
+    let new = control.led_by_another_than(0).await;
+    let epoch = control.board.snapshot().epoch;
+    let fates: Vec<_> = doubts.iter().map(|doubt| doubt.fate(epoch).as_str()).collect();
+    assert_eq!(fates, ["committed", "aborted", "aborted"]);
+    assert_eq!(cluster.value(new, "SELECT count(*) FROM t").await, "1");
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_armed_primary_that_crashes_comes_back_as_a_standby_by_itself() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control =
+        Control::start(&cluster, &Options { armed: true, without_local: true, ..Options::default() });
+    control.settled(0).await;
+    let signal = cluster.node(0).data_dir().join("standby.signal");
+    eventually(LIMIT, "the signal is armed", async || signal.exists().then_some(())).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    let since = Instant::now();
+    // One server process dies; the postmaster restarts all of them.
+    let crash = cluster.client(0).await.batch_execute("COPY (SELECT) TO PROGRAM 'kill -9 $PPID'").await;
+    assert!(crash.is_err());
+    // It may well be the one that is promoted: it has everything.
+    let new = eventually(LIMIT, "the next epoch is served", async || {
+        let snapshot = control.board.snapshot().clone();
+        snapshot.writable_primary().filter(|_| snapshot.epoch.0 > 1).map(NodeId::index)
+    })
+    .await;
+    writer.writes_after(Instant::now()).await;
+    control.settled(new).await;
+    say("crash of an armed primary", &control.last_change(), writer.longest_pause_since(since));
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diverged_node_needs_a_person_where_nobody_can_rewind_it() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, &Options { without_local: true, ..Options::default() });
+    control.settled(0).await;
+    control.handle.pause().await.unwrap();
+    cluster.stop(1);
+    cluster.stop(2);
+    cluster.sql(0, "SET synchronous_commit = local; CREATE TABLE lost (n int); CHECKPOINT").await;
+    cluster.kill(0).await;
+    cluster.cont(1);
+    cluster.cont(2);
+    control.handle.resume().await.unwrap();
+    let new = control.led_by_another_than(0).await;
+    cluster.start(0).await;
+    let alarm = eventually(LIMIT, "a person is called", async || {
+        let alarms = control.status().await.alarms;
+        alarms.into_iter().find(|alarm| alarm.contains("node0") && alarm.contains("person"))
+    })
+    .await;
+    eprintln!("{alarm}");
+    let snapshot = control.board.snapshot().clone();
+    assert_eq!(snapshot.writable_primary().unwrap().index(), new);
+    assert!(snapshot.node(NodeId(0)).unwrap().unreadable.is_some(), "its rows are dead");
+    control.stop();
+}
+
+/// A certificate for localhost and its key, signed by an authority of its own, as OpenSSL makes them.
+fn certificates(dir: &std::path::Path) {
+    let script = "\
+        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt &&
+        openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr &&
+        printf 'subjectAltName=DNS:localhost' > san &&
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out server.crt &&
+        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=stranger -keyout other.key -out other.crt &&
+        chmod 600 server.key";
+    let made = std::process::Command::new("sh").args(["-c", script]).current_dir(dir).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_watched_over_tls_as_sslmode_says() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let account = &crate::harness::installation().await.account;
+    account.own(dir.path()).unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        account.own(&file.unwrap().path()).unwrap();
+    }
+    let file = |name: &str| dir.path().join(name);
+    let cluster = Cluster::builder(1)
+        .setting("ssl", "on")
+        .setting("ssl_cert_file", file("server.crt").to_str().unwrap())
+        .setting("ssl_key_file", file("server.key").to_str().unwrap())
+        .run()
+        .await;
+    let tls = |mode, ca: Option<&str>| Some(Tls { mode, ca_file: ca.map(file) });
+    let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+        WHERE application_name = 'primacy'";
+    for (mode, ca) in [(TlsMode::Prefer, None), (TlsMode::Require, None), (TlsMode::VerifyCa, Some("ca.crt"))]
+    {
+        let control = Control::start(&cluster, &Options { tls: tls(mode, ca), ..Options::default() });
+        control.settled(0).await;
+        assert_eq!(cluster.sql(0, encrypted).await, [["t"]], "{mode:?}");
+        control.stop();
+    }
+    // The certificate names localhost and not 127.0.0.1; the stranger signed nothing.
+    for (mode, ca) in [(TlsMode::VerifyFull, "ca.crt"), (TlsMode::VerifyCa, "other.crt")] {
+        let control = Control::start(&cluster, &Options { tls: tls(mode, Some(ca)), ..Options::default() });
+        let error = eventually(LIMIT, "the certificate is refused", async || {
+            let error = control.status().await.nodes[0].error.clone();
+            (!error.is_empty()).then_some(error)
+        })
+        .await;
+        assert!(error.contains("certificate"), "{mode:?}: {error}");
+        control.stop();
+    }
+    let error = Tls { mode: TlsMode::VerifyCa, ca_file: Some(file("missing.crt")) };
+    let mut settings = Control::settings(&cluster, &Options { tls: Some(error), ..Options::default() });
+    settings.nodes.truncate(1);
+    let refused =
+        control::run(settings.clone(), Board::new(control::first_snapshot(&settings)), None, async {});
+    assert!(refused.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_password_reaches_a_log_of_the_servers() {
+    let cluster = Cluster::builder(2).setting("log_statement", "all").run().await;
+    let control = Control::start(&cluster, &Options { without_local: true, ..Options::default() });
+    control.settled(0).await;
+    control.handle.switchover(Some("node1"), false).await.unwrap();
+    control.settled(1).await;
+    for node in cluster.servers().nodes() {
+        let log = std::fs::read_to_string(node.log_file()).unwrap();
+        assert!(log.contains("statement: "), "statements are logged");
+        let shown = log.lines().find(|line| line.contains("primary_conninfo =") && line.contains("password"));
+        assert_eq!(shown, None, "{}", node.name());
+    }
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_without_a_quorum_fail_over_too() {
+    let cluster = Cluster::builder(1).asynchronous().run().await;
+    let control = Control::start(&cluster, &Options { asynchronous: true, ..Options::default() });
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE token (n bigint)").await;
+    cluster.caught_up(1, 0).await;
+    for killed in [0, 1, 0] {
+        let since = Instant::now();
+        cluster.kill(killed).await;
+        let new = control.led_by_another_than(killed).await;
+        cluster.sql(new, "INSERT INTO token VALUES (1)").await;
+        say("kill -9, two servers", &control.last_change(), since.elapsed());
+        control.settled(new).await;
+        cluster.caught_up(killed, new).await;
+    }
+    assert_eq!(cluster.value(1, "SELECT count(*) FROM token").await, "3");
     control.stop();
 }

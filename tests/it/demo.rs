@@ -131,3 +131,19 @@ async fn a_build_that_is_broken_off_leaves_no_half_cluster_behind() {
     assert!(matches!(error, DemoError::Servers(PostgresError::File { .. })), "{error}");
     assert!(!dir.join("node0").exists() && !dir.join("node1").exists());
 }
+
+#[tokio::test]
+async fn a_second_demo_in_the_same_directory_leaves_the_first_one_alone() {
+    let outer = tempfile::tempdir().unwrap();
+    installation().await.account.own(outer.path()).unwrap();
+    let dir = outer.path().join("demo");
+    let (args, _ports) = args(Some(&dir));
+    let (other, _other_ports) = self::args(Some(&dir));
+    let serving = async |handover: Handover| {
+        let error = run(other, path(), serve).await.unwrap_err();
+        assert!(matches!(error, DemoError::DirInUse { .. }), "{error}");
+        assert!(handover.cluster.nodes().iter().all(|node| node.running().is_some()));
+        serve(handover).await
+    };
+    run(args, path(), serving).await.unwrap();
+}

@@ -176,3 +176,23 @@ async fn servers_end_when_the_test_that_started_them_panics() {
     assert!(servers.nodes().iter().all(|node| node.running().is_none()));
     assert!(!servers.dir().exists());
 }
+
+#[tokio::test]
+async fn a_dead_server_that_nobody_has_waited_for_can_be_rewound() {
+    let cluster = Cluster::with_replicas(1).await;
+    let node = cluster.node(0);
+    cluster.kill(0).await;
+    cluster.sql(1, "SELECT pg_promote()").await;
+    // A zombie: dead, its number still taken, and PostgreSQL believes in numbers.
+    let mut zombie = Command::new("true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", zombie.id());
+    eventually(LIMIT, "it is a zombie", async || {
+        std::fs::read_to_string(&stat).ok()?.contains(") Z ").then_some(())
+    })
+    .await;
+    let pid_file = node.data_dir().join("postmaster.pid");
+    std::fs::write(&pid_file, format!("{}\n{}\n", zombie.id(), node.data_dir().display())).unwrap();
+    node.installation().account.own(&pid_file).unwrap();
+    assert!(rejoin(&cluster, 0, "node0", true).await.rewound);
+    zombie.wait().unwrap();
+}

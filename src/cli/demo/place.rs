@@ -1,7 +1,10 @@
 //! The demo's directory: one that was given and stays, or a temporary one that goes away with the demo.
 
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use super::{DemoError, temporary_parents};
 use crate::postgres::{Account, PostgresError, Watchdog};
@@ -12,6 +15,8 @@ pub(super) struct Place {
     dir: PathBuf,
     /// Whether what is being built there was begun by this run, and has not been finished.
     unfinished: AtomicBool,
+    /// On a directory that was given: a second demo would stop the first one's servers.
+    _lock: Option<Flock<File>>,
     /// Over a temporary directory: it ends the servers and removes it, even if we are killed.
     watchdog: Option<Watchdog>,
 }
@@ -23,7 +28,9 @@ impl Place {
             let file = |source| DemoError::File { doing: "use", path: given.to_path_buf(), source };
             // Servers and configuration name it, and they work elsewhere.
             let dir = std::path::absolute(given).map_err(file)?;
-            return Ok(Self { dir, unfinished, watchdog: None });
+            account.create_dir(&dir)?;
+            let lock = lock(&dir)?;
+            return Ok(Self { dir, unfinished, _lock: Some(lock), watchdog: None });
         }
         let parent = usable_parent(account)?;
         let made = tempfile::Builder::new().prefix("primacy-demo-").tempdir_in(&parent);
@@ -31,7 +38,7 @@ impl Place {
             made.map_err(|source| DemoError::File { doing: "make a directory in", path: parent, source })?;
         account.own(made.path())?;
         let watchdog = Watchdog::over(made.path())?;
-        Ok(Self { dir: made.keep(), unfinished, watchdog: Some(watchdog) })
+        Ok(Self { dir: made.keep(), unfinished, _lock: None, watchdog: Some(watchdog) })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -53,6 +60,14 @@ impl Place {
     pub(super) fn is_unfinished(&self) -> bool {
         self.unfinished.load(Ordering::Relaxed)
     }
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, DemoError> {
+    let path = dir.join("demo.lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| DemoError::File { doing: "open", path, source })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_file, _errno)| DemoError::DirInUse { dir: dir.to_path_buf() })
 }
 
 /// The first directory for temporary files that the servers' account may enter: root's own may be closed to it.

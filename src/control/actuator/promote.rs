@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::recruit::lsn;
 use super::{Actuator, DeedError};
-use crate::control::hands::{Change, alter, hush};
+use crate::control::hands::{Change, alter};
 use crate::control::link::{Link, within};
 use crate::failover::{FollowerName, Outcome};
 use crate::model::{Epoch, NodeId, Timeline};
@@ -16,6 +16,16 @@ const OPEN_MAX: Duration = Duration::from_secs(3);
 
 const CREATE_SLOT: &str = "SELECT pg_create_physical_replication_slot($1) \
     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)";
+
+/// Whether it is a standby, has no `restore_command`, its slot, and whether it has stale slots. Keeps the password of the
+/// statement to come out of the server's log, as far as our role may.
+const BEFORE_REPOINT: &str = "\
+SELECT pg_is_in_recovery(), current_setting('restore_command') = '', current_setting('primary_slot_name'),
+  EXISTS (SELECT FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active
+    AND restart_lsn IS NOT NULL AND slot_name = ANY ($1)),
+  (SELECT set_config('log_statement', 'none', false) || set_config('log_min_duration_statement', '-1', false)
+    || set_config('log_min_error_statement', 'panic', false)
+    FROM pg_roles WHERE rolname = current_user AND rolsuper)";
 
 /// Slots of followers that a standby still has from when it was the primary: it never advances them, so they would keep
 /// its WAL for ever.
@@ -43,19 +53,21 @@ impl Actuator {
         name: FollowerName,
     ) -> Result<Outcome, DeedError> {
         let follow = self.upstream(node, upstream, name)?;
-        let slot = match &follow.slot {
-            Some(slot) if self.make_slot(upstream, slot).await => slot.clone(),
-            _ => String::new(),
-        };
         let hand = self.hand(node)?;
-        let lease = hand.lease().await?;
-        let row = lease
-            .query_one(
-                "SELECT pg_is_in_recovery(), current_setting('restore_command') = '', \
-                 current_setting('primary_slot_name')",
-                &[],
-            )
-            .await?;
+        let slots = self.slot_names();
+        let look = async {
+            let lease = hand.lease().await?;
+            let row = lease.query_one(BEFORE_REPOINT, &[&slots]).await?;
+            Ok::<_, DeedError>((lease, row))
+        };
+        let slot = async {
+            match &follow.slot {
+                Some(slot) if self.make_slot(upstream, slot).await => slot.as_str(),
+                _ => "",
+            }
+        };
+        let (looked, slot) = tokio::join!(look, slot);
+        let (lease, row) = looked?;
         if !row.try_get::<_, bool>(0)? {
             return Err(DeedError::State("is no standby".into()));
         }
@@ -68,9 +80,10 @@ impl Actuator {
             changes.push(Change::Set("restore_command", own));
         }
         changes.push(Change::Set("primary_conninfo", follow.conninfo));
-        hush(&lease).await?;
         alter(&lease, &changes).await?;
-        self.drop_stale_slots(&lease).await;
+        if row.try_get(3)? {
+            self.drop_stale_slots(&lease).await;
+        }
         lease.done();
         Ok(Outcome::Done)
     }
@@ -98,15 +111,19 @@ impl Actuator {
 
     /// Best effort: what is left over costs disk space up to `max_slot_wal_keep_size`, nothing else.
     pub(super) async fn drop_stale_slots(&self, client: &Client) {
-        let slots: Vec<String> = self
-            .settings
-            .ids()
-            .zip(&self.settings.nodes)
-            .map(|(id, node)| super::slot_name(id, &node.name))
-            .collect();
+        let slots = self.slot_names();
         if let Err(error) = client.execute(DROP_STALE_SLOTS, &[&slots]).await {
             tracing::debug!(%error, "stale slots were not dropped");
         }
+    }
+
+    /// The names of all nodes' slots.
+    fn slot_names(&self) -> Vec<String> {
+        self.settings
+            .ids()
+            .zip(&self.settings.nodes)
+            .map(|(id, node)| super::slot_name(id, &node.name))
+            .collect()
     }
 
     /// Promotes a standby and looks every `poll` until it is a primary. The server's own way of waiting looks only

@@ -3,29 +3,45 @@
 use tokio_postgres::Client;
 
 use super::{Actuator, DeedError, POLL};
+use crate::clock;
 use crate::control::conninfo::Conninfo;
 use crate::control::hands::{Change, alter};
 use crate::control::in_doubt::Fate;
 use crate::failover::{Outcome, Recruit};
 use crate::model::{Epoch, Lsn, NodeId, Secret, Timeline};
 
-/// Sessions whose snapshot or lock keeps the startup process from replaying. It shows the lock that it waits for; whose
-/// snapshot it waits for is not shown, so every session that has one is meant.
+/// Ends the sessions whose snapshot or lock keeps the startup process from replaying. The lock that it waits for is in
+/// `pg_locks` (`pg_blocking_pids` does not know that process); whose snapshot it waits for is not shown anywhere, so every
+/// session that has one is meant.
 const TERMINATE_CONFLICTS: &str = "\
 WITH startup AS (
   SELECT pid, wait_event_type, wait_event FROM pg_stat_activity WHERE backend_type = 'startup'
 ), me AS (
   SELECT rolsuper FROM pg_roles WHERE rolname = current_user
+), blocker AS (
+  SELECT h.pid FROM startup s
+  JOIN pg_locks w ON w.pid = s.pid AND NOT w.granted
+  JOIN pg_locks h ON h.granted AND h.pid <> w.pid AND h.locktype = w.locktype
+    AND (h.database, h.relation, h.classid, h.objid) IS NOT DISTINCT FROM (w.database, w.relation, w.classid, w.objid)
 )
 SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a, startup s, me
 WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
   AND CASE
-    WHEN s.wait_event_type = 'Lock' THEN a.pid = ANY (pg_blocking_pids(s.pid)) OR a.backend_xmin IS NOT NULL
-    WHEN s.wait_event_type = 'BufferPin' OR s.wait_event LIKE 'RecoveryConflict%'
-      THEN a.xact_start IS NOT NULL
+    WHEN s.wait_event_type = 'Lock' THEN a.pid IN (SELECT pid FROM blocker)
+    WHEN s.wait_event_type = 'BufferPin' OR s.wait_event LIKE 'RecoveryConflict%' THEN a.xact_start IS NOT NULL
+    -- PostgreSQL 13 waits for snapshots without saying so.
+    WHEN s.wait_event IS NULL AND current_setting('server_version_num')::int < 140000 THEN a.backend_xmin IS NOT NULL
     ELSE false
   END
   AND (me.rolsuper OR NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = a.usesysid))";
+
+const RESUME_REPLAY: &str = "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()";
+
+/// How far replay is, whether it waits for more WAL, whether there is any.
+const REPLAY_STATE: &str = "\
+SELECT pg_last_wal_replay_lsn()::text, coalesce((SELECT wait_event IN ('RecoveryWalStream', 'RecoveryWalAll',
+  'RecoveryRetrieveRetryInterval') FROM pg_stat_activity WHERE backend_type = 'startup'), false),
+  pg_is_in_recovery()";
 
 /// Fates of transactions as a standby knows them. An id at or past the snapshot's `xmax` has not ended there: what is
 /// not there when the standby is promoted never happened.
@@ -80,32 +96,34 @@ impl Actuator {
     /// Ends the sessions that keep a standby's replay from going on.
     pub(super) async fn terminate_conflicts(&self, node: NodeId) -> Result<Outcome, DeedError> {
         let lease = self.hand(node)?.lease().await?;
-        let ended: i64 = lease.query_one(TERMINATE_CONFLICTS, &[]).await?.try_get(0)?;
+        self.end_conflicts(node, &lease).await?;
         lease.done();
+        Ok(Outcome::Done)
+    }
+
+    async fn end_conflicts(&self, node: NodeId, client: &Client) -> Result<(), DeedError> {
+        let ended: i64 = client.query_one(TERMINATE_CONFLICTS, &[]).await?.try_get(0)?;
         if ended > 0 {
             tracing::info!(node = %self.settings.name(node), ended, "sessions in conflict with recovery were ended");
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 
     /// Resumes a paused replay: while it is paused the receiver goes on.
     pub(super) async fn resume_replay(&self, node: NodeId) -> Result<Outcome, DeedError> {
         let lease = self.hand(node)?.lease().await?;
-        lease.query("SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()", &[]).await?;
+        lease.batch_execute(RESUME_REPLAY).await?;
         lease.done();
         Ok(Outcome::Done)
     }
 
-    /// Waits until a standby has replayed what it received.
+    /// Waits until a standby has replayed what it received. Where replay stands still, what keeps it is ended: the
+    /// receiver may have stopped on its own account while replay still waited for a session.
     pub(super) async fn finish_replay(&self, node: NodeId, target: Lsn) -> Result<Outcome, DeedError> {
         let lease = self.hand(node)?.lease().await?;
-        let question = lease
-            .prepare(
-                "SELECT pg_last_wal_replay_lsn()::text, coalesce((SELECT wait_event IN ('RecoveryWalStream', \
-                 'RecoveryWalAll', 'RecoveryRetrieveRetryInterval') FROM pg_stat_activity \
-                 WHERE backend_type = 'startup'), false), pg_is_in_recovery()",
-            )
-            .await?;
+        let question = lease.prepare(REPLAY_STATE).await?;
+        let patience = self.settings.failover.conflict_after;
+        let (mut at, mut moved) = (Lsn::ZERO, clock::now());
         let mut idle_at = None;
         loop {
             let row = lease.query_one(&question, &[]).await?;
@@ -121,6 +139,14 @@ impl Actuator {
                 return Ok(Outcome::Replayed(replayed));
             }
             idle_at = idle.then_some(replayed);
+            let now = clock::now();
+            if replayed > at {
+                (at, moved) = (replayed, now);
+            } else if now.duration_since(moved) >= patience {
+                moved = now;
+                self.end_conflicts(node, &lease).await?;
+                lease.batch_execute(RESUME_REPLAY).await?;
+            }
             tokio::time::sleep(POLL).await;
         }
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Actuator, DeedError, POLL_SLOW, follower_name};
+use super::{Actuator, DeedError, POLL_SLOW};
 use crate::control::conninfo::{Conninfo, literal};
 use crate::control::hands::{Change, alter, hush};
 use crate::control::link::Link;
@@ -21,7 +21,7 @@ impl Actuator {
     /// Puts the standby signal on the running primary: after a crash it comes back as a standby of whoever is the
     /// primary then, under its neutral name.
     pub(super) async fn arm_standby_signal(&self, node: NodeId) -> Result<Outcome, DeedError> {
-        let conninfo = self.any_primary(node)?;
+        let conninfo = self.any_primary(node);
         let lease = self.hand(node)?.lease().await?;
         if lease.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)? {
             return Err(DeedError::State("is no primary".into()));
@@ -159,7 +159,7 @@ impl Actuator {
     }
 
     /// A connection string that finds the primary among all the other nodes.
-    fn any_primary(&self, node: NodeId) -> Result<Conninfo, DeedError> {
+    fn any_primary(&self, node: NodeId) -> Conninfo {
         let others = self.settings.ids().zip(&self.settings.nodes).filter(|(id, _)| *id != node);
         let (mut hosts, mut ports) = (Vec::new(), Vec::new());
         for (_, other) in others {
@@ -177,8 +177,8 @@ impl Actuator {
             conninfo.set("password", role.password.reveal());
         }
         conninfo.set("target_session_attrs", "read-write");
-        conninfo.set("application_name", follower_name(&self.settings.name(node), FollowerName::Neutral));
-        Ok(conninfo)
+        conninfo.set("application_name", FollowerName::Neutral.application_name(&self.settings.name(node)));
+        conninfo
     }
 }
 

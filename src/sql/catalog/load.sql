@@ -24,8 +24,9 @@ node_local (name) AS (VALUES
     ('pg_current_wal_insert_lsn'), ('pg_current_wal_flush_lsn'), ('pg_jit_available'), ('pg_sequence_last_value'),
     ('pg_current_logfile'), ('pg_notification_queue_usage'), ('pg_hba_file_rules'), ('pg_show_all_file_settings'),
     ('pg_prepared_xact'), ('pg_get_shmem_allocations'), ('pg_get_backend_memory_contexts')),
+-- Regular expressions are E'' strings: those do not depend on standard_conforming_strings.
 -- What a body must not call to be the same everywhere, as one regular expression.
-suspect (calls) AS (SELECT '\m(' || string_agg(name, '|') || '|pg_stat_get_\w+)\s*\(' FROM node_local),
+suspect (calls) AS (SELECT E'\\m(' || string_agg(name, '|') || E'|pg_stat_get_\\w+)\\s*\\(' FROM node_local),
 functions AS (
     SELECT p.oid, n.nspname, p.proname, p.prokind,
            CASE WHEN p.prokind IN ('a', 'p') THEN 0
@@ -43,13 +44,13 @@ functions AS (
                      THEN 'n'
                 ELSE 's' END
            || CASE WHEN p.oid < 16384 OR l.lanname IN ('internal', 'c') THEN '' ELSE
-               CASE WHEN p.prosrc ~* '\mcreate\s+((local|global)\s+)?temp|\mpg_temp\M' THEN 't' ELSE '' END
-            || CASE WHEN p.prosrc ~* '(^|;|\mbegin|\mthen|\melse|\mloop)\s*set\s+(?!(local|constraints|transaction)\s)'
-                      OR regexp_replace(p.prosrc, 'set_config\s*\([^()]*(\([^()]*\)[^()]*)*,\s*true\s*\)', '', 'gi')
-                         ~* '\m(set_config|setseed)\M'
+               CASE WHEN p.prosrc ~* E'\\mcreate\\s+((local|global)\\s+)?temp|\\mpg_temp\\M' THEN 't' ELSE '' END
+            || CASE WHEN p.prosrc ~* E'(^|;|\\mbegin|\\mthen|\\melse|\\mloop)\\s*set\\s+(?!(local|constraints|transaction)\\s)'
+                      OR regexp_replace(p.prosrc, E'set_config\\s*\\([^()]*(\\([^()]*\\)[^()]*)*,\\s*true\\s*\\)', '', 'gi')
+                         ~* E'\\m(set_config|setseed)\\M'
                     THEN 'c' ELSE '' END
-            || CASE WHEN p.prosrc ~* '\mpg_(try_)?advisory_lock(_shared)?\s*\(' THEN 'a' ELSE '' END
-            || CASE WHEN p.prosrc ~* '(^|;|\mbegin|\mthen|\melse|\mloop)\s*listen\s' THEN 'l' ELSE '' END
+            || CASE WHEN p.prosrc ~* E'\\mpg_(try_)?advisory_lock(_shared)?\\s*\\(' THEN 'a' ELSE '' END
+            || CASE WHEN p.prosrc ~* E'(^|;|\\mbegin|\\mthen|\\melse|\\mloop)\\s*listen\\s' THEN 'l' ELSE '' END
                END AS class
       FROM pg_catalog.pg_proc p
       JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::scan::Scanner;
 use super::super::{Classifier, Place, Reason, Settings};
-use super::{catalog, judge};
+use super::{catalog, judge_with};
 
 #[test]
 fn a_second_look_gives_the_same_verdict_without_judging_again() {
@@ -52,6 +52,11 @@ fn the_cache_does_not_grow_beyond_its_bounds() {
         let stats = classifier.stats();
         assert!(stats.entries <= 64 && stats.bytes <= 32 * 1024, "{stats:?}");
     }
+}
+
+/// A classifier that is quick to make.
+fn small() -> Classifier {
+    Classifier::new(&Settings { cache_entries_max: 64, ..Settings::default() })
 }
 
 /// Pieces that texts are made of: every kind of literal, comment and bracket, and words that matter.
@@ -146,22 +151,22 @@ fn template() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn any_bytes_are_classified(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let mut classifier = Classifier::new(&Settings::default());
+        let mut classifier = small();
         let verdict = classifier.classify(&bytes, &catalog(1));
         prop_assert!(verdict.effects.len() <= bytes.len());
     }
 
     #[test]
     fn the_cache_answers_as_a_fresh_judgement(texts in prop::collection::vec(text(), 1..6)) {
-        let mut classifier = Classifier::new(&Settings::default());
+        let mut classifier = small();
         let facts = catalog(1);
         for text in texts.iter().chain(&texts) {
             let kept = classifier.classify(text.as_bytes(), &facts);
-            prop_assert_eq!(&*kept, &*judge(text), "{}", text);
+            prop_assert_eq!(&*kept, &*judge_with(text, &facts), "{}", text);
         }
     }
 
@@ -170,12 +175,12 @@ proptest! {
         template in template(),
         literals in prop::collection::vec((0_u32..3, "('[ab]{0,2}'|'timezone'|'work_mem'|'set x = 1'|'create temp table t()')"), 1..5),
     ) {
-        let mut classifier = Classifier::new(&Settings::default());
+        let mut classifier = small();
         let facts = catalog(1);
         for (number, string) in literals {
             let text = template.replace("{n}", &number.to_string()).replace("{s}", &string);
             let kept = classifier.classify(text.as_bytes(), &facts);
-            prop_assert_eq!(&*kept, &*judge(&text), "{}", text);
+            prop_assert_eq!(&*kept, &*judge_with(&text, &facts), "{}", text);
         }
     }
 
@@ -185,7 +190,7 @@ proptest! {
         let text = |word: &str| format!("{before}\n;{word} INTO users VALUES (1);{after}");
         let tokens = |text: String| Scanner::new(text.as_bytes()).count();
         if tokens(text("INSERT")) == tokens(text("")) + 1 {
-            prop_assert_eq!(judge(&text("INSERT")).place, Place::Primary, "{}", text("INSERT"));
+            prop_assert_eq!(judge_with(&text("INSERT"), &catalog(1)).place, Place::Primary, "{}", text("INSERT"));
         }
     }
 }

@@ -1,0 +1,112 @@
+//! Commits whose server was lost before it answered: the driver waits for whoever can tell, and tells the client.
+//!
+//! On a failover every transaction id that is entered on the board is looked up on the candidate before its promotion.
+//! Where the primary comes back by itself instead, it is asked.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::driver::{Driver, Phase};
+use super::query;
+use super::server::{self, Credential, SignIn};
+use crate::clock;
+use crate::control::{Board, Doubt, Fate};
+use crate::model::{Epoch, NodeId};
+use crate::session::{Ending, Loss, Written};
+
+/// To ask a primary that has come back.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A transaction whose COMMIT is under way.
+#[derive(Debug)]
+pub(super) struct Commit {
+    epoch: Epoch,
+    doubt: Option<(u64, Doubt)>,
+}
+
+impl Commit {
+    pub(super) fn new(written: Written, board: &Board) -> Self {
+        let doubt = match written {
+            Written::Nothing => None,
+            Written::As(xid) => Some((xid, board.in_doubt().enter(xid))),
+        };
+        Self { epoch: board.snapshot().epoch, doubt }
+    }
+}
+
+impl Driver {
+    /// Finds out how the commit ended that was running on `node`, and answers the client. `false`: the client's connection
+    /// cannot go on.
+    pub(super) async fn resolve(&mut self, node: NodeId) -> bool {
+        let (Some(commit), Some(plan)) = (self.commit.take(), self.plan.take()) else { return false };
+        let ending = match &commit.doubt {
+            // Nothing was written: whether COMMIT arrived makes no difference.
+            None => Ending::Committed,
+            Some((xid, doubt)) => self.ending_of(*xid, doubt, commit.epoch).await,
+        };
+        let name = self.node_name(node);
+        tracing::info!(node = %name, ?ending, "a commit whose server was lost has been resolved");
+        let batch = std::mem::take(&mut self.batch);
+        let loss = self.machine.lost_commit(ending, &name, (&batch, &plan), &mut self.client_out);
+        self.phase = Phase::Idle;
+        self.machine.freshness.ran_on_primary(self.worker.board().ticket());
+        self.set_resting();
+        loss != Loss::Broken
+    }
+
+    async fn ending_of(&self, xid: u64, doubt: &Doubt, epoch: Epoch) -> Ending {
+        let limit = self.worker.shared.settings.load().limits.hold_timeout;
+        let deadline = clock::now() + limit;
+        let mut changes = self.worker.board().changes();
+        loop {
+            changes.mark_unchanged();
+            let snapshot = self.worker.board().snapshot().clone();
+            let left = deadline.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return Ending::Unknown;
+            }
+            if let Some(primary) = snapshot.writable_primary() {
+                if snapshot.epoch > epoch {
+                    return ending(doubt.fate(snapshot.epoch));
+                }
+                // The same primary still, or again: its own word counts, once it answers.
+                if let Some(ending) = self.ask(primary, xid).await {
+                    return ending;
+                }
+            }
+            drop(tokio::time::timeout(left.min(Duration::from_millis(50)), changes.changed()).await);
+        }
+    }
+
+    /// Asks the primary itself. `None`: it does not answer, or the transaction has not ended.
+    async fn ask(&self, primary: NodeId, xid: u64) -> Option<Ending> {
+        let link = self.worker.links.get(primary.index())?;
+        let service = Rc::new(self.worker.shared.settings.load().service.clone());
+        let credential = Credential::Password(service.password.clone());
+        let who = SignIn {
+            user: &service.user,
+            database: &service.database,
+            startup: &[],
+            credential: &credential,
+        };
+        let asking = async {
+            let mut connected = server::connect(&link.node, &link.tls, &who, ASK_LIMIT).await.ok()?;
+            let sql = format!("SELECT pg_catalog.pg_xact_status('{xid}'::pg_catalog.xid8)");
+            let (rows, _) = query::rows(&mut connected.stream, &sql).await.ok()?;
+            rows.into_iter().next()?.into_iter().next()?
+        };
+        match tokio::time::timeout(ASK_LIMIT, asking).await.ok()??.as_str() {
+            "committed" => Some(Ending::Committed),
+            "aborted" => Some(Ending::RolledBack),
+            _ => None,
+        }
+    }
+}
+
+fn ending(fate: Fate) -> Ending {
+    match fate {
+        Fate::Committed => Ending::Committed,
+        Fate::Aborted => Ending::RolledBack,
+        Fate::Unknown => Ending::Unknown,
+    }
+}
