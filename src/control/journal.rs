@@ -92,6 +92,8 @@ struct WrittenRecord {
     displaced: Vec<String>,
     #[serde(default)]
     fenced: Vec<String>,
+    #[serde(default)]
+    twins: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -206,6 +208,7 @@ impl Journal {
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
             fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
+            twins: record.twins.iter().map(|node| self.name(*node)).collect(),
         }
     }
 }
@@ -246,6 +249,7 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         paused: written.paused,
         displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
         fenced: written.fenced.iter().filter_map(|name| find(names, name)).collect(),
+        twins: written.twins.iter().filter_map(|name| find(names, name)).collect(),
     })
 }
 
@@ -290,6 +294,7 @@ mod tests {
             paused: true,
             displaced: vec![NodeId(1)],
             fenced: vec![NodeId(0)],
+            twins: vec![NodeId(2)],
         }
     }
 
