@@ -102,6 +102,10 @@ impl Proxy {
         local: Option<Arc<dyn LocalServers>>,
         log: Option<LogHandle>,
     ) -> Result<Self, ServeError> {
+        let events = Events::new(EVENTS_MAX);
+        if let Some(log) = &log {
+            log.remember(&events);
+        }
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -160,7 +164,6 @@ impl Proxy {
         if let Some(listener) = admin_listener {
             let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
             let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
-            let events = Events::new(EVENTS_MAX);
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             let serving = admin::serve(listener, admin_settings, context, until(stopped));
             tokio::spawn(async move {
