@@ -43,7 +43,7 @@ pub enum ServeError {
     #[error(transparent)]
     Admin(#[from] admin::BindError),
     /// Certificates or keys.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
     /// The way to verifiers.
     #[error(transparent)]
@@ -52,7 +52,7 @@ pub enum ServeError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// Threads, signals, runtime.
-    #[error("the system refused: {0}")]
+    #[error("the system refused a thread, a signal or a runtime")]
     Io(#[from] io::Error),
 }
 
