@@ -389,7 +389,21 @@ pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: Comma
     if node.standing == Standing::Foreign {
         return Err(Refusal::Check("the node belongs to another cluster".into()));
     }
+    let is_primary = node.facts().is_some_and(|facts| !facts.in_recovery);
+    let name = node.member.name.clone();
+    let twin = world.record.as_ref().is_some_and(|record| twin_timeline(record, id).is_some());
+    if twin && is_primary {
+        let why =
+            format!("{name} may have another history under the number of the timeline: clone it anew first");
+        return Err(Refusal::Check(why));
+    }
+    if let Some(record) = world.record.as_mut() {
+        // The person who asks vouches for it.
+        record.twins.retain(|twin| twin.node != id);
+    }
+    let Some(node) = world.node_mut(id) else { return Err(Refusal::UnknownNode) };
     node.care.hopeless = false;
+    node.care.turned = true;
     node.care.command = Some(command);
     let limit = world.settings.rejoin_timeout;
     stand(world, id, Standing::Rejoining);
