@@ -14,3 +14,4 @@ mod control;
 mod demo;
 mod harness;
 mod local_servers;
+mod proxy_transparency;
