@@ -79,7 +79,7 @@ fn two_asynchronous_nodes_come_back() {
 #[ignore = "takes minutes"]
 fn many_lives() {
     for nodes in 2..=5 {
-        println!("{:?}", lives(nodes, 30_000..31_000, false));
+        println!("{:?}", lives(nodes, 50_000..50_400, false));
     }
     lives(3, 40_000..41_000, true);
 }
