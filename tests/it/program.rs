@@ -52,6 +52,7 @@ async fn a_reload_keeps_clients_and_takes_the_new_level() {
     let proxy = cluster.proxy().run().await;
     let client = proxy.client().await;
     proxy.signal(Signal::SIGHUP);
-    eventually(LIMIT, "it says that it reloaded", async || proxy.log().contains("reloaded").then_some(())).await;
+    eventually(LIMIT, "it says that it reloaded", async || proxy.log().contains("reloaded").then_some(()))
+        .await;
     client.batch_execute("SELECT 1").await.unwrap();
 }
