@@ -89,6 +89,8 @@ pub(super) struct Relay {
     pub(super) answered: bool,
     /// The BEGIN that went out with this batch.
     pub(super) began: Option<Begun>,
+    /// The Sync at the end is ours: the client has sent Flush, and does not wait for ReadyForQuery.
+    pub(super) own_sync: bool,
     /// A wait for synchronous replication was given up: the commit is not known to be durable.
     unsynced: bool,
     /// An error was made up ahead of Sync: what the client sends up to there is dropped.
@@ -144,6 +146,7 @@ impl Relay {
         self.asks_xid = false;
         self.xid = None;
         self.unsynced = false;
+        self.own_sync = false;
     }
 
     pub(super) fn expect(&mut self, expect: Expect) {
@@ -328,7 +331,13 @@ impl Machine {
                 let status = ready_status(frame.get(5..).unwrap_or_default())?;
                 self.settle_names();
                 self.relay.busy = false;
-                cutter.keep(frame.len());
+                if std::mem::take(&mut self.relay.own_sync) {
+                    // The client itself skips to its next Sync where it got an error.
+                    self.relay.skip_client_to_sync = self.relay.error_seen;
+                    cutter.cut(frame.len());
+                } else {
+                    cutter.keep(frame.len());
+                }
                 return Ok(Some(Event::Ready(status)));
             }
             Tag::ERROR_RESPONSE => {
