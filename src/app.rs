@@ -255,6 +255,12 @@ impl Running {
     /// # Errors
     /// What is wrong with it; nothing has changed then.
     async fn reload_file(&self) -> Result<CommandReport, String> {
+        let report = self.try_reload().await;
+        self.shared.metrics.reloaded(report.is_ok());
+        report
+    }
+
+    async fn try_reload(&self) -> Result<CommandReport, String> {
         let mut settings = self.settings.lock().await;
         let crate::config::Origin::File(file) = &settings.origin else {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
