@@ -9,6 +9,7 @@ pub mod label;
 pub mod log;
 mod meter;
 mod metrics;
+mod remember;
 pub mod settings;
 mod tally;
 

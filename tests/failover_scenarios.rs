@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use primacy::failover::{
     Action, Command, CommandId, Core, Durability, Effect, EffectId, Facts, Input, Member, Observation,
-    Outcome, Reach, Receiver, Record, Recruit, Settings,
+    Outcome, Reach, Receiver, Record, Recruit, Sender, Settings, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, SystemId, Timeline};
 
@@ -148,7 +148,7 @@ impl Stage {
             replay_age: None,
             follows: receiver.is_some(),
             receiver,
-            senders: Vec::new(),
+            senders: value("senders").map(senders).unwrap_or_default(),
             sync_names: if words.contains(&"nonames") { String::new() } else { text },
             read_only: words.contains(&"readonly"),
             replay_paused: false,
@@ -183,6 +183,16 @@ impl Stage {
         };
         Input::EffectDone { id, epoch, outcome }
     }
+}
+
+fn senders(names: &str) -> Vec<Sender> {
+    let sender = |name: &str| Sender {
+        name: name.to_owned(),
+        streaming: true,
+        sync: SyncState::Quorum,
+        flushed: None,
+    };
+    names.split(',').map(sender).collect()
 }
 
 fn node_id(text: &str) -> NodeId {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Change;
 use super::store::{Store, StoreError};
-use crate::failover::{Cohort, Intent, IntentPhase, Record};
+use crate::failover::{Cohort, Intent, IntentPhase, Record, Twin};
 use crate::model::{Epoch, Lsn, NodeId, SystemId, Timeline};
 
 /// Changes of primary that are remembered.
@@ -92,6 +92,8 @@ struct WrittenRecord {
     displaced: Vec<String>,
     #[serde(default)]
     fenced: Vec<String>,
+    #[serde(default)]
+    twins: Vec<(String, u32)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -206,6 +208,7 @@ impl Journal {
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
             fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
+            twins: record.twins.iter().map(|twin| (self.name(twin.node), twin.timeline.0)).collect(),
         }
     }
 }
@@ -246,6 +249,13 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         paused: written.paused,
         displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
         fenced: written.fenced.iter().filter_map(|name| find(names, name)).collect(),
+        twins: written
+            .twins
+            .iter()
+            .filter_map(|(name, timeline)| {
+                find(names, name).map(|node| Twin { node, timeline: Timeline(*timeline) })
+            })
+            .collect(),
     })
 }
 
@@ -290,6 +300,7 @@ mod tests {
             paused: true,
             displaced: vec![NodeId(1)],
             fenced: vec![NodeId(0)],
+            twins: vec![Twin { node: NodeId(1), timeline: Timeline(3) }],
         }
     }
 

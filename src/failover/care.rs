@@ -15,7 +15,7 @@ use super::settings::node_ids;
 use super::status::{Alarm, Refusal, Standing};
 use super::upkeep;
 use super::world::{Order, World};
-use crate::model::NodeId;
+use crate::model::{NodeId, Timeline};
 
 /// A member whose receiver is missing may be reconnecting by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REPOINTS_MAX: u32 = 3;
 
 /// What is being done about one node.
+#[expect(clippy::struct_excessive_bools, reason = "each was done or was not, in any combination")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Care {
     /// The one thing that is being done to it.
@@ -33,6 +34,8 @@ pub(super) struct Care {
     /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
     pub(super) own_name: bool,
     repoints: u32,
+    /// It was turned to this epoch's primary.
+    turned: bool,
     absent_since: Option<Instant>,
     renamed_at: Option<Instant>,
     fenced: bool,
@@ -108,7 +111,11 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        if idle && stays_down(node, &record, now) {
+        let twin = twin_timeline(&record, id).is_some() && world.holds(RuleId::R8g);
+        if idle && stays_down(node, &record, now) && twin {
+            // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
+            needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
+        } else if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
         }
         return;
@@ -124,12 +131,42 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
         if by_others {
             keep_out(world, now, id, idle);
+        } else if twin(world, &record, id, &facts) {
+            let fenced = world.node(id).is_some_and(|node| node.care.fenced);
+            if idle && !fenced {
+                expel(world, now, id);
+            }
+            forbid_twin(world, id);
         } else if idle {
             expel(world, now, id);
         }
     } else {
         tend_standby(world, now, id, &facts);
     }
+}
+
+/// Whether this node may have a history of its own under the number of the primary's timeline: it was told to promote, and
+/// is on that timeline although nobody has turned it to the primary in this epoch.
+fn twin(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
+    let turned = world.node(id).is_some_and(|node| node.care.turned || node.care.own_name);
+    let same = twin_timeline(record, id) == Some(facts.timeline) && (!turned || !facts.in_recovery);
+    same && world.holds(RuleId::R8g)
+}
+
+/// The number that this node may have used on its own, and that our history contains too.
+fn twin_timeline(record: &Record, id: NodeId) -> Option<Timeline> {
+    let twins = record.twins.iter().filter(|twin| twin.node == id && twin.timeline <= record.timeline);
+    twins.map(|twin| twin.timeline).max()
+}
+
+fn forbid_twin(world: &mut World, id: NodeId) {
+    stand(world, id, Standing::Quarantined);
+    world.decided(RuleId::R8g);
+    needs_person(
+        world,
+        id,
+        "it may have another history under the number of the timeline: clone it anew".into(),
+    );
 }
 
 /// A displaced primary that does not run: it is brought back, unlike a replica, which somebody may have stopped on purpose.
@@ -166,10 +203,14 @@ fn expel(world: &mut World, now: Instant, id: NodeId) {
 
 fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let Some(record) = world.record.clone() else { return };
+    if twin(world, &record, id, facts) {
+        forbid_twin(world, id);
+        return;
+    }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
     match attachment(world, &record, facts, counts) {
-        Attachment::Cascading => settle_as(world, id, Standing::Member),
+        Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
         Attachment::None => attach(world, now, id, facts),
     }
@@ -219,7 +260,7 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let idle = node.care.job.is_none() && !asked;
     if past {
         world.decided(RuleId::R8b);
-        settle_as(world, id, Standing::Member);
+        settle_as(world, now, id, Standing::Member);
     } else if node.standing != Standing::Member {
         stand(world, id, Standing::Vetting);
     }
@@ -237,7 +278,7 @@ fn counts(world: &World) -> bool {
     wanted || world.record.as_ref().is_some_and(|record| record.cohort.standbys > 0)
 }
 
-fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
+fn settle_as(world: &mut World, now: Instant, id: NodeId, standing: Standing) {
     stand(world, id, standing);
     if let Some(node) = world.node_mut(id) {
         let care = &mut node.care;
@@ -247,6 +288,10 @@ fn settle_as(world: &mut World, id: NodeId, standing: Standing) {
     if let Some(record) = world.record.as_mut() {
         // Not made durable at once: a restart finds it out again.
         record.displaced.retain(|displaced| *displaced != id);
+        if record.twins.iter().any(|twin| twin.node == id) {
+            record.twins.retain(|twin| twin.node != id);
+            world.save(now, RuleId::R8g);
+        }
     }
     world.clear_alarms(|alarm| match alarm {
         Alarm::NeedsPerson { node, .. } | Alarm::FalsePrimary { node, .. } => *node == id,
@@ -308,6 +353,9 @@ fn repoint(world: &mut World, now: Instant, node: NodeId, how: (RuleId, Follower
         needs_person(world, node, "automatic rejoin is off".into());
         return;
     }
+    if let Some(node) = world.node_mut(node) {
+        node.care.turned = true;
+    }
     let limit = world.settings.repoint_timeout;
     set_job(world, now, node, Order::new(rule, limit, Action::Repoint { node, upstream, name }));
 }
@@ -320,6 +368,9 @@ fn bring_back(world: &mut World, now: Instant, node: NodeId, why: (RuleId, bool)
         return;
     }
     let (rule, rewind) = why;
+    if let Some(node) = world.node_mut(node) {
+        node.care.turned = true;
+    }
     let limit = world.settings.rejoin_timeout;
     stand(world, node, Standing::Rejoining);
     set_job(world, now, node, Order::new(rule, limit, Action::Rejoin { node, upstream, rewind }));
@@ -338,7 +389,21 @@ pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: Comma
     if node.standing == Standing::Foreign {
         return Err(Refusal::Check("the node belongs to another cluster".into()));
     }
+    let is_primary = node.facts().is_some_and(|facts| !facts.in_recovery);
+    let name = node.member.name.clone();
+    let twin = world.record.as_ref().is_some_and(|record| twin_timeline(record, id).is_some());
+    if twin && is_primary {
+        let why =
+            format!("{name} may have another history under the number of the timeline: clone it anew first");
+        return Err(Refusal::Check(why));
+    }
+    if let Some(record) = world.record.as_mut() {
+        // The person who asks vouches for it.
+        record.twins.retain(|twin| twin.node != id);
+    }
+    let Some(node) = world.node_mut(id) else { return Err(Refusal::UnknownNode) };
     node.care.hopeless = false;
+    node.care.turned = true;
     node.care.command = Some(command);
     let limit = world.settings.rejoin_timeout;
     stand(world, id, Standing::Rejoining);

@@ -17,8 +17,9 @@ pub(super) fn adoptable(world: &World) -> Option<(NodeId, RuleId)> {
         return None;
     }
     let newer = |node: &&Node| {
-        let trusted = node.id != record.primary && !record.displaced.contains(&node.id);
-        trusted && node.primary(record.system_id).is_some_and(|facts| facts.timeline > record.timeline)
+        // The recorded primary itself among them: it may have crashed into a standby and been promoted again.
+        !record.displaced.contains(&node.id)
+            && node.primary(record.system_id).is_some_and(|facts| facts.timeline > record.timeline)
     };
     let newest = world.nodes.iter().filter(newer).max_by_key(|node| node.timeline())?;
     Some((newest.id, RuleId::R9a))

@@ -81,7 +81,8 @@ pub enum Action {
     },
 
     // ---- durable intent, exclusive right ---------------------------------------------------------------------
-    /// Make this durable (fsync) before answering. Ends with `Done`.
+    /// Make this durable (fsync) before answering. Written in the order of the ids: a late older record that overwrote a newer
+    /// one would bring a replaced primary back at the next start. Ends with `Done`.
     WriteJournal(Record),
     /// Get the exclusive right to promote in this epoch. `single` has it by its lock file. Ends with `Done`.
     AcquireRight,

@@ -88,6 +88,7 @@ impl Establishing {
         self.ask(world, now);
         // The row's quorum may need nodes that have to be brought back first.
         care::tend_nodes(world, now);
+        upkeep::tend_primary(world, now);
         if world.service == Service::Held && now >= self.since + world.settings.establish_timeout {
             world.service = Service::ReadOnly;
             if let Some(primary) = world.primary() {
@@ -202,6 +203,7 @@ impl Establishing {
 /// The record and the standing of the nodes in the new epoch.
 fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     let Some(old) = world.record.clone() else { return };
+    let old_timeline = old.timeline;
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
     displaced.sort_unstable();
@@ -218,6 +220,12 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
         intent: Some(attempt.intent(IntentPhase::Promoting, Some(crowned.node))),
         ..old
     });
+    if let Some(record) = world.record.as_mut() {
+        record.note_twins(attempt.promoted.iter().copied(), Timeline(old_timeline.0.saturating_add(1)));
+        if crowned.timeline <= old_timeline {
+            record.note_twins([attempt.from], old_timeline);
+        }
+    }
     world.trail.clear();
     if let Some(node) = world.node_mut(crowned.node) {
         node.crown(now, crowned.timeline, crowned.fork);

@@ -89,6 +89,8 @@ fn adopt(world: &mut World, primary: NodeId, facts: &Facts, rule: RuleId) -> Opt
     let mut displaced = old.as_ref().map(|record| record.displaced.clone()).unwrap_or_default();
     displaced.extend(old.as_ref().map(|record| record.primary));
     displaced.retain(|node| *node != primary);
+    let mut twins = old.as_ref().map(|record| record.twins.clone()).unwrap_or_default();
+    twins.retain(|twin| twin.node != primary);
     displaced.sort_unstable();
     displaced.dedup();
     world.record = Some(Record {
@@ -103,6 +105,7 @@ fn adopt(world: &mut World, primary: NodeId, facts: &Facts, rule: RuleId) -> Opt
         cohort,
         cohort_next: None,
         displaced,
+        twins,
         fenced: Vec::new(),
         intent: None,
         paused: world.paused,

@@ -9,6 +9,7 @@ use super::candidate::{NoCandidate, Runner, choose};
 use super::effect::{Action, EffectId};
 use super::history::{Cause, Step};
 use super::input::{Outcome, Recruit};
+use super::journal::Record;
 use super::nodes::Node;
 use super::resolve::Resolving;
 use super::rule::RuleId;
@@ -155,6 +156,11 @@ impl Recruiting {
             self.attempt.cause == Cause::Switchover && received < Some(self.attempt.floor)
         };
         match chosen {
+            Ok(node) if self.misses_the_epoch(world, node) => {
+                let name = world.node(node).map_or("?", |node| &node.member.name);
+                let why = Refusal::NoCandidate { why: format!("{name} has nothing of the present epoch") };
+                give_up(world, now, self.attempt, GivenUp { rule: RuleId::R4c, why })
+            }
             Ok(node) if short(&node) => {
                 let why = Refusal::Check("the target lost its lead".into());
                 give_up(world, now, self.attempt, GivenUp { rule: RuleId::S1e, why })
@@ -170,6 +176,14 @@ impl Recruiting {
                 give_up(world, now, self.attempt, GivenUp { rule: RuleId::R4a, why })
             }
         }
+    }
+
+    /// Whether this node has not even heard of the timeline that is to be replaced: everything since its beginning would be
+    /// lost, and the new timeline would bear the same number. Only a person decides that.
+    fn misses_the_epoch(&self, world: &World, node: NodeId) -> bool {
+        let known = self.attempt.recruits.get(&node).map(|recruit| recruit.timeline);
+        let opened = world.record.as_ref().filter(|record| record.term_row != Record::NO_TERM_ROW);
+        !self.attempt.wish.allow_data_loss && opened.is_some_and(|record| known < Some(record.timeline))
     }
 
     fn runner(&self, world: &World, node: NodeId, recruit: Recruit) -> Runner {

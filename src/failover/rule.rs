@@ -63,6 +63,7 @@ rules! {
     R3f: "Asynchronous durability: the most advanced reachable node is enough, the loss is recorded.";
     R4a: "Candidate: recruited, newest timeline, most WAL received, higher priority, lower id.";
     R4b: "The candidate replays all it received before it is promoted.";
+    R4c: "A candidate that has nothing of the present epoch is for a person to choose.";
     R5a: "Commits in doubt are resolved on the candidate before it is promoted.";
     R6a: "Followers that are not ahead of the candidate are repointed before the promotion.";
     R6b: "Promote without waiting, then poll.";
@@ -79,6 +80,7 @@ rules! {
     R8d: "A node that claims to be a primary and is not the recorded one is quarantined and fenced.";
     R8e: "The standby signal is armed on the running primary.";
     R8f: "A node that cannot be brought back by us stays in quarantine until a person acts.";
+    R8g: "A node that may have a timeline of the primary's number with another content is not brought back by us.";
     R9a: "A promotion done by others is proven by its newer timeline and adopted.";
     R9b: "A newer timeline, but the recorded primary still has its quorum of followers: not adopted, quarantined.";
     R10a: "Automatic failovers on soft evidence are rate-limited.";

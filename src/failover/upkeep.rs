@@ -30,20 +30,31 @@ pub(super) struct Upkeep {
 pub(super) fn tend(world: &mut World, now: Instant) {
     watch_cohort(world, now);
     for id in node_ids(world.nodes.len()) {
-        let Some(node) = world.node_mut(id) else { continue };
-        let upkeep = &mut node.care.upkeep;
-        if upkeep.retry_at.is_some_and(|at| at <= now) {
-            upkeep.retry_at = None;
-        }
-        if upkeep.job.is_some() || upkeep.retry_at.is_some() || upkeep.hopeless {
-            continue;
-        }
-        if let Some(order) = next_order(world, now, id) {
-            let epoch = world.epoch();
-            let job = world.ask(now, epoch, order);
-            if let Some(node) = world.node_mut(id) {
-                node.care.upkeep.job = Some(job);
-            }
+        tend_node(world, now, id);
+    }
+}
+
+/// Keeps the settings of the primary: before its epoch is opened, while the others have more urgent things done to them.
+pub(super) fn tend_primary(world: &mut World, now: Instant) {
+    if let Some(primary) = world.primary() {
+        tend_node(world, now, primary);
+    }
+}
+
+fn tend_node(world: &mut World, now: Instant, id: NodeId) {
+    let Some(node) = world.node_mut(id) else { return };
+    let upkeep = &mut node.care.upkeep;
+    if upkeep.retry_at.is_some_and(|at| at <= now) {
+        upkeep.retry_at = None;
+    }
+    if upkeep.job.is_some() || upkeep.retry_at.is_some() || upkeep.hopeless {
+        return;
+    }
+    if let Some(order) = next_order(world, now, id) {
+        let epoch = world.epoch();
+        let job = world.ask(now, epoch, order);
+        if let Some(node) = world.node_mut(id) {
+            node.care.upkeep.job = Some(job);
         }
     }
 }
@@ -110,6 +121,7 @@ fn sync_names(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     if facts.sync_names == text {
         return None;
     }
+    let marked = facts.sync_names.contains(FENCE_MARK);
     let order = Order::new(
         RuleId::Q1a,
         world.settings.effect_timeout,
@@ -121,7 +133,8 @@ fn sync_names(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
     }
     let cohort = cohort_of(&text, &world.nodes, id);
     let ready = world.nodes.iter().filter(|node| node.id != primary && acknowledges(node)).count();
-    if ready < cohort.standbys {
+    // With the mark of a fence nothing is acknowledged at all: it cannot get worse.
+    if ready < cohort.standbys && !marked {
         return None;
     }
     // Both cohorts count, durably, before the text is changed (Q1b).

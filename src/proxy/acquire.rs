@@ -124,7 +124,7 @@ impl Driver {
                 None => left,
             };
             if left.is_zero() {
-                return Err(Refusal::Error(self.nobody(decision, wait)));
+                return Err(Refusal::Error(Self::nobody(decision, wait)));
             }
             self.count_hold(wait)?;
             tokio::select! {
@@ -135,7 +135,7 @@ impl Driver {
         }
     }
 
-    fn nobody(&self, decision: Decision, wait: &Wait) -> ClientError {
+    fn nobody(decision: Decision, wait: &Wait) -> ClientError {
         match decision {
             Decision::Nowhere => ClientError::NoReplica,
             _ => ClientError::NoPrimary { waited: clock::now().duration_since(wait.started) },

@@ -208,10 +208,10 @@ impl Driver {
         let plan = self.judge(batch, end)?;
         self.handle.set_committing(plan.is_commit());
         match self.machine.step(&plan, self.lease.is_some()) {
-            Step::Local => return self.answer_locally(batch, &plan, cx),
+            Step::Local => self.answer_locally(batch, &plan, cx),
             Step::Held => {
                 self.plan = Some(plan);
-                return self.dispatch(batch, cx);
+                self.dispatch(batch, cx)
             }
             Step::Route(request) => {
                 self.plan = Some(plan);
@@ -272,7 +272,7 @@ impl Driver {
         let mut out = worker.out.borrow_mut();
         out.clear();
         let Some(conn) = &mut self.lease else { return Err(internal("a batch without a connection")) };
-        let outgoing = self.machine.dispatch(batch, &plan, &mut conn.session, hold, &mut out);
+        let outgoing = self.machine.dispatch((batch, &plan), &mut conn.session, hold, &mut out);
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
@@ -297,16 +297,13 @@ impl Driver {
         };
         self.plan = Some(plan);
         self.handle.set_doing(Doing::Active, self.worker.coarse_now());
-        match written {
-            Ok(written) => {
-                self.server_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
-                Ok(())
-            }
-            Err(_) => {
-                drop(out);
-                self.keep_batch(batch);
-                self.server_lost(Lost::Unsent)
-            }
+        if let Ok(written) = written {
+            self.server_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
+            Ok(())
+        } else {
+            drop(out);
+            self.keep_batch(batch);
+            self.server_lost(Lost::Unsent)
         }
     }
 
@@ -370,15 +367,12 @@ impl Driver {
             return Ok(true);
         }
         let Some(conn) = &mut self.lease else { return Ok(true) };
-        match write_some(&mut conn.stream, cx, &self.server_out) {
-            Ok(written) => {
-                self.server_out.drain(..written);
-                Ok(self.server_out.is_empty())
-            }
-            Err(_) => {
-                self.server_lost(Lost::Broken)?;
-                Ok(true)
-            }
+        if let Ok(written) = write_some(&mut conn.stream, cx, &self.server_out) {
+            self.server_out.drain(..written);
+            Ok(self.server_out.is_empty())
+        } else {
+            self.server_lost(Lost::Broken)?;
+            Ok(true)
         }
     }
 
@@ -431,9 +425,13 @@ impl Driver {
         };
         let streamed = self
             .machine
-            .stream((kind, &mut left), input, plan, (&mut conn.session, &mut judge), &mut out)
+            .stream((kind, &mut left), input, (plan, &mut conn.session, &mut judge), &mut out)
             .map_err(|error| Turn::Fail(ClientError::Frame(error)))?;
         drop(statements);
+        if streamed.consumed > 0 {
+            // The batch that was kept is no longer all of it.
+            self.batch_kept = false;
+        }
         let written = write_some(&mut conn.stream, cx, &out);
         if let Ok(written) = &written {
             self.server_out.extend_from_slice(out.get(*written..).unwrap_or_default());

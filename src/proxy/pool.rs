@@ -251,9 +251,10 @@ impl UserPool {
             settings.wait_max
         };
         let queued = Queued { pool: Rc::clone(self), node, waiter };
-        let granted = std::future::poll_fn(|cx| match queued.waiter.grant.borrow_mut().take() {
-            Some(grant) => Poll::Ready(grant),
-            None => {
+        let granted = std::future::poll_fn(|cx| {
+            if let Some(grant) = queued.waiter.grant.borrow_mut().take() {
+                Poll::Ready(grant)
+            } else {
                 *queued.waiter.waker.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
             }

@@ -122,7 +122,7 @@ impl Machine {
             }
             Kind::SetTransaction(mode) => {
                 let text = self.text_of(batch);
-                self.set_deferred_mode(mode, text)
+                self.set_deferred_mode(*mode, text)
             }
             Kind::Commit { .. } => self.end_deferred("COMMIT"),
             Kind::Rollback { .. } => self.end_deferred("ROLLBACK"),
@@ -157,7 +157,7 @@ impl Machine {
         Box::default()
     }
 
-    fn set_deferred_mode(&mut self, mode: &BeginMode, text: Box<[u8]>) -> Answer {
+    fn set_deferred_mode(&mut self, mode: BeginMode, text: Box<[u8]>) -> Answer {
         if let Tx::Deferred { queries, mode: declared } = &mut self.tx {
             queries.push(text);
             declared.read_only = mode.read_only.or(declared.read_only);

@@ -14,6 +14,10 @@ use crate::wire::{FrameError, Tag, TxStatus};
 
 /// A batch, judged. The verdicts of the statements that it executes are kept in the machine until it is finished.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the batch, none excludes another"
+)]
 pub struct Plan {
     /// Where all of it may run.
     pub place: Place,
@@ -138,9 +142,13 @@ impl Machine {
         for verdict in &self.executed {
             match &verdict.kind {
                 Kind::Begin(mode) if plan.begin.is_none() => plan.begin = Some(*mode),
-                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Several => plan.commits = true,
+                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Block => plan.commits = true,
                 _ => {}
             }
+        }
+        if plan.end == End::Flush && !self.executed.is_empty() {
+            // What it goes on with is not known yet and can go nowhere else: there may be a write in it.
+            plan.primary(Reason::SessionState);
         }
         // Outside of a transaction every statement that may write is its own commit.
         plan.commits |= !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
@@ -182,6 +190,9 @@ impl Machine {
                 let close = Close::decode(frame.body)?;
                 if close.target == Target::Statement {
                     plan.rewrite = true;
+                    if close.name.is_empty() {
+                        self.unnamed = None;
+                    }
                     plan.closes.push(close.name.into());
                 } else {
                     plan.needs_no_server = false;

@@ -205,6 +205,7 @@ impl Door {
             unix_socket_dir: None,
             workers: 1,
             pool_mode: PoolMode::Session,
+            resolve_commits: true,
             nodes: vec![node.clone()],
             service: settings::Service {
                 user: "service".into(),

@@ -84,7 +84,11 @@ impl Shell {
     /// One look at a running effect.
     fn advance(&mut self, run: &mut Run) -> Option<Outcome> {
         if let Action::WriteJournal(record) = &run.action {
-            self.journal = Some(record.clone());
+            // In the order of the ids: a slow older record does not overwrite a newer one.
+            if run.id > self.journal_id {
+                self.journal_id = run.id;
+                self.journal = Some(record.clone());
+            }
             return Some(Outcome::Done);
         }
         if matches!(run.action, Action::AcquireRight | Action::DrainClients { .. }) {

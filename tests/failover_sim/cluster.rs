@@ -349,6 +349,10 @@ impl Cluster {
 
     /// Cuts this node's WAL back to what `to` shares with it.
     pub(crate) fn rewind(&mut self, i: usize, to: usize) {
+        if self.nodes[i].timeline == self.nodes[to].timeline {
+            // pg_rewind: "source and target cluster are on the same timeline", and nothing is done.
+            return;
+        }
         let shared = self.nodes[i].wal.iter().zip(&self.nodes[to].wal).take_while(|(a, b)| a == b).count();
         let n = &mut self.nodes[i];
         n.wal.truncate(shared);

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use primacy::failover::{
-    Action, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member, Observation, Reach,
-    Receiver, Record, Sender, Settings, SyncState,
+    Action, Command, CommandId, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member,
+    Observation, Reach, Receiver, Record, Sender, Settings, Standing, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
-use super::cluster::{Cluster, Released};
+use super::cluster::{Cluster, Pending, Released};
 
 /// An effect that is being carried out.
 #[derive(Clone, Debug)]
@@ -73,6 +73,7 @@ pub(crate) struct Shell {
     pub(crate) members: Vec<Member>,
     pub(crate) base: Instant,
     pub(crate) journal: Option<Record>,
+    pub(crate) journal_id: EffectId,
     pub(crate) runs: Vec<Run>,
     pub(crate) probes: Vec<Option<Probing>>,
     pub(crate) next_probe: Vec<u64>,
@@ -115,6 +116,7 @@ impl Shell {
             members,
             base,
             journal: None,
+            journal_id: EffectId::default(),
             runs: Vec::new(),
             probes: vec![None; nodes],
             next_probe: vec![0; nodes],
@@ -295,6 +297,7 @@ impl Shell {
         self.proxy_down_until = None;
         let now = self.instant(self.cluster.now);
         self.count_rules();
+        self.journal_id = EffectId::default();
         self.core = Core::new(self.settings.clone(), self.members.clone(), self.journal.clone(), now);
         self.snapshot = self.core.snapshot();
         self.note(|| "** the proxy is back".into());
@@ -336,7 +339,7 @@ impl Shell {
             self.acked_by_proxy += 1;
         }
         self.acked.push((pending.id, node));
-        self.count_copies(pending.id, node);
+        self.count_copies(pending, node);
         if pending.epoch.is_none() && self.settings.durability == Durability::Async {
             // Without a quorum nothing keeps an old primary from telling its own clients what it likes.
             return;
@@ -352,14 +355,17 @@ impl Shell {
     }
 
     /// At the moment of its acknowledgement a commit is on the primary and on k standbys.
-    fn count_copies(&mut self, id: u64, node: usize) {
+    fn count_copies(&mut self, pending: Pending, node: usize) {
         let wanted = 1 + self.settings.durability.standbys_for(self.cluster.nodes.len());
-        let has = |n: &super::cluster::Node| n.wal.iter().rev().take(400).any(|r| r.id == id);
+        let has =
+            |n: &super::cluster::Node| n.wal.get(pending.position - 1).is_some_and(|r| r.id == pending.id);
         let copies = self.cluster.nodes.iter().filter(|n| has(n)).count();
         if copies < wanted {
             let now = self.cluster.now;
-            self.violations
-                .push(format!("n{node} acknowledged {id} at {now} with {copies} copies of {wanted}"));
+            self.violations.push(format!(
+                "n{node} acknowledged {} at {now} with {copies} copies of {wanted}",
+                pending.id
+            ));
         }
     }
 
@@ -400,6 +406,31 @@ impl Shell {
             }
         }
         None
+    }
+
+    /// A person clones nodes anew that nothing else can bring back, and says so.
+    pub(crate) fn person(&mut self) {
+        let (Some(record), Some(primary)) = (self.core.record(), self.snapshot.primary) else { return };
+        let Some(twin) = record.twins.iter().map(|twin| twin.node).find(|node| *node != primary) else {
+            return;
+        };
+        if self.core.status().standings[twin.index()] != Standing::Quarantined {
+            return;
+        }
+        self.note(|| format!("** a person clones {twin:?} anew"));
+        let (i, from) = (twin.index(), primary.index());
+        self.cluster.kill(i);
+        let source = self.cluster.nodes[from].clone();
+        let n = &mut self.cluster.nodes[i];
+        (n.wal, n.replayed, n.timeline) = (source.wal, source.replayed, source.timeline);
+        (n.in_recovery, n.upstream, n.own) = (true, Some(from), false);
+        self.cluster.start(i, 100);
+        let now = self.instant(self.cluster.now);
+        let said = self.facts(i);
+        let (node, reach) = (twin, Reach::Answered(Box::new(said)));
+        self.feed(Input::Observation(Observation { node, sent: now, answered: now, reach }));
+        let command = Command::Rejoin(twin);
+        self.feed(Input::Command { id: CommandId(2), command });
     }
 
     pub(crate) fn durability(&self) -> Durability {

@@ -37,6 +37,7 @@ struct Options {
     /// Whether a crashed primary comes back as a standby by itself.
     armed: bool,
     tls: Option<Tls>,
+    asynchronous: bool,
 }
 
 fn logged() {
@@ -61,6 +62,9 @@ impl Control {
         settings.database = "app".into();
         settings.state_dir.clone_from(&options.state_dir);
         settings.failover.arm_standby_signal = options.armed;
+        if options.asynchronous {
+            settings.failover.durability = failover::Durability::Async;
+        }
         for node in &mut settings.nodes {
             node.tls = options.tls.clone().unwrap_or_default();
         }
@@ -734,5 +738,25 @@ async fn no_password_reaches_a_log_of_the_servers() {
         let shown = log.lines().find(|line| line.contains("primary_conninfo =") && line.contains("password"));
         assert_eq!(shown, None, "{}", node.name());
     }
+    control.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_without_a_quorum_fail_over_too() {
+    let cluster = Cluster::builder(1).asynchronous().run().await;
+    let control = Control::start(&cluster, &Options { asynchronous: true, ..Options::default() });
+    control.settled(0).await;
+    cluster.sql(0, "CREATE TABLE token (n bigint)").await;
+    cluster.caught_up(1, 0).await;
+    for killed in [0, 1, 0] {
+        let since = Instant::now();
+        cluster.kill(killed).await;
+        let new = control.led_by_another_than(killed).await;
+        cluster.sql(new, "INSERT INTO token VALUES (1)").await;
+        say("kill -9, two servers", &control.last_change(), since.elapsed());
+        control.settled(new).await;
+        cluster.caught_up(killed, new).await;
+    }
+    assert_eq!(cluster.value(1, "SELECT count(*) FROM token").await, "3");
     control.stop();
 }

@@ -14,4 +14,5 @@ mod control;
 mod demo;
 mod harness;
 mod local_servers;
+mod program;
 mod proxy_transparency;

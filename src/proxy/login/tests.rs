@@ -42,6 +42,7 @@ fn context_with(auth: Auth) -> LoginContext {
         unix_socket_dir: None,
         workers: 1,
         pool_mode: PoolMode::Transaction,
+        resolve_commits: true,
         nodes: Vec::new(),
         service: crate::proxy::settings::Service {
             user: "service".into(),
