@@ -98,7 +98,7 @@ public final class Jdbc {
         }
     }
 
-    private static void batch(Connection c) throws SQLException {
+    private static void batch(Connection c) throws Exception {
         try (PreparedStatement p = c.prepareStatement("INSERT INTO " + TABLE + " VALUES (?, ?)")) {
             for (int n = 5000; n < 7000; n++) {
                 p.setInt(1, n);
