@@ -108,8 +108,9 @@ async fn copy(c: &Client) -> Result<(), Error> {
         .await?;
     same(lines, 20_021)?;
     // Left alone in the middle.
-    let mut stream = pin!(c.copy_out(&sql("COPY {t} TO STDOUT")).await?);
+    let mut stream = Box::pin(c.copy_out(&sql("COPY {t} TO STDOUT")).await?);
     same(stream.next().await.is_some(), true)?;
+    drop(stream);
     c.execute(&sql("DELETE FROM {t} WHERE id >= 10000"), &[]).await?;
     same(count(c, "true").await?, 21)
 }
