@@ -164,13 +164,9 @@ impl Proxy {
         if let Some(listener) = admin_listener {
             let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
             let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
+            let events = Events::new(EVENTS_MAX);
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
-            let serving = admin::serve(listener, admin_settings, context, until(stopped));
-            tokio::spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!(%error, "the HTTP API ended");
-                }
-            });
+            serve_http(listener, admin_settings, context, stopped);
         }
         Ok(Self { board, workers, control, running, stop, control_ended, addresses })
     }
@@ -247,6 +243,21 @@ impl Proxy {
         drop(self.control);
         drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);
     }
+}
+
+/// Serves the HTTP API until it is told to stop.
+fn serve_http(
+    listener: tokio::net::TcpListener,
+    settings: admin::Settings,
+    context: AdminContext,
+    stopped: watch::Receiver<bool>,
+) {
+    let serving = admin::serve(listener, settings, context, until(stopped));
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP API ended");
+        }
+    });
 }
 
 impl Running {
