@@ -117,12 +117,20 @@ impl Driver {
         self.plan = None;
         self.commit = None;
         self.batch_kept = false;
-        self.phase = Phase::Idle;
+        self.rest_phase();
         self.set_resting();
         self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
         }
+    }
+
+    /// Waits for the client's next batch. What is left of a message that was being streamed is nobody's any more.
+    pub(super) fn rest_phase(&mut self) {
+        if let Phase::Streaming { left, .. } = self.phase {
+            self.client_skip = left;
+        }
+        self.phase = Phase::Idle;
     }
 
     fn note_pins(&self) {
@@ -275,7 +283,7 @@ impl Driver {
                 self.run_again(Some(node))
             }
             Loss::Answered => {
-                self.phase = Phase::Idle;
+                self.rest_phase();
                 self.batch_kept = false;
                 self.set_resting();
                 Ok(())

@@ -311,7 +311,13 @@ impl Driver {
         } else {
             encode::ready(&mut self.client_out, self.machine.status());
         }
-        self.phase = Phase::Idle;
+        let large = self.phase == Phase::Acquiring && !self.batch_kept && !streaming;
+        self.rest_phase();
+        if large {
+            // One message that did not fit into memory, of which nothing has been taken yet.
+            let header = crate::wire::Header::peek(&self.client_in).ok().flatten();
+            self.client_skip = header.map_or(0, |header| header.len);
+        }
         self.batch_kept = false;
         self.set_resting();
     }

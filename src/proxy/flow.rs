@@ -431,6 +431,10 @@ impl Driver {
             .stream((kind, &mut left), input, (plan, &mut conn.session, &mut judge), &mut out)
             .map_err(|error| Turn::Fail(ClientError::Frame(error)))?;
         drop(statements);
+        if streamed.consumed > 0 {
+            // The batch that was kept is no longer all of it.
+            self.batch_kept = false;
+        }
         let written = write_some(&mut conn.stream, cx, &out);
         if let Ok(written) = &written {
             self.server_out.extend_from_slice(out.get(*written..).unwrap_or_default());

@@ -50,7 +50,7 @@ impl Machine {
         self.relay.own_sync = plan.prepares_only();
         // A pipeline that goes on after Flush needs its answers followed in order from the start.
         if !plan.rewrite && !inject_unnamed && plan.end != End::Flush {
-            if plan.extended() && !plan.old_unnamed && self.unnamed.is_some() {
+            if self.relay.own_unnamed && plan.extended() {
                 server.unnamed = Some((self.id, self.unnamed_number));
             }
             if out.is_empty() {
@@ -118,7 +118,7 @@ impl Machine {
             Tag::PARSE => return self.dispatch_parse(frame, server, out),
             Tag::BIND => return self.dispatch_bind(frame, server, out),
             Tag::DESCRIBE => return self.dispatch_describe(frame, server, out),
-            Tag::CLOSE => return self.dispatch_close(frame, out),
+            Tag::CLOSE => return self.dispatch_close(frame, server, out),
             Tag::EXECUTE => self.relay.expect(Expect::Forward),
             Tag::FLUSH if self.relay.own_sync => {
                 encode::sync(out);
@@ -206,7 +206,12 @@ impl Machine {
         Ok(())
     }
 
-    fn dispatch_close(&mut self, frame: Frame<'_>, out: &mut Vec<u8>) -> Result<(), ClientError> {
+    fn dispatch_close(
+        &mut self,
+        frame: Frame<'_>,
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
         let Ok(close) = Close::decode(frame.body) else { return Err(malformed(frame)) };
         if close.target == Target::Statement && !close.name.is_empty() {
             // Other sessions share the statement on the server; only this client's name for it goes.
@@ -217,6 +222,9 @@ impl Machine {
             }
             self.relay.expect(Expect::SynthesizeClose);
         } else {
+            if close.target == Target::Statement {
+                server.unnamed = None;
+            }
             out.extend_from_slice(frame.raw);
             self.relay.expect(Expect::Forward);
         }

@@ -162,7 +162,7 @@ impl Machine {
         for verdict in &self.executed {
             match &verdict.kind {
                 Kind::Begin(mode) if plan.begin.is_none() => plan.begin = Some(*mode),
-                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Several => plan.commits = true,
+                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Block => plan.commits = true,
                 _ => {}
             }
         }
@@ -215,6 +215,9 @@ impl Machine {
                 let close = Close::decode(frame.body)?;
                 if close.target == Target::Statement {
                     plan.rewrite = true;
+                    if close.name.is_empty() {
+                        self.unnamed = None;
+                    }
                     plan.closes.push(close.name.into());
                 } else {
                     plan.needs_no_server = false;

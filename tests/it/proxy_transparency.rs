@@ -80,7 +80,11 @@ async fn transcript(port: u16, script: &Script, mut intruder: Option<&mut Intrud
     for step in steps(script.text) {
         let answers = raw.step(&step).await;
         let outside = answers.last().is_some_and(|last| last == "Z I");
+        let over = answers.last().is_some_and(|last| last == "silence" || last == "closed");
         seen.extend(answers);
+        if over {
+            return seen;
+        }
         if let Some(intruder) = intruder.as_deref_mut()
             && outside
             && !script.pins
@@ -100,8 +104,14 @@ async fn compare(scripts: &[Script]) {
     for script in scripts {
         let direct = transcript(cluster.node(0).port(), script, None).await;
         let through = transcript(proxy.port(), script, Some(&mut intruder)).await;
-        if direct != through {
-            different.push(format!("{}\n   direct:  {direct:?}\n   through: {through:?}", script.name));
+        if let Some(at) = (0..direct.len().max(through.len())).find(|&at| direct.get(at) != through.get(at)) {
+            different.push(format!(
+                "{}, message {at}\n   before:  {:?}\n   direct:  {:?}\n   through: {:?}",
+                script.name,
+                &direct[at.saturating_sub(6)..at],
+                &direct[at..],
+                &through[at..],
+            ));
         }
     }
     assert!(different.is_empty(), "{} scripts differ:\n{}", different.len(), different.join("\n"));

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 
 use super::wait::LIMIT;
 
+/// No answer takes this long.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// A signed-in connection.
 #[derive(Debug)]
 pub(crate) struct Raw {
@@ -178,11 +181,15 @@ impl Raw {
         Some(Message { tag: header[0], body })
     }
 
-    /// Messages up to ReadyForQuery, or until the server wants COPY data or closes the connection.
+    /// Messages up to ReadyForQuery, or until the server wants COPY data, closes the connection or falls silent.
     pub(crate) async fn until_ready(&mut self) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
-            let Some(message) = self.message().await else {
+            let Ok(message) = tokio::time::timeout(SILENCE, self.read()).await else {
+                seen.push("silence".to_owned());
+                return seen;
+            };
+            let Some(message) = message else {
                 seen.push("closed".to_owned());
                 return seen;
             };
@@ -218,7 +225,11 @@ impl Raw {
             Awaited::Messages(count) => {
                 let mut seen = Vec::new();
                 while seen.len() < count {
-                    let message = self.message().await.expect("the connection was closed");
+                    let message = tokio::time::timeout(SILENCE, self.read()).await;
+                    let Ok(Some(message)) = message else {
+                        seen.push(if message.is_err() { "silence" } else { "closed" }.to_owned());
+                        break;
+                    };
                     if message.tag != b'S' {
                         seen.push(message.shown());
                     }
