@@ -102,10 +102,7 @@ impl Proxy {
         local: Option<Arc<dyn LocalServers>>,
         log: Option<LogHandle>,
     ) -> Result<Self, ServeError> {
-        let events = Events::new(EVENTS_MAX);
-        if let Some(log) = &log {
-            log.remember(&events);
-        }
+        let events = events_from(log.as_ref());
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -298,6 +295,15 @@ impl Running {
         settings.observe = new.observe;
         Ok(report(&change))
     }
+}
+
+/// The ring of events, fed by the log.
+fn events_from(log: Option<&LogHandle>) -> Arc<Events> {
+    let events = Events::new(EVENTS_MAX);
+    if let Some(log) = log {
+        log.remember(&events);
+    }
+    events
 }
 
 fn report(change: &crate::config::Reload) -> CommandReport {
