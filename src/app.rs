@@ -43,7 +43,7 @@ pub enum ServeError {
     #[error(transparent)]
     Admin(#[from] admin::BindError),
     /// Certificates or keys.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
     /// The way to verifiers.
     #[error(transparent)]
@@ -52,7 +52,7 @@ pub enum ServeError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// Threads, signals, runtime.
-    #[error("the system refused: {0}")]
+    #[error("the system refused a thread, a signal or a runtime")]
     Io(#[from] io::Error),
 }
 
@@ -102,6 +102,10 @@ impl Proxy {
         local: Option<Arc<dyn LocalServers>>,
         log: Option<LogHandle>,
     ) -> Result<Self, ServeError> {
+        let events = Events::new(EVENTS_MAX);
+        if let Some(log) = &log {
+            log.remember(&events);
+        }
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -138,7 +142,7 @@ impl Proxy {
         let parts = Parts {
             settings: Arc::new(settings.proxy.clone()),
             route: Arc::new(settings.route.clone()),
-            sql: settings.sql.clone(),
+            sql: settings.sql,
             board: Arc::clone(&board),
             catalogs,
             metrics: Arc::clone(&metrics),
@@ -152,7 +156,7 @@ impl Proxy {
         }
         let admin_settings = settings.admin.clone();
         let running = Arc::new(Running {
-            sql: settings.sql.clone(),
+            sql: settings.sql,
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
             log,
@@ -160,7 +164,6 @@ impl Proxy {
         if let Some(listener) = admin_listener {
             let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
             let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
-            let events = Events::new(EVENTS_MAX);
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             let serving = admin::serve(listener, admin_settings, context, until(stopped));
             tokio::spawn(async move {
@@ -252,6 +255,12 @@ impl Running {
     /// # Errors
     /// What is wrong with it; nothing has changed then.
     async fn reload_file(&self) -> Result<CommandReport, String> {
+        let report = self.try_reload().await;
+        self.shared.metrics.reloaded(report.is_ok());
+        report
+    }
+
+    async fn try_reload(&self) -> Result<CommandReport, String> {
         let mut settings = self.settings.lock().await;
         let crate::config::Origin::File(file) = &settings.origin else {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());

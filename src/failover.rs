@@ -48,7 +48,7 @@ mod world;
 pub use effect::{Action, Effect, EffectId, FollowerName};
 pub use history::{Cause, HistoryEntry, Lost, Step, StepTime};
 pub use input::{Command, CommandId, Input, Outcome, Recruit};
-pub use journal::{Cohort, Intent, IntentPhase, Record};
+pub use journal::{Cohort, Intent, IntentPhase, Record, Twin};
 pub use machine::Core;
 pub use observation::{Facts, Observation, Reach, Receiver, Sender, SyncState};
 pub use rule::{RULES, Rule, RuleId};

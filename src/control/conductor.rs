@@ -20,8 +20,8 @@ use super::settings::Settings;
 use super::task::{self, Task};
 use crate::clock;
 use crate::failover::{
-    Action, CommandId, Core, Effect, EffectId, Facts, HistoryEntry, Input, Phase, Reach, Refusal, Status,
-    SyncState,
+    Action, Alarm, CommandId, Core, Effect, EffectId, Facts, HistoryEntry, Input, Phase, Reach, Refusal,
+    Status, SyncState,
 };
 use crate::model::NodeId;
 
@@ -140,7 +140,12 @@ impl Conductor {
             Action::Publish(snapshot) => self.board.publish(snapshot),
             Action::Probe(node) => self.watch.nudge(node),
             Action::Raise(alarm) => {
-                tracing::warn!(rule = effect.rule.as_str(), epoch = effect.epoch.0, "{}", self.named(&alarm));
+                tracing::warn!(
+                    rule = effect.rule.as_str(),
+                    epoch = effect.epoch.0,
+                    "{}",
+                    self.in_words(&alarm)
+                );
             }
             Action::RecordHistory(entry) => self.record(&entry),
             Action::Answer { command, result } => self.answer(command, result),
@@ -167,8 +172,8 @@ impl Conductor {
     }
 
     fn answer(&mut self, command: CommandId, result: Result<String, Refusal>) {
-        let result = result.map(|done| self.named(&done)).map_err(|refusal| CommandError::Refused {
-            text: format!("{}{}", self.named(&refusal), advice(&refusal)),
+        let result = result.map_err(|refusal| CommandError::Refused {
+            text: format!("{refusal}{}", advice(&refusal)),
             refusal,
         });
         match &result {
@@ -201,15 +206,8 @@ impl Conductor {
     // ---- what people are told --------------------------------------------------------------------------------
 
     /// The core speaks of nodes by number; people know names.
-    fn named(&self, text: &impl ToString) -> String {
-        let mut text = text.to_string();
-        for id in self.settings.ids() {
-            let number = format!("{id:?}");
-            if text.contains(&number) {
-                text = text.replace(&number, &self.settings.name(id));
-            }
-        }
-        text
+    fn in_words(&self, alarm: &Alarm) -> String {
+        alarm.describe(|node| self.settings.name(node).to_string())
     }
 
     /// One line when a node comes, goes or changes its role.
@@ -259,7 +257,7 @@ impl Conductor {
         let head =
             |status: &Status| (status.phase, status.service, status.primary, status.epoch, status.automatic);
         if before.as_ref().map(head) != Some(head(status)) {
-            let reason = self.named(&status.reason);
+            let reason = &status.reason;
             let automatic = status.automatic;
             tracing::info!(state, service, epoch, %primary, rule, reason, automatic, "state changed");
             if status.phase == Phase::Suspect {
@@ -275,7 +273,7 @@ impl Conductor {
         StatusReport {
             state: status.phase.as_str().into(),
             rule: status.rule.as_str().into(),
-            reason: self.named(&status.reason),
+            reason: status.reason.clone(),
             service: status.service.as_str().into(),
             epoch: status.epoch.0,
             timeline: snapshot.timeline.0,
@@ -289,7 +287,7 @@ impl Conductor {
                 members: cohort.members.iter().map(|node| name(*node)).collect(),
                 recruits_needed: status.recruits_needed,
             }),
-            alarms: status.alarms.iter().map(|alarm| self.named(alarm)).collect(),
+            alarms: status.alarms.iter().map(|alarm| self.in_words(alarm)).collect(),
             nodes: self.settings.ids().map(|node| self.node_report(node, &status)).collect(),
         }
     }
@@ -365,7 +363,7 @@ impl Conductor {
                 after: lost.after.to_string(),
                 seen: lost.seen.to_string(),
             }),
-            abandoned: self.named(&entry.abandoned),
+            abandoned: entry.abandoned.clone(),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Change;
 use super::store::{Store, StoreError};
-use crate::failover::{Cohort, Intent, IntentPhase, Record};
+use crate::failover::{Cohort, Intent, IntentPhase, Record, Twin};
 use crate::model::{Epoch, Lsn, NodeId, SystemId, Timeline};
 
 /// Changes of primary that are remembered.
@@ -93,7 +93,13 @@ struct WrittenRecord {
     #[serde(default)]
     fenced: Vec<String>,
     #[serde(default)]
-    twins: Vec<String>,
+    twins: Vec<WrittenTwin>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct WrittenTwin {
+    node: String,
+    timeline: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -208,7 +214,11 @@ impl Journal {
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
             fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
-            twins: record.twins.iter().map(|node| self.name(*node)).collect(),
+            twins: record
+                .twins
+                .iter()
+                .map(|twin| WrittenTwin { node: self.name(twin.node), timeline: twin.timeline.0 })
+                .collect(),
         }
     }
 }
@@ -249,7 +259,13 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         paused: written.paused,
         displaced: written.displaced.iter().filter_map(|name| find(names, name)).collect(),
         fenced: written.fenced.iter().filter_map(|name| find(names, name)).collect(),
-        twins: written.twins.iter().filter_map(|name| find(names, name)).collect(),
+        twins: written
+            .twins
+            .iter()
+            .filter_map(|twin| {
+                Some(Twin { node: find(names, &twin.node)?, timeline: Timeline(twin.timeline) })
+            })
+            .collect(),
     })
 }
 
@@ -294,7 +310,7 @@ mod tests {
             paused: true,
             displaced: vec![NodeId(1)],
             fenced: vec![NodeId(0)],
-            twins: vec![NodeId(2)],
+            twins: vec![Twin { node: NodeId(1), timeline: Timeline(2) }],
         }
     }
 

@@ -180,7 +180,8 @@ pub(super) fn put_back(world: &mut World, now: Instant, attempt: &Attempt) {
     }
     if let Some(record) = world.record.as_mut() {
         record.intent = None;
-        record.note_twins(attempt.promoted.iter().copied());
+        let number = Timeline(record.timeline.0.saturating_add(1));
+        record.note_twins(attempt.promoted.iter().copied(), number);
         for node in &attempt.promoted {
             if !record.displaced.contains(node) {
                 record.displaced.push(*node);

@@ -15,7 +15,7 @@ use super::settings::node_ids;
 use super::status::{Alarm, Refusal, Standing};
 use super::upkeep;
 use super::world::{Order, World};
-use crate::model::NodeId;
+use crate::model::{NodeId, Timeline};
 
 /// A member whose receiver is missing may be reconnecting by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ pub(super) struct Care {
     /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
     pub(super) own_name: bool,
     repoints: u32,
+    /// It hung on another standby when primacy started: somebody wants it so.
+    cascades: bool,
     /// It was turned to this epoch's primary.
     turned: bool,
     absent_since: Option<Instant>,
@@ -49,6 +51,17 @@ impl Care {
     /// A new epoch: everything is looked at afresh.
     pub(super) fn in_new_epoch(own_name: bool) -> Self {
         Self { own_name, ..Self::default() }
+    }
+}
+
+/// Primacy has just started: a standby that hangs on another one may stay there.
+pub(super) fn note_cascades(world: &mut World) {
+    let primary = world.primary();
+    for node in &mut world.nodes {
+        let receiver = node.facts().and_then(|facts| facts.receiver.as_ref());
+        node.care.cascades = receiver.is_some_and(|receiver| {
+            receiver.streaming && receiver.upstream.is_some() && receiver.upstream != primary
+        });
     }
 }
 
@@ -111,7 +124,7 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        let twin = record.twins.contains(&id) && world.holds(RuleId::R8g);
+        let twin = twin_timeline(&record, id).is_some() && world.holds(RuleId::R8g);
         if idle && stays_down(node, &record, now) && twin {
             // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
             needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
@@ -149,8 +162,14 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
 /// is on that timeline although nobody has turned it to the primary in this epoch.
 fn twin(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
     let turned = world.node(id).is_some_and(|node| node.care.turned || node.care.own_name);
-    let same = facts.timeline == record.timeline && (!turned || !facts.in_recovery);
-    record.twins.contains(&id) && same && world.holds(RuleId::R8g)
+    let same = twin_timeline(record, id) == Some(facts.timeline) && (!turned || !facts.in_recovery);
+    same && world.holds(RuleId::R8g)
+}
+
+/// The number that this node may have used on its own, and that our history contains too.
+fn twin_timeline(record: &Record, id: NodeId) -> Option<Timeline> {
+    let twins = record.twins.iter().filter(|twin| twin.node == id && twin.timeline <= record.timeline);
+    twins.map(|twin| twin.timeline).max()
 }
 
 fn forbid_twin(world: &mut World, id: NodeId) {
@@ -203,7 +222,8 @@ fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
-    match attachment(world, &record, facts, counts) {
+    let may_cascade = !counts && world.node(id).is_some_and(|node| node.care.cascades);
+    match attachment(world, &record, facts, may_cascade) {
         Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
         Attachment::None => attach(world, now, id, facts),
@@ -219,7 +239,7 @@ enum Attachment {
     None,
 }
 
-fn attachment(world: &World, record: &Record, facts: &Facts, counts: bool) -> Attachment {
+fn attachment(world: &World, record: &Record, facts: &Facts, may_cascade: bool) -> Attachment {
     let Some(receiver) = facts.receiver.as_ref() else { return Attachment::None };
     if !receiver.streaming || receiver.timeline != record.timeline || facts.timeline != record.timeline {
         return Attachment::None;
@@ -229,7 +249,7 @@ fn attachment(world: &World, record: &Record, facts: &Facts, counts: bool) -> At
         Some(upstream) if upstream == record.primary => Attachment::Direct,
         Some(upstream) => {
             let up = world.node(upstream).is_some_and(|node| node.standing == Standing::Member);
-            if up && !counts { Attachment::Cascading } else { Attachment::None }
+            if up && may_cascade { Attachment::Cascading } else { Attachment::None }
         }
     }
 }
@@ -282,8 +302,8 @@ fn settle_as(world: &mut World, now: Instant, id: NodeId, standing: Standing) {
     if let Some(record) = world.record.as_mut() {
         // Not made durable at once: a restart finds it out again.
         record.displaced.retain(|displaced| *displaced != id);
-        if record.twins.contains(&id) {
-            record.twins.retain(|half| *half != id);
+        if record.twins.iter().any(|twin| twin.node == id) {
+            record.twins.retain(|twin| twin.node != id);
             world.save(now, RuleId::R8g);
         }
     }
@@ -383,7 +403,21 @@ pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: Comma
     if node.standing == Standing::Foreign {
         return Err(Refusal::Check("the node belongs to another cluster".into()));
     }
+    let is_primary = node.facts().is_some_and(|facts| !facts.in_recovery);
+    let name = node.member.name.clone();
+    let twin = world.record.as_ref().is_some_and(|record| twin_timeline(record, id).is_some());
+    if twin && is_primary {
+        let why =
+            format!("{name} may have another history under the number of the timeline: clone it anew first");
+        return Err(Refusal::Check(why));
+    }
+    if let Some(record) = world.record.as_mut() {
+        // The person who asks vouches for it.
+        record.twins.retain(|twin| twin.node != id);
+    }
+    let Some(node) = world.node_mut(id) else { return Err(Refusal::UnknownNode) };
     node.care.hopeless = false;
+    node.care.turned = true;
     node.care.command = Some(command);
     let limit = world.settings.rejoin_timeout;
     stand(world, id, Standing::Rejoining);

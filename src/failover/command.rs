@@ -29,7 +29,7 @@ pub(super) fn obey(state: State, world: &mut World, now: Instant, id: CommandId,
             state
         }
         Command::Rejoin(node) => {
-            let ready = matches!(state, State::Steady(_));
+            let ready = matches!(state, State::Steady(_) | State::Establishing(_));
             let result = if ready { care::rejoin(world, now, node, id) } else { Err(busy(&state, world)) };
             if let Err(why) = result {
                 answer(world, id, Err(why));

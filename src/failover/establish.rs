@@ -221,9 +221,9 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
         ..old
     });
     if let Some(record) = world.record.as_mut() {
-        record.note_twins(attempt.promoted.iter().copied());
+        record.note_twins(attempt.promoted.iter().copied(), Timeline(old_timeline.0.saturating_add(1)));
         if crowned.timeline <= old_timeline {
-            record.note_twins([attempt.from]);
+            record.note_twins([attempt.from], old_timeline);
         }
     }
     world.trail.clear();

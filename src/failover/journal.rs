@@ -27,10 +27,8 @@ pub struct Record {
     /// Nodes that lost the primary's role, or may have been half promoted, and are not vetted since: they are brought back,
     /// and their claims to be a primary are not believed.
     pub displaced: Vec<NodeId>,
-    /// Nodes that may have a timeline of the same number as the primary's and another content, which neither PostgreSQL nor
-    /// `pg_rewind` notices: told to promote by an attempt that did not end with them, or left behind by a candidate that
-    /// had not heard of their timeline.
-    pub twins: Vec<NodeId>,
+    /// Nodes that may have a history of their own under the number of a timeline of ours.
+    pub twins: Vec<Twin>,
     /// Nodes that were quiesced for a switchover, and have not been seen to take writes since.
     pub fenced: Vec<NodeId>,
     /// What was being done; `None` in peace.
@@ -39,13 +37,25 @@ pub struct Record {
     pub paused: bool,
 }
 
+/// A node that may have a timeline of the same number as one of ours and another content, which neither PostgreSQL nor
+/// `pg_rewind` notices: it was told to promote by an attempt that did not end with it, or was left behind by a candidate
+/// that had not heard of its timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Which node.
+    pub node: NodeId,
+    /// The number.
+    pub timeline: Timeline,
+}
+
 impl Record {
-    /// Notes nodes that may have a history of their own under the number of the primary's timeline.
-    pub(super) fn note_twins(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        self.twins.extend(nodes);
+    /// Notes nodes that may have made a timeline of this number.
+    pub(super) fn note_twins(&mut self, nodes: impl IntoIterator<Item = NodeId>, timeline: Timeline) {
         let primary = self.primary;
-        self.twins.retain(|node| *node != primary);
-        self.twins.sort_unstable();
+        let new = nodes.into_iter().filter(|node| *node != primary).map(|node| Twin { node, timeline });
+        self.twins.extend(new);
+        self.twins.retain(|twin| twin.node != primary);
+        self.twins.sort_unstable_by_key(|twin| (twin.node, twin.timeline));
         self.twins.dedup();
     }
 

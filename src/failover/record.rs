@@ -90,7 +90,7 @@ fn adopt(world: &mut World, primary: NodeId, facts: &Facts, rule: RuleId) -> Opt
     displaced.extend(old.as_ref().map(|record| record.primary));
     displaced.retain(|node| *node != primary);
     let mut twins = old.as_ref().map(|record| record.twins.clone()).unwrap_or_default();
-    twins.retain(|node| *node != primary);
+    twins.retain(|twin| twin.node != primary);
     displaced.sort_unstable();
     displaced.dedup();
     world.record = Some(Record {

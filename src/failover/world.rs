@@ -11,7 +11,7 @@ use super::journal::{Intent, Record};
 use super::nodes::{Node, Trail};
 use super::rule::RuleId;
 use super::settings::{Member, Settings, node_ids};
-use super::status::Alarm;
+use super::status::{Alarm, Standing};
 use crate::model::{Epoch, NodeId, Service, Snapshot, SystemId};
 
 /// Effects in flight; more than this at once is a mistake of ours, and the oldest are given up.
@@ -59,6 +59,9 @@ impl World {
         let mut nodes: Vec<Node> =
             node_ids(members.len()).zip(members).map(|(id, member)| Node::new(id, member)).collect();
         for node in &mut nodes {
+            if record.as_ref().is_some_and(|record| record.primary == node.id) {
+                node.standing = Standing::Member;
+            }
             node.fenced = record.as_ref().is_some_and(|record| record.fenced.contains(&node.id));
         }
         Self {

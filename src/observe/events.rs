@@ -44,6 +44,10 @@ pub enum EventKind {
     Pinned,
     /// A client was not let in.
     Refused,
+    /// Another line of the log.
+    Notice,
+    /// Another line of the log that says that something is wrong.
+    Warning,
 }
 
 impl EventKind {
@@ -65,12 +69,17 @@ impl EventKind {
             Self::Command => "command",
             Self::Pinned => "pinned",
             Self::Refused => "refused",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
         }
     }
 
     /// Whether the log shows it as a warning.
     fn is_warning(self) -> bool {
-        matches!(self, Self::NodeDown | Self::Held | Self::Abandoned | Self::Alarm | Self::Refused)
+        matches!(
+            self,
+            Self::NodeDown | Self::Held | Self::Abandoned | Self::Alarm | Self::Refused | Self::Warning
+        )
     }
 }
 
@@ -105,12 +114,17 @@ impl Events {
 
     /// Remembers an event and writes it to the log.
     pub fn record(&self, kind: EventKind, node: Option<&str>, text: &str) {
-        let text: String = text.chars().take(TEXT_LEN_MAX).collect();
+        self.keep(kind, node, text);
         if kind.is_warning() {
             tracing::warn!(event = kind.as_str(), node, "{text}");
         } else {
             tracing::info!(event = kind.as_str(), node, "{text}");
         }
+    }
+
+    /// Remembers an event that the log has already.
+    pub(super) fn keep(&self, kind: EventKind, node: Option<&str>, text: &str) {
+        let text = text.chars().take(TEXT_LEN_MAX).collect();
         let at = clock::wall();
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *self.newest.borrow() + 1;

@@ -1,12 +1,15 @@
 //! The log: tracing events to stderr as text or JSON, with a level that a reload can change.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Registry, fmt, reload};
 
+use super::events::Events;
+use super::remember::{Remember, Slot};
 use super::settings::{LogFormat, Settings};
 
 /// Why the log could not be set up.
@@ -30,19 +33,29 @@ pub enum LogError {
 
 /// Changes the level of the running log.
 #[derive(Clone, Debug)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    events: Slot,
+}
 
 impl LogHandle {
+    /// From now on this ring remembers what the log says. The first ring stays.
+    pub fn remember(&self, events: &Arc<Events>) {
+        // A second ring would belong to a second proxy in one process, which tests have.
+        self.events.set(Arc::clone(events)).unwrap_or_default();
+    }
+
     /// From now on this level.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        Ok(self.0.reload(filter(level)?)?)
+        Ok(self.filter.reload(filter(level)?)?)
     }
 }
 
 /// Starts the log for the whole process. Once.
 pub fn init(settings: &Settings) -> Result<LogHandle, LogError> {
     let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    let registry = tracing_subscriber::registry().with(filter);
+    let events = Slot::default();
+    let registry = tracing_subscriber::registry().with(filter).with(Remember(events.clone()));
     match settings.format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -54,7 +67,7 @@ pub fn init(settings: &Settings) -> Result<LogHandle, LogError> {
             registry.with(json.with_writer(std::io::stderr)).try_init()?;
         }
     }
-    Ok(LogHandle(handle))
+    Ok(LogHandle { filter: handle, events })
 }
 
 /// Whether a text is a level or a list of filter directives.
@@ -62,21 +75,23 @@ pub fn is_filter(level: &str) -> bool {
     filter(level).is_ok()
 }
 
+/// A level alone is ours; libraries are heard from `warn` on, and those that say of a lost connection what the control
+/// plane says too, with the node's name, from `error` on. Directives are taken as they are.
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
     let error = |source| LogError::Filter { level: level.to_owned(), source };
-    // `inf` alone would be read as the name of a module whose every event is wanted.
-    let bare_word = !level.contains(['=', ',', ':', '[']);
-    if bare_word && level.parse::<LevelFilter>().is_err() {
-        let refused = builder.parse(format!("primacy={level}")).err();
-        return refused.map_or_else(|| Ok(EnvFilter::default()), |source| Err(error(source)));
+    // A word that is no level would be read as the name of a module whose every event is wanted.
+    if level.contains(['=', ',', ':', '[']) {
+        return builder.parse(level).map_err(error);
     }
-    if bare_word {
-        // What these crates say of a lost connection is said by the control plane too, with the node's name.
-        let quiet = "deadpool_postgres=error,deadpool=error,tokio_postgres=error";
-        return builder.parse(format!("{level},{quiet}")).map_err(error);
+    match level.parse::<LevelFilter>() {
+        Ok(LevelFilter::OFF) => builder.parse("off").map_err(error),
+        Ok(_) => {
+            builder.parse(format!("warn,deadpool=error,tokio_postgres=error,primacy={level}")).map_err(error)
+        }
+        // Parsed for its error.
+        Err(_) => builder.parse(format!("primacy={level}")).map_err(error),
     }
-    builder.parse(level).map_err(error)
 }
 
 #[cfg(test)]

@@ -117,12 +117,20 @@ impl Driver {
         self.plan = None;
         self.commit = None;
         self.batch_kept = false;
-        self.phase = Phase::Idle;
+        self.rest_phase();
         self.set_resting();
         self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
         }
+    }
+
+    /// Waits for the client's next batch. What is left of a message that was being streamed is nobody's any more.
+    pub(super) fn rest_phase(&mut self) {
+        if let Phase::Streaming { left, .. } = self.phase {
+            self.client_skip = left;
+        }
+        self.phase = Phase::Idle;
     }
 
     fn note_pins(&self) {
@@ -238,8 +246,11 @@ impl Driver {
         let Some(node) = self.discard() else { return Ok(()) };
         self.worker.board().suspect(node);
         let name = self.node_name(node);
-        let sync_sent =
-            self.phase == Phase::Running || self.plan.as_ref().is_some_and(|plan| plan.end == End::Query);
+        let sync_sent = match &self.plan {
+            Some(plan) if plan.end == End::Query => true,
+            Some(plan) if plan.prepares_only() => false,
+            _ => self.phase == Phase::Running,
+        };
         let idle = self.phase == Phase::Idle;
         let pins = self.machine.pins();
         let pinned = pins.iter().find(|&cause| cause != PinCause::SessionMode);
@@ -272,7 +283,7 @@ impl Driver {
                 self.run_again(Some(node))
             }
             Loss::Answered => {
-                self.phase = Phase::Idle;
+                self.rest_phase();
                 self.batch_kept = false;
                 self.set_resting();
                 Ok(())

@@ -267,7 +267,7 @@ impl Driver {
     /// Whether the first answers are kept back so that the batch can be run again elsewhere.
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
         let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
-        let whole = !matches!(plan.end, crate::session::batch::End::Flush);
+        let whole = !plan.stays_open();
         let alone =
             matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
         let read = plan.place == crate::sql::Place::Anywhere;
@@ -311,7 +311,13 @@ impl Driver {
         } else {
             encode::ready(&mut self.client_out, self.machine.status());
         }
-        self.phase = Phase::Idle;
+        let large = self.phase == Phase::Acquiring && !self.batch_kept && !streaming;
+        self.rest_phase();
+        if large {
+            // One message that did not fit into memory, of which nothing has been taken yet.
+            let header = crate::wire::Header::peek(&self.client_in).ok().flatten();
+            self.client_skip = header.map_or(0, |header| header.len);
+        }
         self.batch_kept = false;
         self.set_resting();
     }

@@ -10,7 +10,7 @@ use super::handle::Doing;
 use super::stream::Stream;
 use crate::session::batch::{End, Scan};
 use crate::session::{ClientError, Hold, Judge, Outgoing, Plan, Step, Stream as StreamKind};
-use crate::wire::{Header, Tag, encode};
+use crate::wire::{HEADER_LEN, Header, Tag, encode};
 
 /// How much of what a client sends ahead is read while its batch runs, in bytes.
 const AHEAD_MAX: usize = 16 * 1024;
@@ -181,6 +181,8 @@ impl Driver {
                 self.client_skip = len.saturating_sub(rest.len());
                 (len.min(rest.len()), Ok(()))
             }
+            // Nothing is under way whose answers it could hurry.
+            Ok(Scan::Whole { len: HEADER_LEN, end: End::Flush }) => (HEADER_LEN, Ok(())),
             Ok(Scan::Whole { len, end }) => {
                 (len, self.take_batch(rest.get(..len).unwrap_or_default(), end, cx))
             }
@@ -208,10 +210,10 @@ impl Driver {
         let plan = self.judge(batch, end)?;
         self.handle.set_committing(plan.is_commit());
         match self.machine.step(&plan, self.lease.is_some()) {
-            Step::Local => return self.answer_locally(batch, &plan, cx),
+            Step::Local => self.answer_locally(batch, &plan, cx),
             Step::Held => {
                 self.plan = Some(plan);
-                return self.dispatch(batch, cx);
+                self.dispatch(batch, cx)
             }
             Step::Route(request) => {
                 self.plan = Some(plan);
@@ -272,7 +274,7 @@ impl Driver {
         let mut out = worker.out.borrow_mut();
         out.clear();
         let Some(conn) = &mut self.lease else { return Err(internal("a batch without a connection")) };
-        let outgoing = self.machine.dispatch(batch, &plan, &mut conn.session, hold, &mut out);
+        let outgoing = self.machine.dispatch((batch, &plan), &mut conn.session, hold, &mut out);
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
@@ -291,22 +293,20 @@ impl Driver {
         } else {
             self.batch_kept = false;
         }
-        self.phase = match plan.end {
-            End::Flush => Phase::Streaming { kind: StreamKind::Pipeline, left: 0 },
-            _ => Phase::Running,
+        self.phase = if plan.stays_open() {
+            Phase::Streaming { kind: StreamKind::Pipeline, left: 0 }
+        } else {
+            Phase::Running
         };
         self.plan = Some(plan);
         self.handle.set_doing(Doing::Active, self.worker.coarse_now());
-        match written {
-            Ok(written) => {
-                self.server_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
-                Ok(())
-            }
-            Err(_) => {
-                drop(out);
-                self.keep_batch(batch);
-                self.server_lost(Lost::Unsent)
-            }
+        if let Ok(written) = written {
+            self.server_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
+            Ok(())
+        } else {
+            drop(out);
+            self.keep_batch(batch);
+            self.server_lost(Lost::Unsent)
         }
     }
 
@@ -370,15 +370,12 @@ impl Driver {
             return Ok(true);
         }
         let Some(conn) = &mut self.lease else { return Ok(true) };
-        match write_some(&mut conn.stream, cx, &self.server_out) {
-            Ok(written) => {
-                self.server_out.drain(..written);
-                Ok(self.server_out.is_empty())
-            }
-            Err(_) => {
-                self.server_lost(Lost::Broken)?;
-                Ok(true)
-            }
+        if let Ok(written) = write_some(&mut conn.stream, cx, &self.server_out) {
+            self.server_out.drain(..written);
+            Ok(self.server_out.is_empty())
+        } else {
+            self.server_lost(Lost::Broken)?;
+            Ok(true)
         }
     }
 
@@ -431,9 +428,13 @@ impl Driver {
         };
         let streamed = self
             .machine
-            .stream((kind, &mut left), input, plan, (&mut conn.session, &mut judge), &mut out)
+            .stream((kind, &mut left), input, (plan, &mut conn.session, &mut judge), &mut out)
             .map_err(|error| Turn::Fail(ClientError::Frame(error)))?;
         drop(statements);
+        if streamed.consumed > 0 {
+            // The batch that was kept is no longer all of it.
+            self.batch_kept = false;
+        }
         let written = write_some(&mut conn.stream, cx, &out);
         if let Ok(written) = &written {
             self.server_out.extend_from_slice(out.get(*written..).unwrap_or_default());

@@ -45,7 +45,7 @@ pub struct Sockets {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// A TCP address.
-    #[error("cannot listen on {address}: {source}; is another server there? set `listen` (or --listen)")]
+    #[error("cannot listen on {address}; is another server there? set `listen` (or --listen)")]
     Tcp {
         /// Which.
         address: SocketAddr,
@@ -53,7 +53,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// A Unix socket.
-    #[error("cannot listen on {}: {source}; see `unix_socket_dir`", path.display())]
+    #[error("cannot listen on {}; see `unix_socket_dir`", path.display())]
     Unix {
         /// Which.
         path: PathBuf,
@@ -180,7 +180,7 @@ impl Workers {
                 shared: Arc::clone(&shared),
                 sockets: sockets.try_clone()?,
                 links: parts.links.clone(),
-                sql: parts.sql.clone(),
+                sql: parts.sql,
                 login: Arc::clone(&parts.login),
                 commands,
             };

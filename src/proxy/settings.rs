@@ -137,8 +137,8 @@ impl Default for PoolSettings {
             idle_min: 0,
             wait_max: Duration::from_secs(30),
             waiters_max: 10_000,
-            idle_timeout: Duration::from_mins(10),
-            lifetime: Duration::from_hours(1),
+            idle_timeout: Duration::from_secs(600),
+            lifetime: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(5),
         }
     }

@@ -92,7 +92,7 @@ pub struct Worker {
     /// Statements that wait for a primary, and their bytes.
     pub holds: Cell<(u32, u64)>,
     databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
-    pools: RefCell<HashMap<(Arc<str>, Arc<str>), Rc<UserPool>>>,
+    pools: RefCell<Pools>,
     sessions: RefCell<Slab<Rc<Handle>>>,
     machine_settings: RefCell<Rc<session::Settings>>,
     /// Statements running per node.
@@ -105,6 +105,9 @@ pub struct Worker {
     /// Sessions have read on replicas since the last tick.
     replica_reads: Cell<bool>,
 }
+
+/// Pools by database and role.
+type Pools = HashMap<(Arc<str>, Arc<str>), Rc<UserPool>>;
 
 /// Bytes of a worker's scratch buffer: what one read takes at most.
 pub const SCRATCH_LEN: usize = 64 * 1024;
@@ -344,6 +347,7 @@ impl Worker {
     /// Called every 100 ms: time limits, coarse clock.
     pub fn tick(&self, now: Instant) {
         self.coarse.set(now);
+        self.meter.verdict_cache(self.classifier.borrow().stats());
         if self.replica_reads.take() {
             // One sample per tick frees the sessions from their homes, so that the balancer can move them.
             drop(self.board().want_positions());

@@ -27,8 +27,7 @@ impl Machine {
     /// `hold` keeps the first answers back until it is known that the batch need not run elsewhere.
     pub fn dispatch(
         &mut self,
-        batch: &[u8],
-        plan: &Plan,
+        (batch, plan): (&[u8], &Plan),
         server: &mut ServerSession,
         hold: Hold,
         out: &mut Vec<u8>,
@@ -48,9 +47,10 @@ impl Machine {
             server.unnamed = None;
             self.unnamed = None;
         }
+        self.relay.own_sync = plan.prepares_only();
         // A pipeline that goes on after Flush needs its answers followed in order from the start.
         if !plan.rewrite && !inject_unnamed && plan.end != End::Flush {
-            if plan.extended() && !plan.old_unnamed && self.unnamed.is_some() {
+            if self.relay.own_unnamed && plan.extended() {
                 server.unnamed = Some((self.id, self.unnamed_number));
             }
             if out.is_empty() {
@@ -63,7 +63,7 @@ impl Machine {
             if let Err(error) = self.dispatch_frame(frame, server, out) {
                 self.relay.expect(Expect::Fail(Box::new(error)));
                 // The server would skip to Sync after its own error; so nothing up to there is sent.
-                if plan.end == End::Sync {
+                if plan.end == End::Sync || plan.prepares_only() {
                     encode::sync(out);
                 } else {
                     encode::flush(out);
@@ -72,7 +72,7 @@ impl Machine {
                 break;
             }
         }
-        if plan.end != End::Flush {
+        if !plan.stays_open() {
             self.relay.simplify();
         }
         Outgoing::Written
@@ -118,8 +118,12 @@ impl Machine {
             Tag::PARSE => return self.dispatch_parse(frame, server, out),
             Tag::BIND => return self.dispatch_bind(frame, server, out),
             Tag::DESCRIBE => return self.dispatch_describe(frame, server, out),
-            Tag::CLOSE => return self.dispatch_close(frame, out),
+            Tag::CLOSE => return self.dispatch_close(frame, server, out),
             Tag::EXECUTE => self.relay.expect(Expect::Forward),
+            Tag::FLUSH if self.relay.own_sync => {
+                encode::sync(out);
+                return Ok(());
+            }
             _ => {}
         }
         out.extend_from_slice(frame.raw);
@@ -202,7 +206,12 @@ impl Machine {
         Ok(())
     }
 
-    fn dispatch_close(&mut self, frame: Frame<'_>, out: &mut Vec<u8>) -> Result<(), ClientError> {
+    fn dispatch_close(
+        &mut self,
+        frame: Frame<'_>,
+        server: &mut ServerSession,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
         let Ok(close) = Close::decode(frame.body) else { return Err(malformed(frame)) };
         if close.target == Target::Statement && !close.name.is_empty() {
             // Other sessions share the statement on the server; only this client's name for it goes.
@@ -213,6 +222,9 @@ impl Machine {
             }
             self.relay.expect(Expect::SynthesizeClose);
         } else {
+            if close.target == Target::Statement {
+                server.unnamed = None;
+            }
             out.extend_from_slice(frame.raw);
             self.relay.expect(Expect::Forward);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::machine::{Before, Machine};
+use super::machine::{Before, Machine, is_setting};
 use super::statement::ServerSession;
 use crate::sql::{Kind, PinCause, SessionEffect, Verdict};
 
@@ -24,6 +24,10 @@ impl Machine {
         }
         for effect in &verdict.effects {
             self.apply_effect(effect, server);
+        }
+        if verdict.kind == Kind::Block && verdict.effects.iter().any(is_setting) {
+            // A ROLLBACK in the same text may have undone it.
+            self.pins.add(PinCause::UnknownSetting);
         }
     }
 

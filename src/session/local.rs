@@ -10,7 +10,7 @@ use super::machine::{Machine, Tx};
 use super::plan::Plan;
 use super::statement::text_in;
 use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
-use crate::wire::frontend::{Bind, Describe, Query, Target};
+use crate::wire::frontend::{Bind, Describe, Parse, Query, Target};
 use crate::wire::{Tag, TxStatus, encode};
 
 /// What a statement that needs no server is answered with.
@@ -78,6 +78,10 @@ impl Machine {
                 continue;
             }
             match frame.tag {
+                Tag::PARSE if self.refuses_to_prepare(frame.body) => {
+                    push_end(answer, out);
+                    failed = matches!(answer, Answer::Error(_));
+                }
                 Tag::PARSE => encode::parse_complete(out),
                 Tag::BIND => encode::bind_complete(out),
                 Tag::CLOSE => {
@@ -110,6 +114,20 @@ impl Machine {
         }
     }
 
+    /// Whether PostgreSQL would refuse this Parse already: in a failed transaction only what ends it can be prepared.
+    fn refuses_to_prepare(&self, body: &[u8]) -> bool {
+        let (true, Ok(parse)) = (matches!(self.tx, Tx::Lost { reported: true }), Parse::decode(body)) else {
+            return false;
+        };
+        let verdict = if parse.name.is_empty() {
+            self.unnamed.as_ref().map(|unnamed| Rc::clone(&unnamed.verdict))
+        } else {
+            self.prepared.get(parse.name).map(|statement| Rc::clone(&statement.verdict.borrow().1))
+        };
+        let ends = |verdict: &Rc<Verdict>| matches!(verdict.kind, Kind::Commit { .. } | Kind::Rollback { .. });
+        !verdict.as_ref().is_some_and(ends)
+    }
+
     /// Carries one statement out and says what the client gets.
     fn carry_out(&mut self, verdict: &Verdict, batch: &[u8], facts: &dyn Facts) -> Answer {
         match &verdict.kind {
@@ -122,7 +140,7 @@ impl Machine {
             }
             Kind::SetTransaction(mode) => {
                 let text = self.text_of(batch);
-                self.set_deferred_mode(mode, text)
+                self.set_deferred_mode(*mode, text)
             }
             Kind::Commit { .. } => self.end_deferred("COMMIT"),
             Kind::Rollback { .. } => self.end_deferred("ROLLBACK"),
@@ -157,7 +175,7 @@ impl Machine {
         Box::default()
     }
 
-    fn set_deferred_mode(&mut self, mode: &BeginMode, text: Box<[u8]>) -> Answer {
+    fn set_deferred_mode(&mut self, mode: BeginMode, text: Box<[u8]>) -> Answer {
         if let Tx::Deferred { queries, mode: declared } = &mut self.tx {
             queries.push(text);
             declared.read_only = mode.read_only.or(declared.read_only);

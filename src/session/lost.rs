@@ -67,7 +67,7 @@ impl Machine {
                 return Loss::Answered;
             }
             Ending::Committed | Ending::Unknown => {
-                ClientError::CommitUnknown { node: node.to_string() }.encode(out)
+                ClientError::CommitUnknown { node: node.to_string() }.encode(out);
             }
             Ending::RolledBack => ClientError::TransactionLost { node: node.to_string() }.encode(out),
         }

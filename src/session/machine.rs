@@ -17,7 +17,7 @@ use super::pins::Pins;
 use super::relay::{Relay, Written};
 use super::statement::{ServerSession, Statement, Statements};
 use crate::route::{Consistency, Request, Transaction};
-use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Verdict};
+use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
 use crate::wire::TxStatus;
 
 use super::plan::Plan;
@@ -258,9 +258,13 @@ impl Machine {
             },
             _ => Transaction::None,
         };
+        // A session that keeps its connection will want to write on it sooner or later.
+        let keeps = self.settings.session_mode && plan.place == Place::Anywhere;
+        let (place, reason) =
+            if keeps { (Place::Primary, Reason::SessionState) } else { (plan.place, plan.reason) };
         Step::Route(Request {
-            place: plan.place,
-            verdict_reason: plan.reason,
+            place,
+            verdict_reason: reason,
             hint: plan.hint.or(self.route_hint),
             transaction,
             floor: self.freshness.floor(),
@@ -280,13 +284,15 @@ impl Machine {
         };
         match &verdict.kind {
             Kind::ShowPrimacy(_) | Kind::SetPrimacy(..) => self.tx != Tx::Failed,
+            _ if self.deallocates_own(verdict) => self.tx != Tx::Failed,
             _ if held => false,
-            Kind::Begin(_) => self.tx == Tx::None,
+            // What else is parsed in the same pipeline has to be parsed by a server.
+            Kind::Begin(_) => self.tx == Tx::None && plan.reason == Reason::Empty,
             Kind::Commit { chain: false } | Kind::Rollback { chain: false } => {
-                matches!(self.tx, Tx::Deferred { .. })
+                matches!(self.tx, Tx::Deferred { .. }) && plan.reason == Reason::Empty
             }
             Kind::SetTransaction(_) => matches!(self.tx, Tx::Deferred { .. }),
-            _ => self.deallocates_own(verdict),
+            _ => false,
         }
     }
 
@@ -310,7 +316,7 @@ impl Machine {
         let mut stale = false;
         self.wrote |= executed.iter().any(|verdict| verdict.place == Place::Primary);
         if failed {
-            self.doubtful_effects(&executed);
+            self.effects_of_failed(&executed);
         } else {
             for verdict in &executed {
                 self.apply(verdict, server);
@@ -334,11 +340,28 @@ impl Machine {
         stale
     }
 
-    /// An error in a batch that also ended or began transactions: which of its settings hold cannot be known.
-    fn doubtful_effects(&mut self, executed: &[Rc<Verdict>]) {
-        let several = executed.len() > 1 || executed.iter().any(|verdict| verdict.statements > 1);
-        if several && executed.iter().any(|verdict| !verdict.effects.is_empty()) {
-            self.pins.add(PinCause::UnknownSetting);
+    /// An error in a batch. What it did is undone with its transaction, except for what no transaction undoes; and where
+    /// it also began or ended transactions, nobody knows which of its effects hold.
+    fn effects_of_failed(&mut self, executed: &[Rc<Verdict>]) {
+        let doubtful = executed.len() > 1 && executed.iter().any(|v| v.kind.controls_transactions())
+            || executed.iter().any(|verdict| verdict.kind == Kind::Block);
+        for effect in executed.iter().flat_map(|verdict| verdict.effects.iter()) {
+            match effect {
+                SessionEffect::Pin(cause @ (PinCause::AdvisoryLock | PinCause::Load)) => {
+                    self.pins.add(*cause);
+                }
+                SessionEffect::Pin(cause) if doubtful => {
+                    self.pins.add(*cause);
+                }
+                SessionEffect::PrepareSql(name) if executed.len() > 1 || doubtful => {
+                    self.sql_prepared.insert(Arc::clone(name));
+                    self.pins.add(PinCause::SqlPrepare);
+                }
+                effect if doubtful && is_setting(effect) => {
+                    self.pins.add(PinCause::UnknownSetting);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -383,6 +406,12 @@ impl Machine {
             self.pins.add(PinCause::SessionMode);
         }
     }
+}
+
+/// Whether the effect is on settings that travel.
+pub(super) fn is_setting(effect: &SessionEffect) -> bool {
+    use SessionEffect::{DiscardAll, Reset, ResetAll, Set};
+    matches!(effect, Set { .. } | Reset(_) | ResetAll | DiscardAll)
 }
 
 fn ends_in_rollback(executed: &[Rc<Verdict>]) -> bool {

@@ -14,6 +14,10 @@ use crate::wire::{FrameError, Tag, TxStatus};
 
 /// A batch, judged. The verdicts of the statements that it executes are kept in the machine until it is finished.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the batch, none excludes another"
+)]
 pub struct Plan {
     /// Where all of it may run.
     pub place: Place,
@@ -31,6 +35,8 @@ pub struct Plan {
     pub old_unnamed: bool,
     /// It is nothing but Sync, or Close of prepared statements and Sync.
     pub needs_no_server: bool,
+    /// It binds or executes.
+    runs: bool,
     /// Its only executed statement, if there is exactly one.
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
@@ -50,6 +56,7 @@ impl Plan {
             rewrite: false,
             old_unnamed: false,
             needs_no_server: matches!(end, End::Sync),
+            runs: false,
             solo: None,
             closes: SmallVec::new(),
             commits: false,
@@ -74,6 +81,17 @@ impl Plan {
     /// Whether it speaks the extended protocol.
     pub fn extended(&self) -> bool {
         matches!(self.end, End::Sync | End::Flush)
+    }
+
+    /// Whether it only prepares and describes, and waits for the answers with Flush. Nothing of that is undone by Sync,
+    /// so the server gets one instead: what follows may run on any server.
+    pub fn prepares_only(&self) -> bool {
+        self.end == End::Flush && !self.runs
+    }
+
+    /// Whether the pipeline goes on behind it on the same connection.
+    pub fn stays_open(&self) -> bool {
+        self.end == End::Flush && self.runs
     }
 
     fn join(&mut self, verdict: &Verdict) {
@@ -120,8 +138,14 @@ impl Machine {
         Ok(plan)
     }
 
-    fn plan_query(&mut self, batch: &[u8], plan: &mut Plan, judge: &mut Judge<'_>) -> Result<(), FrameError> {
-        let query = Query::decode(batch.get(5..).unwrap_or_default())?;
+    /// Judges a simple query.
+    pub(super) fn plan_query(
+        &mut self,
+        frame: &[u8],
+        plan: &mut Plan,
+        judge: &mut Judge<'_>,
+    ) -> Result<(), FrameError> {
+        let query = Query::decode(frame.get(5..).unwrap_or_default())?;
         let verdict = judge.classifier.classify(query.sql, judge.catalog);
         plan.join(&verdict);
         self.executed.push(verdict);
@@ -138,9 +162,13 @@ impl Machine {
         for verdict in &self.executed {
             match &verdict.kind {
                 Kind::Begin(mode) if plan.begin.is_none() => plan.begin = Some(*mode),
-                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Several => plan.commits = true,
+                Kind::Commit { .. } | Kind::PrepareTransaction | Kind::Block => plan.commits = true,
                 _ => {}
             }
+        }
+        if plan.stays_open() {
+            // What follows in the same implicit transaction is not known yet, and may write.
+            plan.primary(Reason::TooLarge);
         }
         // Outside of a transaction every statement that may write is its own commit.
         plan.commits |= !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
@@ -161,17 +189,22 @@ impl Machine {
             }
             Tag::BIND => {
                 let bind = Bind::decode(frame.body)?;
+                plan.runs = true;
                 self.plan_bind(bind.portal, bind.statement, plan, judge);
             }
             Tag::DESCRIBE => {
                 let describe = Describe::decode(frame.body)?;
                 match describe.target {
                     Target::Statement => drop(self.plan_use(describe.name, plan, judge)),
-                    Target::Portal => plan.needs_no_server = false,
+                    Target::Portal => {
+                        plan.needs_no_server = false;
+                        plan.runs = true;
+                    }
                 }
             }
             Tag::EXECUTE => {
                 let execute = Execute::decode(frame.body)?;
+                plan.runs = true;
                 match self.relay.portals.iter().rev().find(|(name, _)| **name == *execute.portal) {
                     Some((_, verdict)) => self.executed.push(Rc::clone(verdict)),
                     // A portal of an earlier batch: its effects were counted when it was first executed.
@@ -182,9 +215,13 @@ impl Machine {
                 let close = Close::decode(frame.body)?;
                 if close.target == Target::Statement {
                     plan.rewrite = true;
+                    if close.name.is_empty() {
+                        self.unnamed = None;
+                    }
                     plan.closes.push(close.name.into());
                 } else {
                     plan.needs_no_server = false;
+                    plan.runs = true;
                 }
             }
             _ => {}

@@ -54,8 +54,18 @@ pub(super) enum Expect {
     Fail(Box<ClientError>),
 }
 
+/// A portal's name and the verdict of its statement.
+pub(super) type Portal = (Box<[u8]>, Rc<Verdict>);
+
+/// The texts that opened a transaction, and what they declare.
+pub(super) type Begun = (Vec<Box<[u8]>>, BeginMode);
+
 /// The state of the conversation with the server that runs the batch.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the batch in flight, none excludes another"
+)]
 pub(super) struct Relay {
     pub(super) swallow_ready: u32,
     /// The last of the swallowed queries asks for the transaction's id.
@@ -67,7 +77,7 @@ pub(super) struct Relay {
     pub(super) tentative: SmallVec<[Box<[u8]>; 1]>,
     pub(super) replacements: Vec<(Box<[u8]>, Rc<Statement>)>,
     /// Portals that the pipeline has bound, with the verdicts of their statements.
-    pub(super) portals: SmallVec<[(Box<[u8]>, Rc<Verdict>); 1]>,
+    pub(super) portals: SmallVec<[Portal; 1]>,
     /// The pipeline has prepared its own unnamed statement.
     pub(super) own_unnamed: bool,
     pub(super) body_left: usize,
@@ -78,7 +88,9 @@ pub(super) struct Relay {
     /// The client has been given something of this batch's answer.
     pub(super) answered: bool,
     /// The BEGIN that went out with this batch.
-    pub(super) began: Option<(Vec<Box<[u8]>>, BeginMode)>,
+    pub(super) began: Option<Begun>,
+    /// The Sync at the end is ours: the client has sent Flush, and does not wait for ReadyForQuery.
+    pub(super) own_sync: bool,
     /// A wait for synchronous replication was given up: the commit is not known to be durable.
     unsynced: bool,
     /// An error was made up ahead of Sync: what the client sends up to there is dropped.
@@ -134,6 +146,7 @@ impl Relay {
         self.asks_xid = false;
         self.xid = None;
         self.unsynced = false;
+        self.own_sync = false;
     }
 
     pub(super) fn expect(&mut self, expect: Expect) {
@@ -266,12 +279,11 @@ impl Machine {
                 break;
             }
             let taken = header.len.min(rest.len());
-            event = match whole {
-                Some(frame) => self.take_frame(header.tag, frame, server, &mut cutter)?,
-                None => {
-                    self.begin_body(header, taken, &mut cutter);
-                    None
-                }
+            event = if let Some(frame) = whole {
+                self.take_frame(header.tag, frame, server, &mut cutter)?
+            } else {
+                self.begin_body(header, taken, &mut cutter);
+                None
             };
             at += taken;
         }
@@ -284,9 +296,9 @@ impl Machine {
         let len = self.relay.body_left.min(available);
         self.relay.body_left -= len;
         if self.relay.body_dropped {
-            cutter.cut(len)
+            cutter.cut(len);
         } else {
-            cutter.keep(len)
+            cutter.keep(len);
         }
         len
     }
@@ -319,7 +331,13 @@ impl Machine {
                 let status = ready_status(frame.get(5..).unwrap_or_default())?;
                 self.settle_names();
                 self.relay.busy = false;
-                cutter.keep(frame.len());
+                if std::mem::take(&mut self.relay.own_sync) {
+                    // The client itself skips to its next Sync where it got an error.
+                    self.relay.skip_client_to_sync = self.relay.error_seen;
+                    cutter.cut(frame.len());
+                } else {
+                    cutter.keep(frame.len());
+                }
                 return Ok(Some(Event::Ready(status)));
             }
             Tag::ERROR_RESPONSE => {

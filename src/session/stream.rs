@@ -44,8 +44,7 @@ impl Machine {
         &mut self,
         (kind, left): (Stream, &mut usize),
         input: &[u8],
-        plan: &mut Plan,
-        (server, judge): (&mut ServerSession, &mut Judge<'_>),
+        (plan, server, judge): (&mut Plan, &mut ServerSession, &mut Judge<'_>),
         out: &mut Vec<u8>,
     ) -> Result<Streamed, FrameError> {
         let mut at = 0;
@@ -72,21 +71,19 @@ impl Machine {
                     out.extend_from_slice(rest.get(..taken).unwrap_or_default());
                     *left = header.len - taken;
                     at += taken;
-                    continue;
                 }
                 (Tag::BIND, None) => {
-                    let Some(taken) = self.stream_bind((header, rest), plan, (server, judge), out)? else {
+                    let Some(taken) = self.stream_bind((header, rest), (plan, server, judge), out)? else {
                         break;
                     };
                     *left = header.len - taken;
                     at += taken;
-                    continue;
                 }
                 (_, None) => break,
                 (tag, Some(raw)) => {
                     at += raw.len();
                     terminated = tag == Tag::TERMINATE;
-                    ended = self.stream_frame((kind, tag), raw, plan, (server, judge), out)?;
+                    ended = self.stream_frame((kind, tag), raw, (plan, server, judge), out)?;
                 }
             }
         }
@@ -105,8 +102,7 @@ impl Machine {
         &mut self,
         (kind, tag): (Stream, Tag),
         raw: &[u8],
-        plan: &mut Plan,
-        (server, judge): (&mut ServerSession, &mut Judge<'_>),
+        (plan, server, judge): (&mut Plan, &mut ServerSession, &mut Judge<'_>),
         out: &mut Vec<u8>,
     ) -> Result<bool, FrameError> {
         match tag {
@@ -120,6 +116,17 @@ impl Machine {
             }
             Tag::FLUSH => out.extend_from_slice(raw),
             Tag::TERMINATE => {}
+            Tag::QUERY if kind == Stream::Pipeline => {
+                if self.relay.error_seen() {
+                    return Ok(false);
+                }
+                // It ends the implicit transaction as Sync does.
+                self.plan_query(raw, plan, judge)?;
+                server.unnamed = None;
+                self.unnamed = None;
+                out.extend_from_slice(raw);
+                return Ok(true);
+            }
             Tag::QUERY | Tag::FUNCTION_CALL if kind == Stream::Single => {
                 self.note_single(tag);
                 out.extend_from_slice(raw);
@@ -148,8 +155,7 @@ impl Machine {
     fn stream_bind(
         &mut self,
         (header, rest): (Header, &[u8]),
-        plan: &mut Plan,
-        (server, judge): (&mut ServerSession, &mut Judge<'_>),
+        (plan, server, judge): (&mut Plan, &mut ServerSession, &mut Judge<'_>),
         out: &mut Vec<u8>,
     ) -> Result<Option<usize>, FrameError> {
         let body = rest.get(HEADER_LEN..).unwrap_or_default();

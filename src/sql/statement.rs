@@ -114,15 +114,19 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
     }
     let mut effects = Vec::new();
     let mut primary = None;
+    let mut kind = Kind::Several;
     for outcome in std::iter::once(first).chain(outcomes) {
         effects.extend(outcome.effects);
+        if outcome.kind.controls_transactions() {
+            kind = Kind::Block;
+        }
         if outcome.place == Place::Primary && primary.is_none() {
             primary = Some(outcome.detail);
         }
     }
     match primary {
-        None => verdict(Place::Anywhere, Reason::Read, Kind::Several, None, effects),
-        Some(detail) => verdict(Place::Primary, Reason::Several, Kind::Several, detail, effects),
+        None => verdict(Place::Anywhere, Reason::Read, kind, None, effects),
+        Some(detail) => verdict(Place::Primary, Reason::Several, kind, detail, effects),
     }
 }
 

@@ -143,8 +143,27 @@ pub enum Kind {
     SetPrimacy(Arc<str>, Option<Arc<str>>),
     /// One statement that returns or changes data, or a utility.
     Plain,
-    /// Several statements in one text.
+    /// Several statements in one text, none of which begins or ends a transaction or a savepoint.
     Several,
+    /// Several statements in one text, with transaction control among them.
+    Block,
+}
+
+impl Kind {
+    /// Whether it begins or ends a transaction or a savepoint, alone or among others.
+    pub fn controls_transactions(&self) -> bool {
+        matches!(
+            self,
+            Self::Begin(_)
+                | Self::Commit { .. }
+                | Self::Rollback { .. }
+                | Self::PrepareTransaction
+                | Self::Savepoint(_)
+                | Self::Release(_)
+                | Self::RollbackTo(_)
+                | Self::Block
+        )
+    }
 }
 
 /// What ties a session to one server connection.

@@ -139,6 +139,9 @@ fn settle(shell: &mut Shell, life: Life) -> Verdict {
     while waited < patience && settled_for < 1_500 && shell.violations.is_empty() {
         shell.tick();
         waited += 1;
+        if waited % 2_000 == 0 {
+            shell.person();
+        }
         settled_for = if shell.unsettled().is_none() { settled_for + 1 } else { 0 };
     }
     if let Some(why) = shell.unsettled().filter(|_| shell.violations.is_empty()) {

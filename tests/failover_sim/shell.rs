@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use primacy::failover::{
-    Action, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member, Observation, Reach,
-    Receiver, Record, Sender, Settings, Standing, SyncState,
+    Action, Command, CommandId, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member,
+    Observation, Reach, Receiver, Record, Sender, Settings, Standing, SyncState,
 };
 use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
@@ -400,13 +400,39 @@ impl Shell {
         }
         let primary = self.snapshot.primary?.index();
         for (i, n) in self.cluster.nodes.iter().enumerate().filter(|(i, _)| *i != primary) {
-            let follows = n.rx.is_some_and(|rx| rx.streaming && rx.from == primary && rx.own);
-            let twin = self.core.record().is_some_and(|record| record.twins.contains(&NodeId(i as u16)));
-            if !follows && self.odds.agent && !(twin && status.standings[i] == Standing::Quarantined) {
+            // Without a quorum a standby may hang on another one.
+            let cascade = self.settings.durability == Durability::Async;
+            let follows = n.rx.is_some_and(|rx| rx.streaming && (rx.from == primary && rx.own || cascade));
+            if !follows && self.odds.agent {
                 return Some(format!("n{i} does not follow n{primary}: {:?}", status.standings[i]));
             }
         }
         None
+    }
+
+    /// A person clones nodes anew that nothing else can bring back, and says so.
+    pub(crate) fn person(&mut self) {
+        let (Some(record), Some(primary)) = (self.core.record(), self.snapshot.primary) else { return };
+        let Some(twin) = record.twins.iter().map(|twin| twin.node).find(|node| *node != primary) else {
+            return;
+        };
+        if self.core.status().standings[twin.index()] != Standing::Quarantined {
+            return;
+        }
+        self.note(|| format!("** a person clones {twin:?} anew"));
+        let (i, from) = (twin.index(), primary.index());
+        self.cluster.kill(i);
+        let source = self.cluster.nodes[from].clone();
+        let n = &mut self.cluster.nodes[i];
+        (n.wal, n.replayed, n.timeline) = (source.wal, source.replayed, source.timeline);
+        (n.in_recovery, n.upstream, n.own) = (true, Some(from), false);
+        self.cluster.start(i, 100);
+        let now = self.instant(self.cluster.now);
+        let said = self.facts(i);
+        let (node, reach) = (twin, Reach::Answered(Box::new(said)));
+        self.feed(Input::Observation(Observation { node, sent: now, answered: now, reach }));
+        let command = Command::Rejoin(twin);
+        self.feed(Input::Command { id: CommandId(2), command });
     }
 
     pub(crate) fn durability(&self) -> Durability {

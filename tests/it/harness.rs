@@ -7,10 +7,13 @@
 mod cluster;
 mod ports;
 mod proxy;
+mod raw;
 mod template;
 mod wait;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use ports::PortLease;
+pub(crate) use proxy::Proxy;
+pub(crate) use raw::{Message, Raw, frame, startup, steps};
 pub(crate) use template::installation;
 pub(crate) use wait::{LIMIT, eventually};

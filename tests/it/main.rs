@@ -15,3 +15,4 @@ mod demo;
 mod harness;
 mod local_servers;
 mod program;
+mod proxy_transparency;

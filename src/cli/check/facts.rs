@@ -15,12 +15,13 @@ use crate::proxy::settings::Auth;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Settings that primacy changes on the nodes.
-pub(super) const PARAMETERS: [&str; 5] = [
+pub(super) const PARAMETERS: [&str; 6] = [
     "primary_conninfo",
     "restore_command",
     "primary_slot_name",
     "synchronous_standby_names",
     "wal_receiver_timeout",
+    "default_transaction_read_only",
 ];
 
 /// Functions that primacy calls on the nodes and that are not everybody's.
@@ -57,6 +58,8 @@ pub(super) struct NodeFacts {
     pub(super) replication: bool,
     /// What the service role lacks, as grants.
     pub(super) lacking: Vec<String>,
+    /// Whether it could restart a fenced former primary by crashing a session of its own.
+    pub(super) can_restart: bool,
     /// What came of the query for verifiers, asked for the service role itself.
     pub(super) auth: AuthAnswer,
 }
@@ -106,7 +109,9 @@ async fn facts(client: &Client, settings: &Settings) -> Result<NodeFacts, LinkEr
     let mut facts = server(client).await?;
     facts.standbys = standbys(client).await?;
     if !facts.superuser {
-        facts.lacking = lacking(client, facts.version).await?;
+        facts.can_restart = has_role(client, "pg_execute_server_program").await?
+            && has_role(client, "pg_write_server_files").await?;
+        facts.lacking = lacking(client, facts.version, &settings.control.database).await?;
     }
     facts.auth = auth(client, settings).await;
     Ok(facts)
@@ -156,12 +161,16 @@ async fn standbys(client: &Client) -> Result<Vec<String>, LinkError> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+async fn has_role(client: &Client, role: &str) -> Result<bool, LinkError> {
+    let row = client.query_one("SELECT pg_catalog.pg_has_role($1::name, 'USAGE')", &[&role]).await?;
+    Ok(row.try_get(0)?)
+}
+
 /// Which of the needed grants the role does not have. Roles and functions differ by version, so each is asked by name.
-async fn lacking(client: &Client, version: i32) -> Result<Vec<String>, LinkError> {
+async fn lacking(client: &Client, version: i32, database: &str) -> Result<Vec<String>, LinkError> {
     let mut lacking = Vec::new();
     for role in ["pg_monitor", "pg_signal_backend"] {
-        let row = client.query_one("SELECT pg_catalog.pg_has_role($1::name, 'USAGE')", &[&role]).await?;
-        if !row.try_get::<_, bool>(0)? {
+        if !has_role(client, role).await? {
             lacking.push(format!("GRANT {role}"));
         }
     }
@@ -173,8 +182,12 @@ async fn lacking(client: &Client, version: i32) -> Result<Vec<String>, LinkError
             lacking.push(format!("GRANT EXECUTE ON FUNCTION {function}"));
         }
     }
+    let sql = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')";
+    if !client.query_one(sql, &[]).await?.try_get::<_, bool>(0)? {
+        lacking.push(format!("GRANT CREATE ON DATABASE {database}"));
+    }
+    // Before 15 only a superuser may ALTER SYSTEM, and there is nothing to grant; `judge` says so.
     if version < 150_000 {
-        lacking.push("SUPERUSER (before PostgreSQL 15 nobody else may ALTER SYSTEM)".into());
         return Ok(lacking);
     }
     for parameter in PARAMETERS {

@@ -21,7 +21,10 @@ pub(super) fn judge(settings: &Settings, answers: &[NodeAnswer]) -> Vec<Finding>
     }
     let known: Vec<(&str, &NodeFacts)> =
         answers.iter().filter_map(|answer| Some((&*answer.name, answer.facts.as_ref().ok()?))).collect();
-    if !known.is_empty() {
+    // Roles and functions are the same on every node of a cluster: one of them speaks for all, the primary if it answers.
+    if let Some((name, facts)) = known.iter().find(|(_, facts)| !facts.in_recovery).or(known.first()) {
+        privileges(name, facts, &settings.proxy.service.user, &mut findings);
+        auth(name, facts, &mut findings);
         cluster(&known, &mut findings);
         quorum(settings, &known, &mut findings);
     }
@@ -77,20 +80,29 @@ fn node(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
         let hint = "check its primary_conninfo and its log (without pg_monitor this cannot be seen)";
         findings.push(Finding::warning(name, "is a replica and does not stream", hint));
     }
-    privileges(name, facts, findings);
-    auth(name, facts, findings);
 }
 
-fn privileges(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
+fn privileges(name: &str, facts: &NodeFacts, role: &str, findings: &mut Vec<Finding>) {
     if !facts.superuser && !facts.replication {
-        let hint = "ALTER ROLE ... REPLICATION, or set [replication] to a role that has it";
+        let hint = format!("ALTER ROLE {role} REPLICATION; or set [replication] to a role that has it");
         findings.push(Finding::warning(name, "the service role cannot be used for replication", hint));
     }
-    if facts.lacking.is_empty() {
+    if !facts.superuser && facts.version < 150_000 {
+        let hint = format!("ALTER ROLE {role} SUPERUSER; before PostgreSQL 15 nobody else may ALTER SYSTEM");
+        findings.push(Finding::error(name, "the service role is no superuser", hint));
+    } else if facts.lacking.is_empty() {
         findings.push(Finding::ok(name, "the service role has the privileges for a failover"));
     } else {
         let text = "the service role lacks privileges that a failover needs";
-        findings.push(Finding::error(name, text, format!("on the primary: {}", facts.lacking.join("; "))));
+        let grants = facts.lacking.iter().map(|grant| format!("{grant} TO {role};"));
+        let hint = format!("on the primary: {}", grants.collect::<Vec<_>>().join(" "));
+        findings.push(Finding::error(name, text, hint));
+    }
+    if !facts.superuser && !facts.can_restart {
+        let text = "after a switchover the former primary waits for a person to restart it as a replica";
+        let hint =
+            format!("GRANT pg_execute_server_program, pg_write_server_files TO {role}; if primacy may do it");
+        findings.push(Finding::warning(name, text, hint));
     }
 }
 
@@ -255,7 +267,12 @@ mod tests {
             facts.superuser = false;
             facts.lacking = vec!["GRANT pg_monitor".into()];
         });
-        assert_eq!(errors(&weak).len(), 3);
+        assert_eq!(errors(&weak).len(), 1, "one node speaks for all");
+        let before_15 = three(|_, facts| {
+            facts.superuser = false;
+            facts.version = 140_012;
+        });
+        assert!(errors(&before_15)[0].contains("no superuser"));
         let locked = three(|n, facts| {
             if n == 0 {
                 facts.auth = AuthAnswer::Failed("permission denied".into());
