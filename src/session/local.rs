@@ -124,7 +124,8 @@ impl Machine {
         } else {
             self.prepared.get(parse.name).map(|statement| Rc::clone(&statement.verdict.borrow().1))
         };
-        let ends = |verdict: &Rc<Verdict>| matches!(verdict.kind, Kind::Commit { .. } | Kind::Rollback { .. });
+        let ends =
+            |verdict: &Rc<Verdict>| matches!(verdict.kind, Kind::Commit { .. } | Kind::Rollback { .. });
         !verdict.as_ref().is_some_and(ends)
     }
 
