@@ -94,7 +94,9 @@ impl Inserts {
         let (word, count, errors) =
             (if good { "ok" } else { "FAILED" }, self.acknowledged.len(), self.errors.len());
         let longest = self.longest.as_millis();
-        println!("{word} inserts acknowledged={count} missing={missing} errors={errors} longest_ms={longest}");
+        println!(
+            "{word} inserts acknowledged={count} missing={missing} errors={errors} longest_ms={longest}"
+        );
         for error in &self.errors {
             println!("   error: {error}");
         }

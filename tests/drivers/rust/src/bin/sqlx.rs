@@ -39,7 +39,8 @@ async fn read(c: &mut PgConnection) -> Result<(), Error> {
 
 async fn fresh(c: &mut PgConnection) -> Result<(), Error> {
     for n in 0..50 {
-        let (write, read) = (sql("UPDATE {t} SET name = $1 WHERE id = 0"), sql("SELECT name FROM {t} WHERE id = 0"));
+        let (write, read) =
+            (sql("UPDATE {t} SET name = $1 WHERE id = 0"), sql("SELECT name FROM {t} WHERE id = 0"));
         sqlx::query(&write).bind(n.to_string()).execute(&mut *c).await?;
         same(sqlx::query_scalar::<_, String>(&read).fetch_one(&mut *c).await?, n.to_string())?;
     }

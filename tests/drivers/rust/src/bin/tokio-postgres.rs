@@ -25,7 +25,8 @@ async fn count(c: &Client, filter: &str) -> Result<i64, Error> {
 }
 
 async fn write(c: &Client) -> Result<(), Error> {
-    c.batch_execute(&sql("DROP TABLE IF EXISTS {t}; CREATE TABLE {t} (id int PRIMARY KEY, name text)")).await?;
+    c.batch_execute(&sql("DROP TABLE IF EXISTS {t}; CREATE TABLE {t} (id int PRIMARY KEY, name text)"))
+        .await?;
     let insert = c.prepare(&sql("INSERT INTO {t} VALUES ($1, $2)")).await?;
     for n in 0..20 {
         same(c.execute(&insert, &[&n, &format!("näme {n}")]).await?, 1)?;
@@ -67,7 +68,9 @@ async fn transactions(c: &mut Client) -> Result<(), Error> {
         return Err("a duplicate was taken".into());
     };
     same(error.code(), Some(&SqlState::UNIQUE_VIOLATION))?;
-    let Err(error) = tx.query("SELECT 1", &[]).await else { return Err("a failed transaction went on".into()) };
+    let Err(error) = tx.query("SELECT 1", &[]).await else {
+        return Err("a failed transaction went on".into());
+    };
     same(error.code(), Some(&SqlState::IN_FAILED_SQL_TRANSACTION))?;
     drop(tx);
     same(count(c, "id = 301").await?, 0)
