@@ -161,7 +161,6 @@ impl Proxy {
         if let Some(listener) = admin_listener {
             let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
             let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
-            let events = Events::new(EVENTS_MAX);
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             serve_http(listener, admin_settings, context, stopped);
         }
