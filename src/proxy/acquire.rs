@@ -193,6 +193,10 @@ impl Driver {
         }
         tracing::warn!(node = %self.node_name(node), user = %self.pool.user, database = %self.pool.database, %error,
             "cannot open a server connection");
+        if error.credential_is_doubtful() {
+            // The password may have been changed since the client proved that it knows it.
+            self.worker.shared.verifiers.distrust(&self.pool.user);
+        }
         match error {
             ConnectError::Refused { frame, .. } => Err(Refusal::Server(frame)),
             _ => Err(Refusal::Error(ClientError::ServerSignIn {

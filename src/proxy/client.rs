@@ -30,21 +30,53 @@ enum Farewell {
 
 /// Serves one connection. Boxed inside where it is rare, because ten thousand of these rest at one time.
 pub(super) async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
-    worker.meter.client_connected();
-    let admitted = Box::pin(sign_in(&worker, stream, &context)).await;
-    if let Some(session) = admitted {
-        let handle = Rc::clone(&session.0.handle);
-        let key = session.1;
-        Driver::new(session.0).run().await;
-        drop(handle);
-        worker.leave(key);
-        worker.dismiss();
+    let Some(_visit) = Visit::begin(&worker) else {
+        tracing::debug!("a connection was closed at once: there are too many that have not signed in");
+        return;
+    };
+    if let Some((parts, stay)) = Box::pin(sign_in(&worker, stream, &context)).await {
+        Driver::new(parts).run().await;
+        drop(stay);
     }
-    worker.meter.client_disconnected();
+}
+
+/// One connection, counted from accept to its end, whatever ends it.
+struct Visit(Rc<Worker>);
+
+impl Visit {
+    /// `None`: so many connections are on their way in that one more could only do harm.
+    fn begin(worker: &Rc<Worker>) -> Option<Self> {
+        worker.open_door().then(|| {
+            worker.meter.client_connected();
+            Self(Rc::clone(worker))
+        })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.close_door();
+        self.0.meter.client_disconnected();
+    }
+}
+
+/// One signed-in client's place, given back whatever ends the session.
+struct Stay {
+    worker: Rc<Worker>,
+    key: Option<usize>,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.worker.leave(key);
+        }
+        self.worker.dismiss();
+    }
 }
 
 /// Everything up to ReadyForQuery. `None`: there is no session.
-async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) -> Option<(Parts, usize)> {
+async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) -> Option<(Parts, Stay)> {
     let peer = stream.peer();
     let admitted = match login::login(stream, context).await {
         Ok(Outcome::Admitted(admitted)) => admitted,
@@ -66,14 +98,11 @@ async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) ->
         send_away(admitted.stream, &Farewell::Error(ClientError::TooManyClients { clients_max })).await;
         return None;
     }
-    let greeted = greet(worker, admitted).await;
-    if greeted.is_none() {
-        worker.dismiss();
-    }
-    greeted
+    let stay = Stay { worker: Rc::clone(worker), key: None };
+    greet(worker, admitted, stay).await
 }
 
-async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>) -> Option<(Parts, usize)> {
+async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay) -> Option<(Parts, Stay)> {
     if admitted.replication {
         let what = "streaming replication through the proxy";
         send_away(admitted.stream, &Farewell::Error(ClientError::Unsupported { what })).await;
@@ -99,8 +128,8 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>) -> Option<(Part
     let (key, handle) = worker.enter(|place| Handle::new(pid_of(worker.index, place), secret, now));
     let mut hello = Vec::with_capacity(512);
     push_greeting(&greeting, &application_name, &handle, &mut hello);
+    stay.key = Some(key);
     if admitted.stream.write_all(&hello).await.is_err() || admitted.stream.flush().await.is_err() {
-        worker.leave(key);
         return None;
     }
     worker.meter.client_signed_in();
@@ -115,7 +144,7 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>) -> Option<(Part
         database: worker.database(&database),
         profile,
     };
-    Some((parts, key))
+    Some((parts, stay))
 }
 
 /// The label under which a refusal is counted.
@@ -204,10 +233,16 @@ async fn ask_a_server(
                 Err(AcquireError::Connect(ConnectError::Refused { frame, sqlstate }))
                     if sqlstate != crate::model::SqlState::CANNOT_CONNECT_NOW =>
                 {
+                    if sqlstate == crate::model::SqlState::INVALID_PASSWORD {
+                        worker.shared.verifiers.distrust(&pool.user);
+                    }
                     return Err(Farewell::Server(frame));
                 }
                 Err(AcquireError::Connect(error)) if error.node_is_suspect() => worker.board().suspect(node),
                 Err(AcquireError::Connect(error)) => {
+                    if error.credential_is_doubtful() {
+                        worker.shared.verifiers.distrust(&pool.user);
+                    }
                     tracing::warn!(node = node.0, user = %pool.user, %error, "cannot sign in on a server for a client");
                     let node =
                         worker.links.get(node.index()).map_or_else(String::new, |l| l.node.name.to_string());

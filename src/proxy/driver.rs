@@ -98,6 +98,13 @@ pub struct Driver {
     pub(super) loaded: bool,
 }
 
+/// Whatever ends a session, even a bug of ours: its server connection is not lost to the pool's count.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
 /// What a driver is made of.
 #[derive(Debug)]
 pub struct Parts {

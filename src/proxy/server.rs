@@ -145,6 +145,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the server did not take what we know of the role's password.
+    pub fn credential_is_doubtful(&self) -> bool {
+        match self {
+            Self::Scram(_) | Self::CredentialUnfit { .. } => true,
+            Self::Refused { sqlstate, .. } => *sqlstate == SqlState::INVALID_PASSWORD,
+            _ => false,
+        }
+    }
+
     /// Whether it says something about the node's health, so that the monitor should look at once. A refusal for this
     /// role or database does not.
     pub fn node_is_suspect(&self) -> bool {

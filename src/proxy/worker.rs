@@ -13,6 +13,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
+use super::auth::Verifiers;
 use super::catalog::{CatalogHub, Facts};
 use super::handle::{Doing, Handle, Kick};
 use super::pool::{NodeLink, ServerConn, UserPool};
@@ -35,8 +36,12 @@ pub struct Shared {
     pub catalogs: Arc<CatalogHub>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Clients connected now, over all workers.
+    /// What clients' passwords are checked against.
+    pub verifiers: Arc<Verifiers>,
+    /// Clients signed in now, over all workers.
     pub clients: AtomicU32,
+    /// Connections now, those on their way in among them.
+    pub connections: AtomicU32,
     /// How to tell each worker something.
     pub workers: Vec<mpsc::Sender<Command>>,
     /// Routing settings; replaced by a reload.
@@ -392,6 +397,19 @@ impl Worker {
         for (_, handle) in self.sessions.borrow().iter() {
             handle.kick(kick);
         }
+    }
+
+    /// Counts one more connection, unless there are so many that have not signed in that one more could only do harm.
+    pub fn open_door(&self) -> bool {
+        let clients_max = self.shared.settings.load().limits.clients_max;
+        let max = clients_max.saturating_add(clients_max / 8).saturating_add(100);
+        let take = |now: u32| (now < max).then_some(now + 1);
+        self.shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// A connection has ended.
+    pub fn close_door(&self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes the place of one more client, unless there are as many as may be.

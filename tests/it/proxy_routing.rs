@@ -28,7 +28,9 @@ async fn on_replica(proxy: &Proxy, client: &Client, sql: &str) -> bool {
 /// Statements that went to the primary and to replicas, by the proxy's counters.
 async fn served(proxy: &Proxy) -> (u64, u64) {
     let address = format!("http://{}/metrics", proxy.admin());
-    let text = tokio::task::spawn_blocking(move || ureq::get(&address).call().unwrap().body_mut().read_to_string().unwrap());
+    let text = tokio::task::spawn_blocking(move || {
+        ureq::get(&address).call().unwrap().body_mut().read_to_string().unwrap()
+    });
     let (mut primary, mut replicas) = (0, 0);
     for line in text.await.unwrap().lines().filter(|line| line.starts_with("primacy_routes_total{")) {
         let count: u64 = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
@@ -129,7 +131,8 @@ async fn spread(proxy: &Proxy, client: &Client) {
         clients.push(proxy.client().await);
     }
     for at in 0..200 {
-        let row = clients[at % 4].query_one("/* primacy: replica */ SELECT inet_server_port()", &[]).await.unwrap();
+        let row =
+            clients[at % 4].query_one("/* primacy: replica */ SELECT inet_server_port()", &[]).await.unwrap();
         *seen.entry(row.get::<_, i32>(0)).or_insert(0) += 1;
     }
     assert!(seen.len() == 2 && seen.values().all(|&count| count >= 60), "{seen:?}");
