@@ -15,8 +15,12 @@ use crate::observe::Retry;
 use crate::route::Consistency;
 use crate::session::batch::End;
 use crate::session::{Ending, Event, Facts, Judge, Loss, Remains, Step, Stream as StreamKind};
-use crate::sql::{PinCause, Place, Reason};
+use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
+
+/// How often a read is given up for what looks like recovery before the primary has to answer it: a function may raise
+/// the same error on its own account, again and again.
+const CONFLICTS_MAX: u8 = 2;
 
 impl Driver {
     /// Reads from the server and hands on. `true`: something happened.
@@ -117,6 +121,7 @@ impl Driver {
         self.plan = None;
         self.commit = None;
         self.batch_kept = false;
+        self.refusals = 0;
         self.rest_phase();
         self.set_resting();
         self.worker.meter.transaction();
@@ -196,6 +201,10 @@ impl Driver {
         };
         self.worker.meter.retried(why);
         let conflict = state == SqlState::SERIALIZATION_FAILURE || stopping.contains(&state);
+        self.refusals = self.refusals.saturating_add(1);
+        if !conflict || self.refusals > CONFLICTS_MAX {
+            self.stay_on_primary();
+        }
         if !conflict {
             self.learn();
         }
@@ -214,12 +223,16 @@ impl Driver {
         Err(Turn::Acquire(request))
     }
 
-    fn learn(&mut self) {
+    /// The batch in flight goes to the primary, whose word is the last, against any hint.
+    fn stay_on_primary(&mut self) {
         if let Some(plan) = &mut self.plan {
             plan.place = Place::Primary;
             plan.reason = Reason::Learned;
-            plan.hint = None;
+            plan.hint = Some(Hint::Primary);
         }
+    }
+
+    fn learn(&mut self) {
         let worker = Rc::clone(&self.worker);
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();

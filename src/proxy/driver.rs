@@ -92,6 +92,8 @@ pub struct Driver {
     pub(super) server_out: Vec<u8>,
     /// The commit that is running, where its outcome can be found out if its server is lost.
     pub(super) commit: Option<Commit>,
+    /// How often the batch in flight was refused by a server.
+    pub(super) refusals: u8,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
 }
@@ -140,6 +142,7 @@ impl Driver {
             server_in: Vec::new(),
             server_out: Vec::new(),
             commit: None,
+            refusals: 0,
             loaded: false,
         }
     }
@@ -306,6 +309,7 @@ impl Driver {
         let open = self.plan.as_ref().is_some_and(|plan| plan.end == crate::session::batch::End::Flush);
         let streaming = !self.batch_kept && self.plan.as_ref().is_some_and(Plan::extended);
         self.machine.give_up();
+        self.refusals = 0;
         if open || streaming {
             self.machine.skip_to_sync();
         } else {

@@ -17,7 +17,9 @@ use super::pins::Pins;
 use super::relay::{Relay, Written};
 use super::statement::{ServerSession, Statement, Statements};
 use crate::route::{Consistency, Request, Transaction};
-use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+use crate::sql::{
+    BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict,
+};
 use crate::wire::TxStatus;
 
 use super::plan::Plan;
@@ -287,9 +289,9 @@ impl Machine {
             _ if self.deallocates_own(verdict) => self.tx != Tx::Failed,
             _ if held => false,
             // What else is parsed in the same pipeline has to be parsed by a server.
-            Kind::Begin(_) => self.tx == Tx::None && plan.reason == Reason::Empty,
+            Kind::Begin(_) => self.tx == Tx::None && (!plan.extended() || plan.reason == Reason::Empty),
             Kind::Commit { chain: false } | Kind::Rollback { chain: false } => {
-                matches!(self.tx, Tx::Deferred { .. }) && plan.reason == Reason::Empty
+                matches!(self.tx, Tx::Deferred { .. }) && (!plan.extended() || plan.reason == Reason::Empty)
             }
             Kind::SetTransaction(_) => matches!(self.tx, Tx::Deferred { .. }),
             _ => false,

@@ -14,6 +14,6 @@ mod wait;
 pub(crate) use cluster::Cluster;
 pub(crate) use ports::PortLease;
 pub(crate) use proxy::Proxy;
-pub(crate) use raw::{Message, Raw, frame, startup, steps};
+pub(crate) use raw::{Raw, frame, startup, steps};
 pub(crate) use template::installation;
 pub(crate) use wait::{LIMIT, eventually};

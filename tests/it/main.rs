@@ -15,4 +15,7 @@ mod demo;
 mod harness;
 mod local_servers;
 mod program;
+mod proxy_failures;
+mod proxy_routing;
+mod proxy_session;
 mod proxy_transparency;

@@ -12,10 +12,12 @@ struct Script {
     text: &'static str,
 }
 
+/// A script whose session stays free between transactions.
 const fn script(name: &'static str, text: &'static str) -> Script {
     Script { name, pins: false, text }
 }
 
+/// A script that ties its session to a connection.
 const fn pinning(name: &'static str, text: &'static str) -> Script {
     Script { name, pins: true, text }
 }
@@ -138,7 +140,7 @@ const QUERIES: &[Script] = &[
          Q SELEC
          Q SELECT 1/0
          Q SELECT 1; SELECT 1/0; SELECT 2
-         Q DELETE FROM t; INSERT INTO t VALUES (1, 'a'), (2, NULL)
+         Q TRUNCATE t; INSERT INTO t VALUES (1, 'a'), (2, NULL)
          Q TABLE t ORDER BY id
          Q INSERT INTO t VALUES (1, 'again')
          Q SELECT count(*) FROM t
@@ -147,7 +149,7 @@ const QUERIES: &[Script] = &[
     ),
     script(
         "an implicit transaction of several statements is undone as a whole",
-        "Q DELETE FROM t
+        "Q TRUNCATE t
          Q INSERT INTO t VALUES (1, 'a'); SELECT 1/0
          Q SELECT count(*) FROM t
          Q INSERT INTO t VALUES (1, 'a'); COMMIT; SELECT 1/0
@@ -181,7 +183,7 @@ const QUERIES: &[Script] = &[
          S",
     ),
     script(
-        "the unnamed statement is gone after it was closed, and after an error in Parse",
+        "the unnamed statement is gone after it was closed",
         "P: SELECT 1
          C:S:
          S
@@ -189,9 +191,18 @@ const QUERIES: &[Script] = &[
          S
          P: SELECT 1
          S
-         P: SELEC 1
+         C:S:
+         P: SELECT 2
          S
          B::
+         E:
+         S
+         P:s1 SELECT 'named'
+         B::s1
+         E:
+         S
+         B::
+         E:
          S",
     ),
     script(
@@ -392,7 +403,7 @@ const QUERIES: &[Script] = &[
     ),
     script(
         "an implicit transaction of a pipeline is undone as a whole",
-        "Q DELETE FROM t
+        "Q TRUNCATE t
          P: INSERT INTO t VALUES (1, 'a')
          B::
          E:
@@ -409,7 +420,7 @@ const QUERIES: &[Script] = &[
     ),
     script(
         "COPY",
-        "Q DELETE FROM t
+        "Q TRUNCATE t
          Q COPY t FROM STDIN
          d 1\ta
          d 2\tb
@@ -436,7 +447,7 @@ const QUERIES: &[Script] = &[
     ),
     script(
         "COPY in the extended protocol",
-        "Q DELETE FROM t
+        "Q TRUNCATE t
          P: COPY t FROM STDIN
          B::
          E:
@@ -519,7 +530,7 @@ const TRANSACTIONS: &[Script] = &[
     ),
     script(
         "a transaction that fails",
-        "Q DELETE FROM t
+        "Q TRUNCATE t
          Q BEGIN
          Q SELECT 1/0
          Q SELECT 1
@@ -598,7 +609,7 @@ const TRANSACTIONS: &[Script] = &[
     ),
     script(
         "savepoints",
-        "Q DELETE FROM t
+        "Q TRUNCATE t
          Q BEGIN
          Q SAVEPOINT a
          Q INSERT INTO t VALUES (1, 'a')
@@ -712,6 +723,30 @@ const TRANSACTIONS: &[Script] = &[
          Q SHOW client_encoding
          Q SET client_encoding TO DEFAULT
          Q SHOW client_encoding",
+    ),
+    pinning(
+        "settings in a text that begins and ends transactions itself",
+        "Q BEGIN; SET work_mem TO '9MB'; ROLLBACK
+         Q SHOW work_mem
+         Q SET work_mem TO '10MB'; BEGIN; SET work_mem TO '11MB'; SELECT 1/0
+         Q SHOW work_mem
+         Q ROLLBACK
+         Q SHOW work_mem",
+    ),
+    pinning(
+        "what an error does not undo",
+        "Q SELECT pg_advisory_lock(1), 1/0
+         Q SELECT pg_advisory_unlock(1)
+         Q SELECT pg_advisory_lock(2); SELECT 1/0
+         Q SELECT pg_advisory_unlock(2)
+         P: PREPARE kept AS SELECT 'kept'
+         B::
+         E:
+         P: SELECT 1/0
+         B::
+         E:
+         S
+         Q EXECUTE kept",
     ),
     script(
         "settings in a pipeline",

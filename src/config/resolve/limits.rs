@@ -9,10 +9,10 @@ use crate::config::check::Checker;
 use crate::config::written::Document;
 use crate::proxy::settings::{Auth, ClientTls, ClientTlsMode, Limits, PoolSettings};
 
-/// What is asked for a role's verifier where the configuration does not say. `pg_shadow` lists the roles that may
-/// log in; an expired password is no password.
-const AUTH_QUERY: &str = "SELECT usename, CASE WHEN valuntil < now() THEN NULL ELSE passwd END \
-                          FROM pg_catalog.pg_shadow WHERE usename = $1";
+/// What is asked for a role's verifier where the configuration does not say. Roles that may not
+/// log in are among them: a server says so once the password was right. An expired password is no password.
+const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END \
+                          FROM pg_catalog.pg_authid WHERE rolname = $1";
 const AUTH_CACHE: Duration = Duration::from_secs(30);
 
 const KIB: u64 = 1024;

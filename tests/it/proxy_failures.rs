@@ -1,0 +1,250 @@
+//! Servers that go: what clients of the proxy see of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::Signal;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame};
+
+const SETUP: &str = "CREATE TABLE t (v text PRIMARY KEY); GRANT ALL ON t TO app;
+    CREATE FUNCTION slow(v text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1); RETURN v; END $$;";
+
+fn code(error: &tokio_postgres::Error) -> String {
+    error.code().map_or_else(|| format!("{error:?}"), |code| code.code().to_owned())
+}
+
+async fn count(client: &Client) -> i64 {
+    client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn connections_that_are_terminated() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    let client = proxy.client().await;
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'app'";
+    client.batch_execute("SET application_name TO 'kept'; INSERT INTO t VALUES ('first')").await.unwrap();
+    let named = client.prepare("SELECT current_setting('application_name'), $1::text").await.unwrap();
+    // While idle: nobody notices.
+    for _ in 0..3 {
+        for node in 0..3 {
+            cluster.sql(node, terminate).await;
+        }
+        let row = client.query_one(&named, &[&"x"]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), "kept");
+    }
+    // In a transaction: it is lost, the connection is not.
+    client.batch_execute("BEGIN; INSERT INTO t VALUES ('lost')").await.unwrap();
+    cluster.sql(0, terminate).await;
+    let error = client.batch_execute("INSERT INTO t VALUES ('lost too')").await.unwrap_err();
+    assert_eq!(code(&error), "40001");
+    assert_eq!(code(&client.batch_execute("SELECT 1").await.unwrap_err()), "25P02");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(count(&client).await, 1);
+    // A read that runs is run again.
+    eventually(LIMIT, "reads run on a replica", async || {
+        let row = client.query_one("SELECT 1", &[]).await.unwrap();
+        (row.get::<_, i32>(0) == 1).then_some(())
+    })
+    .await;
+    let reading = client.query_one("SELECT slow('read')", &[]);
+    let killing = async {
+        eventually(LIMIT, "the read runs", async || {
+            let mut killed = 0;
+            for node in 0..3 {
+                let text = format!("{terminate} AND query LIKE '%slow(%' AND state = 'active'");
+                killed += cluster.value(node, &text).await.parse::<i32>().unwrap();
+            }
+            (killed > 0).then_some(())
+        })
+        .await;
+    };
+    let (row, ()) = tokio::join!(reading, killing);
+    assert_eq!(row.unwrap().get::<_, &str>(0), "read");
+    // A write that runs: nobody knows.
+    let writing = client.batch_execute("INSERT INTO t SELECT 'doubtful' FROM pg_sleep(30)");
+    let killing = eventually(LIMIT, "the write runs", async || {
+        let text = format!("{terminate} AND query LIKE '%doubtful%' AND state = 'active'");
+        (cluster.value(0, &text).await == "1").then_some(())
+    });
+    let (written, ()) = tokio::join!(writing, killing);
+    assert_eq!(code(&written.unwrap_err()), "08007");
+    assert_eq!(count(&client).await, 1);
+    replicas_go(&cluster, &client).await;
+    stopped(proxy, &cluster).await;
+}
+
+/// Killed and frozen replicas: reads go on, from the others.
+async fn replicas_go(cluster: &Cluster, client: &Client) {
+    cluster.kill(1).await;
+    for _ in 0..50 {
+        assert_eq!(count(client).await, 1);
+    }
+    cluster.start(1).await;
+    cluster.stop(2);
+    let until = eventually(LIMIT, "reads go on without the frozen replica", async || {
+        for _ in 0..20 {
+            assert_eq!(count(client).await, 1);
+        }
+        Some(())
+    });
+    until.await;
+    cluster.cont(2);
+}
+
+/// SIGHUP, and the end by SIGTERM.
+async fn stopped(mut proxy: Proxy, cluster: &Cluster) {
+    let file = cluster.dir().join(format!("proxy-{}", proxy.port())).join("primacy.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}\n[limits]\nidle_transaction_timeout = \"20s\"\n")).unwrap();
+    proxy.signal(Signal::SIGHUP);
+    eventually(LIMIT, "the reload is told", async || proxy.log().contains("reloaded: ").then_some(())).await;
+    let mut idle = Raw::connect(proxy.port(), &[]).await;
+    let mut busy = Raw::connect(proxy.port(), &[]).await;
+    busy.run("Q BEGIN\nQ INSERT INTO t VALUES ('drained')").await;
+    proxy.signal(Signal::SIGTERM);
+    let seen = idle.until_ready().await;
+    assert!(seen[0].starts_with("E 57P01"), "{seen:?}");
+    assert_eq!(busy.query("COMMIT").await[0], "C COMMIT");
+    let seen = busy.until_ready().await;
+    assert!(seen[0].starts_with("E 57P01"), "{seen:?}");
+    assert!(proxy.ended().await.success());
+    assert_eq!(cluster.value(0, "SELECT count(*) FROM t WHERE v = 'drained'").await, "1");
+}
+
+/// What one writer was told about each of its tokens.
+#[derive(Debug, Default)]
+struct Told {
+    committed: Vec<String>,
+    rolled_back: Vec<String>,
+    unknown: Vec<String>,
+    other: Vec<String>,
+}
+
+/// Writes tokens one after another: on their own, or in transactions of two statements.
+fn writer(client: Client, name: String, stop: Arc<AtomicBool>) -> JoinHandle<Told> {
+    tokio::spawn(async move {
+        let mut told = Told::default();
+        let insert = client.prepare("INSERT INTO t VALUES ($1)").await.unwrap();
+        for number in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let token = format!("{name}-{number}");
+            let outcome = if number % 2 == 0 {
+                client.execute(&insert, &[&token]).await.map(drop)
+            } else {
+                in_transaction(&client, &insert, &token).await
+            };
+            match outcome {
+                Ok(()) => told.committed.push(token),
+                Err(error) if code(&error) == "40001" => told.rolled_back.push(token),
+                Err(error) if code(&error) == "08007" => told.unknown.push(token),
+                Err(error) => told.other.push(format!("{token}: {error:?}")),
+            }
+        }
+        told
+    })
+}
+
+async fn in_transaction(client: &Client, insert: &tokio_postgres::Statement, token: &String) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    if let Err(error) = client.execute(insert, &[token]).await {
+        client.batch_execute("ROLLBACK").await.unwrap();
+        return Err(error);
+    }
+    client.batch_execute("COMMIT").await
+}
+
+fn post(proxy: &Proxy, what: &str) -> JoinHandle<String> {
+    let address = format!("http://{}/api/v1/{what}", proxy.admin());
+    tokio::task::spawn_blocking(move || {
+        let sent = ureq::post(&address).send_json(serde_json::json!({}));
+        sent.unwrap_or_else(|error| panic!("{address}: {error}")).body_mut().read_to_string().unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_switchover_under_load_is_not_seen_and_a_failover_told_truthfully() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    let all_follow = async || {
+        eventually(LIMIT, "all nodes are in service", async || {
+            let address = format!("http://{}/api/v1/status", proxy.admin());
+            let text = tokio::task::spawn_blocking(move || {
+                ureq::get(&address).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok())
+            });
+            let status: serde_json::Value = serde_json::from_str(&text.await.unwrap()?).ok()?;
+            let nodes = status["nodes"].as_array()?;
+            let whole = nodes.iter().all(|node| node["readable"] == true);
+            (whole && status["state"] == "steady").then_some(())
+        })
+        .await;
+    };
+    all_follow().await;
+    let settings = proxy.client().await;
+    settings.batch_execute("SET application_name TO 'survivor'").await.unwrap();
+    let named = settings.prepare("SELECT current_setting('application_name') || $1::text").await.unwrap();
+
+    let told = under_load(&proxy, async |_| drop(post(&proxy, "switchover").await.unwrap())).await;
+    for told in &told {
+        assert_eq!((&told.rolled_back, &told.unknown, &told.other), (&vec![], &vec![], &vec![]), "a switchover is not seen");
+    }
+    assert_ne!(cluster.primary().await, 0);
+    all_follow().await;
+
+    let mut open = Raw::connect(proxy.port(), &[]).await;
+    open.run("Q BEGIN\nQ INSERT INTO t VALUES ('open')").await;
+    let told = under_load(&proxy, async |old| cluster.kill(old).await).await;
+    let present = settings.query("/* primacy: primary */ SELECT v FROM t", &[]).await.unwrap();
+    let present: std::collections::HashSet<String> = present.iter().map(|row| row.get(0)).collect();
+    for told in &told {
+        eprintln!("{} committed, {} rolled back, {} unknown", told.committed.len(), told.rolled_back.len(), told.unknown.len());
+        assert_eq!(told.other, Vec::<String>::new());
+        assert!(told.committed.iter().all(|token| present.contains(token)), "an acknowledged write is lost");
+        assert!(told.rolled_back.iter().all(|token| !present.contains(token)), "a write that was refused is there");
+    }
+    let seen = open.query("INSERT INTO t VALUES ('open too')").await;
+    assert!(seen[0].starts_with("E 40001"), "{seen:?}");
+    assert_eq!(open.query("ROLLBACK").await, ["C ROLLBACK", "Z I"]);
+    assert_eq!(open.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
+    let row = settings.query_one(&named, &[&"!"]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "survivor!");
+    open.send(&frame(b'X', b"")).await;
+}
+
+/// Four writers go on while `deed` is done to the primary, and until each has written after it.
+async fn under_load(proxy: &Proxy, deed: impl AsyncFn(usize)) -> Vec<Told> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let watcher = proxy.client().await;
+    let round = fastrand::u32(..);
+    let mut writers = Vec::new();
+    for number in 0..4 {
+        writers.push(writer(proxy.client().await, format!("{round}-{number}"), Arc::clone(&stop)));
+    }
+    let grown = async |by: i64| {
+        let before = count(&watcher).await;
+        eventually(LIMIT, "writes go on", async || (count(&watcher).await > before + by).then_some(())).await;
+    };
+    grown(50).await;
+    let row = watcher.query_one("SHOW primacy.primary", &[]).await.unwrap();
+    let old = row.get::<_, &str>(0).trim_start_matches("node").parse().unwrap();
+    deed(old).await;
+    eventually(LIMIT, "another primary", async || {
+        let row = watcher.query_one("SHOW primacy.primary", &[]).await.unwrap();
+        (row.get::<_, &str>(0) != format!("node{old}")).then_some(())
+    })
+    .await;
+    grown(50).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut told = Vec::new();
+    for writer in writers {
+        told.push(writer.await.unwrap());
+    }
+    told
+}
