@@ -372,6 +372,36 @@ const QUERIES: &[Script] = &[
          S",
     ),
     script(
+        "prepared with Flush, then something else",
+        "P:s1 SELECT $1::text
+         D:S:s1
+         H 3
+         Q UPDATE t SET v = 'x' WHERE id = 1
+         P:s2 SELECT no_such_column
+         D:S:s2
+         H 1
+         S
+         B::s1 a
+         E:
+         S",
+    ),
+    script(
+        "a pipeline that reads, waits with Flush, and writes",
+        "P: SELECT 1
+         B::
+         E:
+         H 4
+         P: UPDATE t SET v = 'y' WHERE id = 1
+         B::
+         E:
+         S
+         P: SELECT 2
+         B::
+         E:
+         H 4
+         Q UPDATE t SET v = 'z' WHERE id = 1",
+    ),
+    script(
         "an implicit transaction of a pipeline is undone as a whole",
         "Q TRUNCATE t
          P: INSERT INTO t VALUES (1, 'a')
