@@ -39,6 +39,10 @@ pub struct Plan {
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
     closes: SmallVec<[Box<[u8]>; 1]>,
+    /// It prepares a statement that the proxy answers itself.
+    pub(super) own: Option<Kind>,
+    /// It prepares or uses other statements too.
+    foreign: bool,
     /// It ends transactions: a cancel request must not meet the commit, and a loss leaves it in doubt.
     pub commits: bool,
 }
@@ -56,6 +60,8 @@ impl Plan {
             needs_no_server: matches!(end, End::Sync),
             solo: None,
             closes: SmallVec::new(),
+            own: None,
+            foreign: false,
             commits: false,
         }
     }
@@ -80,8 +86,18 @@ impl Plan {
         matches!(self.end, End::Sync | End::Flush)
     }
 
+    /// The statement that it prepares or describes without executing it, where the proxy answers all of it itself.
+    pub(super) fn prepares_own(&self) -> Option<&Kind> {
+        self.own.as_ref().filter(|_| !self.foreign)
+    }
+
     fn join(&mut self, verdict: &Verdict) {
         self.needs_no_server = false;
+        if matches!(verdict.kind, Kind::ShowPrimacy(_) | Kind::SetPrimacy(..)) {
+            self.own = Some(verdict.kind.clone());
+        } else {
+            self.foreign = true;
+        }
         self.hint = self.hint.or(verdict.hint);
         if self.place == Place::Anywhere {
             self.place = verdict.place;
@@ -328,7 +344,10 @@ impl Machine {
 /// BEGIN and COMMIT around other statements do not decide where these run: the transaction's own rule does.
 fn join_unless_transaction_control(plan: &mut Plan, verdict: &Verdict) {
     match verdict.kind {
-        Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } => plan.needs_no_server = false,
+        Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } => {
+            plan.needs_no_server = false;
+            plan.foreign = true;
+        }
         _ => plan.join(verdict),
     }
 }

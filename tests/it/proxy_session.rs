@@ -19,6 +19,7 @@ async fn what_belongs_to_one_client_stays_with_it() {
         .run()
         .await;
     startup_settings(&proxy).await;
+    own_settings(&proxy).await;
     pins(&proxy, &cluster).await;
     notifications(&proxy).await;
     cancel(&proxy, &cluster).await;
@@ -57,6 +58,23 @@ async fn startup_settings(proxy: &Proxy) {
     first.query("RESET ALL").await;
     assert_eq!(one(&mut first, "SHOW work_mem").await, "5MB");
     assert_eq!(one(&mut first, "SHOW application_name").await, "first");
+}
+
+/// The proxy's own settings, as drivers ask for them: prepared first, executed later.
+async fn own_settings(proxy: &Proxy) {
+    let client = proxy.client().await;
+    for sql in ["SHOW primacy.primary", "SHOW primacy.route", "SHOW primacy.epoch"] {
+        let statement = client.prepare(sql).await.unwrap();
+        assert_eq!(statement.columns().len(), 1, "{sql}");
+        let prepared: String = client.query_one(&statement, &[]).await.unwrap().get(0);
+        let mut raw = Raw::connect(proxy.port(), &[]).await;
+        assert_eq!(one(&mut raw, sql).await, prepared, "{sql}");
+    }
+    client.execute("SET primacy.route = 'primary'", &[]).await.unwrap();
+    client.batch_execute("BEGIN").await.unwrap();
+    client.query_one("SELECT 1", &[]).await.unwrap();
+    assert_eq!(client.query_one("SHOW primacy.route", &[]).await.unwrap().get::<_, &str>(0), "primary");
+    client.batch_execute("COMMIT").await.unwrap();
 }
 
 /// A pinned session keeps the primary's only connection; others go on once it is free, and reads go on all the time.
