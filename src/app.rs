@@ -102,10 +102,7 @@ impl Proxy {
         local: Option<Arc<dyn LocalServers>>,
         log: Option<LogHandle>,
     ) -> Result<Self, ServeError> {
-        let events = Events::new(EVENTS_MAX);
-        if let Some(log) = &log {
-            log.remember(&events);
-        }
+        let events = events_from(log.as_ref());
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -165,12 +162,7 @@ impl Proxy {
             let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
             let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
-            let serving = admin::serve(listener, admin_settings, context, until(stopped));
-            tokio::spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!(%error, "the HTTP API ended");
-                }
-            });
+            serve_http(listener, admin_settings, context, stopped);
         }
         Ok(Self { board, workers, control, running, stop, control_ended, addresses })
     }
@@ -249,12 +241,33 @@ impl Proxy {
     }
 }
 
+/// Serves the HTTP API until it is told to stop.
+fn serve_http(
+    listener: tokio::net::TcpListener,
+    settings: admin::Settings,
+    context: AdminContext,
+    stopped: watch::Receiver<bool>,
+) {
+    let serving = admin::serve(listener, settings, context, until(stopped));
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP API ended");
+        }
+    });
+}
+
 impl Running {
     /// Reads the configuration again and takes over what can change while running.
     ///
     /// # Errors
     /// What is wrong with it; nothing has changed then.
     async fn reload_file(&self) -> Result<CommandReport, String> {
+        let report = self.try_reload().await;
+        self.shared.metrics.reloaded(report.is_ok());
+        report
+    }
+
+    async fn try_reload(&self) -> Result<CommandReport, String> {
         let mut settings = self.settings.lock().await;
         let crate::config::Origin::File(file) = &settings.origin else {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
@@ -281,6 +294,15 @@ impl Running {
         settings.observe = new.observe;
         Ok(report(&change))
     }
+}
+
+/// The ring of events, fed by the log.
+fn events_from(log: Option<&LogHandle>) -> Arc<Events> {
+    let events = Events::new(EVENTS_MAX);
+    if let Some(log) = log {
+        log.remember(&events);
+    }
+    events
 }
 
 fn report(change: &crate::config::Reload) -> CommandReport {

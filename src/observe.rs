@@ -16,6 +16,6 @@ mod tally;
 pub use events::{Event, EventKind, Events};
 pub use label::{ChangeOfPrimary, ErrorClass, Label, Origin, Retry, SignInRefusal, WaitEnd};
 pub use log::{LogError, LogHandle, is_filter};
-pub use meter::{Meter, Wait};
+pub use meter::{Meter, Wait, Waiting};
 pub use metrics::{Metrics, NodeCounts};
 pub use settings::{LogFormat, Settings};

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod client_error;
+mod cutter;
 mod dispatch;
 mod effects;
 pub mod freshness;
@@ -13,6 +14,7 @@ mod machine;
 pub mod overlay;
 mod pins;
 mod plan;
+mod refusal;
 mod relay;
 mod statement;
 mod stream;

@@ -49,3 +49,8 @@ pub fn event(event: &Event) -> EventReport {
 pub fn took_ms(change: &ChangeReport) -> f64 {
     change.steps.last().map(|step| step.after_ms).unwrap_or_default()
 }
+
+/// The same as a duration.
+pub fn took(change: &ChangeReport) -> Duration {
+    Duration::try_from_secs_f64(took_ms(change) / 1e3).unwrap_or_default()
+}

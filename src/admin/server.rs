@@ -3,7 +3,7 @@
 //! What only looks is a GET. What changes something is a POST of JSON and passes `guard`. The health checks and the
 //! metrics say little and are asked by name from load balancers, so they are open.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::guard;
 use super::json::CommandReport;
 use super::operator::Operator;
 use super::settings::Settings;
-use super::{checks, page, verbs, views};
+use super::{checks, follow, page, verbs, views};
 use crate::clock;
 use crate::control::Board;
 use crate::observe::{Events, Metrics};
@@ -74,8 +74,13 @@ pub async fn serve(
     context: AdminContext,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let follower = follow::changes_of_primary(context.clone());
     let service = router(settings, context).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+    let server = axum::serve(listener, service).with_graceful_shutdown(shutdown).into_future();
+    tokio::select! {
+        served = server => served,
+        () = follower => Ok(()),
+    }
 }
 
 fn router(settings: Settings, context: AdminContext) -> Router {

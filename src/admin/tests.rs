@@ -13,6 +13,7 @@ use super::json::{
     ChangeReport, ClusterReport, CommandReport, ExplainReport, ExplainRequest, NodeReport, StatusReport,
 };
 use super::*;
+use crate::clock;
 use crate::control::Board;
 use crate::model::{
     Address, Epoch, Lsn, NodeId, NodeView, Role, Secret, Service, Snapshot, Timeline, Unreadable,
@@ -21,11 +22,14 @@ use crate::observe::{EventKind, Events, Metrics};
 
 /// Remembers what it was asked for and refuses failovers.
 #[derive(Debug, Default)]
-struct Fake(Mutex<Vec<String>>);
+struct Fake {
+    asked: Mutex<Vec<String>>,
+    later: Mutex<Vec<ChangeReport>>,
+}
 
 impl Fake {
     fn asked(&self, what: String) -> BoxFuture<'_, Done> {
-        self.0.lock().expect("lock").push(what);
+        self.asked.lock().expect("lock").push(what);
         async { Ok("done so".to_owned()) }.boxed()
     }
 }
@@ -43,7 +47,8 @@ impl Operator for Fake {
     }
 
     fn history(&self) -> Vec<ChangeReport> {
-        vec![ChangeReport { epoch: 4, to: Some("n1".into()), ..ChangeReport::default() }]
+        let before = ChangeReport { epoch: 4, to: Some("n1".into()), ..ChangeReport::default() };
+        std::iter::once(before).chain(self.later.lock().expect("lock").clone()).collect()
     }
 
     fn switchover(&self, to: Option<String>, dry_run: bool) -> BoxFuture<'_, Done> {
@@ -214,7 +219,7 @@ async fn verbs_reach_the_core_and_its_answers_come_back() {
     assert_eq!(admin.post("/api/v1/pause", "{}").await.0, 200);
     assert_eq!(admin.post("/api/v1/reload", "{}").await.0, 200);
     assert!(admin.post("/api/v1/explain", r#"{"sql":"select 1"}"#).await.1.contains("select 1"));
-    let asked = admin.operator.0.lock().expect("lock").clone();
+    let asked = admin.operator.asked.lock().expect("lock").clone();
     assert_eq!(asked, ["switchover Some(\"n1\") true", "failover None false", "rejoin n1", "pause"]);
 }
 
@@ -232,7 +237,7 @@ async fn wrong_requests_change_nothing_and_say_why() {
     assert_eq!(admin.send("GET /api/v1/status\nhost: evil.example", "").await.0, 421);
     let long = format!("{{\"sql\":\"{}\"}}", "x".repeat(300 * 1024));
     assert_eq!(admin.post("/api/v1/explain", &long).await.0, 413);
-    assert!(admin.operator.0.lock().expect("lock").is_empty());
+    assert!(admin.operator.asked.lock().expect("lock").is_empty());
 }
 
 #[tokio::test]
@@ -244,4 +249,24 @@ async fn a_token_that_is_set_is_asked_for() {
     let with = "POST /api/v1/pause\ncontent-type: application/json\nauthorization: Bearer right-token";
     assert_eq!(admin.send(with, "{}").await.0, 200);
     assert_eq!(admin.get("/api/v1/status").await.0, 200);
+}
+
+#[tokio::test]
+async fn changes_of_primary_are_counted_as_they_come() {
+    let admin = running(None).await;
+    let count = |text: &str| {
+        let line =
+            text.lines().find(|line| line.starts_with("primacy_primary_changes_total{how=\"failover\"}"));
+        line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse::<u64>().ok())
+    };
+    assert_eq!(count(&admin.get("/metrics").await.1), Some(0), "what was before the start does not count");
+    let failover =
+        ChangeReport { epoch: 5, cause: "failover".into(), to: Some("n0".into()), ..ChangeReport::default() };
+    admin.operator.later.lock().expect("lock").push(failover);
+    let deadline = clock::now() + Duration::from_secs(10);
+    while count(&admin.get("/metrics").await.1) != Some(1) {
+        assert!(clock::now() < deadline, "not counted in time");
+        // Published again and again, as the control plane does; the same change counts once.
+        admin.board.publish(snapshot(Service::Open, vec![node(0, Role::Primary, None)]));
+    }
 }

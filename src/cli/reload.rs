@@ -19,12 +19,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let report: CommandReport =
         client.post("/api/v1/reload", &serde_json::json!({}), Duration::from_secs(60))?;
     let screen = Screen::stdout();
-    screen.line(&report.message)?;
+    // The message says the same in one line, for the log.
+    if report.changed.is_empty() && report.needs_restart.is_empty() {
+        screen.line(&report.message)?;
+    }
     for change in &report.changed {
-        screen.line(&format!("  changed  {change}"))?;
+        screen.line(&format!("changed  {change}"))?;
     }
     for change in &report.needs_restart {
-        screen.line(&format!("  needs a restart  {change}"))?;
+        screen.line(&format!("needs a restart  {change}"))?;
     }
     Ok(())
 }

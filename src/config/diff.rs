@@ -5,7 +5,6 @@ use std::fmt;
 
 use super::Settings;
 use super::describe::{Item, describe};
-use crate::admin::json::CommandReport;
 
 /// One key whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,24 +30,6 @@ pub struct Reload {
     pub changed: Vec<Change>,
     /// Changes that wait for a restart.
     pub needs_restart: Vec<Change>,
-}
-
-impl Reload {
-    /// As the API and the command line show it.
-    pub fn report(&self) -> CommandReport {
-        let lines = |changes: &[Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let message = match (self.changed.is_empty(), self.needs_restart.is_empty()) {
-            (true, true) => "nothing has changed",
-            (false, true) => "the new configuration is in force",
-            (true, false) => "what has changed needs a restart",
-            (false, false) => "the new configuration is in force, except for what needs a restart",
-        };
-        CommandReport {
-            changed: lines(&self.changed),
-            needs_restart: lines(&self.needs_restart),
-            ..CommandReport::done(message)
-        }
-    }
 }
 
 /// Compares.

@@ -93,7 +93,13 @@ struct WrittenRecord {
     #[serde(default)]
     fenced: Vec<String>,
     #[serde(default)]
-    twins: Vec<(String, u32)>,
+    twins: Vec<WrittenTwin>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct WrittenTwin {
+    node: String,
+    timeline: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -208,7 +214,11 @@ impl Journal {
             paused: record.paused,
             displaced: record.displaced.iter().map(|node| self.name(*node)).collect(),
             fenced: record.fenced.iter().map(|node| self.name(*node)).collect(),
-            twins: record.twins.iter().map(|twin| (self.name(twin.node), twin.timeline.0)).collect(),
+            twins: record
+                .twins
+                .iter()
+                .map(|twin| WrittenTwin { node: self.name(twin.node), timeline: twin.timeline.0 })
+                .collect(),
         }
     }
 }
@@ -252,8 +262,8 @@ fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalEr
         twins: written
             .twins
             .iter()
-            .filter_map(|(name, timeline)| {
-                find(names, name).map(|node| Twin { node, timeline: Timeline(*timeline) })
+            .filter_map(|twin| {
+                Some(Twin { node: find(names, &twin.node)?, timeline: Timeline(twin.timeline) })
             })
             .collect(),
     })
@@ -300,7 +310,7 @@ mod tests {
             paused: true,
             displaced: vec![NodeId(1)],
             fenced: vec![NodeId(0)],
-            twins: vec![Twin { node: NodeId(1), timeline: Timeline(3) }],
+            twins: vec![Twin { node: NodeId(1), timeline: Timeline(2) }],
         }
     }
 

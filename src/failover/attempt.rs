@@ -94,6 +94,17 @@ impl Attempt {
         }
     }
 
+    /// Nodes that may be on a timeline which a half promoted node has made: that node itself, and whoever was turned to it
+    /// and is not among those who are known to follow the new primary.
+    pub(super) fn strayed(&self, winner: Option<NodeId>, following: &[NodeId]) -> Vec<NodeId> {
+        let half = self.promoted.iter().filter(|node| Some(**node) != winner);
+        if half.clone().next().is_none() {
+            return Vec::new();
+        }
+        let turned = self.touched.iter().filter(|node| Some(**node) != winner && !following.contains(node));
+        half.chain(turned).copied().collect()
+    }
+
     /// Asks for an effect of this attempt.
     pub(super) fn ask(&self, world: &mut World, now: Instant, order: Order) -> EffectId {
         world.ask(now, self.epoch, order)
@@ -181,7 +192,7 @@ pub(super) fn put_back(world: &mut World, now: Instant, attempt: &Attempt) {
     if let Some(record) = world.record.as_mut() {
         record.intent = None;
         let number = Timeline(record.timeline.0.saturating_add(1));
-        record.note_twins(attempt.promoted.iter().copied(), number);
+        record.note_twins(attempt.strayed(None, &[]), number);
         for node in &attempt.promoted {
             if !record.displaced.contains(node) {
                 record.displaced.push(*node);

@@ -34,6 +34,8 @@ pub(super) struct Care {
     /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
     pub(super) own_name: bool,
     repoints: u32,
+    /// It hung on another standby when primacy started: somebody wants it so.
+    cascades: bool,
     /// It was turned to this epoch's primary.
     turned: bool,
     absent_since: Option<Instant>,
@@ -49,6 +51,17 @@ impl Care {
     /// A new epoch: everything is looked at afresh.
     pub(super) fn in_new_epoch(own_name: bool) -> Self {
         Self { own_name, ..Self::default() }
+    }
+}
+
+/// Primacy has just started: a standby that hangs on another one may stay there.
+pub(super) fn note_cascades(world: &mut World) {
+    let primary = world.primary();
+    for node in &mut world.nodes {
+        let receiver = node.facts().and_then(|facts| facts.receiver.as_ref());
+        node.care.cascades = receiver.is_some_and(|receiver| {
+            receiver.streaming && receiver.upstream.is_some() && receiver.upstream != primary
+        });
     }
 }
 
@@ -209,7 +222,8 @@ fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
-    match attachment(world, &record, facts, counts) {
+    let may_cascade = !counts && world.node(id).is_some_and(|node| node.care.cascades);
+    match attachment(world, &record, facts, may_cascade) {
         Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
         Attachment::None => attach(world, now, id, facts),
@@ -225,7 +239,7 @@ enum Attachment {
     None,
 }
 
-fn attachment(world: &World, record: &Record, facts: &Facts, counts: bool) -> Attachment {
+fn attachment(world: &World, record: &Record, facts: &Facts, may_cascade: bool) -> Attachment {
     let Some(receiver) = facts.receiver.as_ref() else { return Attachment::None };
     if !receiver.streaming || receiver.timeline != record.timeline || facts.timeline != record.timeline {
         return Attachment::None;
@@ -235,7 +249,7 @@ fn attachment(world: &World, record: &Record, facts: &Facts, counts: bool) -> At
         Some(upstream) if upstream == record.primary => Attachment::Direct,
         Some(upstream) => {
             let up = world.node(upstream).is_some_and(|node| node.standing == Standing::Member);
-            if up && !counts { Attachment::Cascading } else { Attachment::None }
+            if up && may_cascade { Attachment::Cascading } else { Attachment::None }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What the core wants done. Effects are values; `control` carries them out.
 //!
-//! Effects run side by side; the core waits for an outcome wherever order matters (intent before deed above all). One order
-//! is the actuator's: `StopReceiver`, `Repoint`, `Promote`, `Demote` and `Rejoin` of *one* node, which decide whom it follows,
-//! run one after another in the order of their ids, and a newer one ends an older one that still waits (a `Promote` that was
-//! sent cannot be ended): otherwise a late stop could undo a repoint.
+//! Effects run side by side; the core waits for an outcome wherever order matters (intent before deed above all). Two orders
+//! are the actuator's. Of *one* node, `StopReceiver`, `Repoint`, `Promote`, `Demote` and `Rejoin` (whom it follows), and likewise
+//! `FenceOld`, `Quiesce` and `Unfence` (whether it takes writes), run one after another in the order of their ids, and a newer
+//! one ends an older one that still waits (a `Promote` that was sent cannot be ended): otherwise a late stop could undo a
+//! repoint, and a late fence could shut a primary that serves. `WriteJournal` runs in the order of ids as well.
 
 use std::time::Duration;
 

@@ -204,6 +204,7 @@ impl Establishing {
 fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     let Some(old) = world.record.clone() else { return };
     let old_timeline = old.timeline;
+    let ready = super::candidate::followers(&attempt.recruits, crowned.node);
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
     displaced.sort_unstable();
@@ -221,7 +222,10 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
         ..old
     });
     if let Some(record) = world.record.as_mut() {
-        record.note_twins(attempt.promoted.iter().copied(), Timeline(old_timeline.0.saturating_add(1)));
+        record.note_twins(
+            attempt.strayed(Some(crowned.node), &ready),
+            Timeline(old_timeline.0.saturating_add(1)),
+        );
         if crowned.timeline <= old_timeline {
             record.note_twins([attempt.from], old_timeline);
         }
@@ -231,7 +235,6 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
         node.crown(now, crowned.timeline, crowned.fork);
     }
     upkeep::expect_cohort(world);
-    let ready = super::candidate::followers(&attempt.recruits, crowned.node);
     for node in &mut world.nodes {
         let member = node.id == crowned.node || (ready.contains(&node.id) && node.id != attempt.from);
         renew(node, member);

@@ -28,6 +28,9 @@ impl Steady {
         if world.record.as_ref().is_some_and(|record| record.term_row == Record::NO_TERM_ROW) {
             return Establishing::again(world, now);
         }
+        if matches!(rule, RuleId::D1a | RuleId::D1b | RuleId::D1c) {
+            care::note_cascades(world);
+        }
         world.service = Service::Open;
         world.clear_alarms(|alarm| {
             matches!(

@@ -177,7 +177,10 @@ fn watch_cohort(world: &mut World, now: Instant) {
 /// Takes note of the end of a setting.
 pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Action, &Outcome)) {
     let (action, outcome) = ended;
-    let later = now + world.settings.retry_after * RETRIES_APART;
+    let soon = now + world.settings.probe_interval * 2;
+    // As long as it is fenced the primary takes no writes: that is tried again and again.
+    let urgent = matches!(action, Action::Unfence(_));
+    let later = if urgent { soon } else { now + world.settings.retry_after * RETRIES_APART };
     let Some(node) = world.nodes.iter_mut().find(|node| node.care.upkeep.job == Some(id)) else { return };
     let upkeep = &mut node.care.upkeep;
     upkeep.job = None;
@@ -185,7 +188,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         Outcome::Done => {
             upkeep.armed |= matches!(action, Action::ArmStandbySignal(_));
             // The next probe shows the new value; until then it is not set again.
-            upkeep.retry_at = Some(now + world.settings.probe_interval * 2);
+            upkeep.retry_at = Some(soon);
         }
         failed => {
             if matches!(failed, Outcome::Unsupported(_)) {

@@ -43,14 +43,11 @@ impl<'e> Exposition<'e> {
         self.counter("client_written_bytes", "Bytes written to clients", sum(|c| &c.client_bytes_out))?;
         self.counter("transactions", "Transactions ended", sum(|c| &c.transactions))?;
         self.counter("cancels", "Cancel requests carried out", sum(|c| &c.cancels))?;
-        self.tally(
-            "verdicts",
-            "What statements were found to be",
-            "reason",
-            &all.iter().map(|c| &c.verdicts),
-        )?;
-        self.counter("verdict_cache_hits", "Verdicts from the cache", sum(|c| &c.verdict_hits))?;
-        self.counter("verdict_cache_misses", "Verdicts by parsing", sum(|c| &c.verdict_misses))?;
+        self.counter("verdict_cache_hits", "Verdicts from the cache", sum(|c| &c.verdict_cache.hits))?;
+        self.counter("verdict_cache_misses", "Verdicts by parsing", sum(|c| &c.verdict_cache.misses))?;
+        let entries = signed(sum(|c| &c.verdict_cache.entries));
+        self.gauge("verdict_cache_entries", "Verdicts kept", entries)?;
+        self.gauge("verdict_cache_bytes", "Bytes of them", signed(sum(|c| &c.verdict_cache.bytes)))?;
         self.tally("pins", "Sessions tied to a connection", "cause", &all.iter().map(|c| &c.pins))?;
         self.tally("retries", "Statements run again unseen", "reason", &all.iter().map(|c| &c.retries))?;
         self.errors(&all.iter().map(|cells| &**cells))?;
@@ -99,13 +96,6 @@ impl<'e> Exposition<'e> {
             "From the first sign of trouble, or the command, to the new primary",
             &times,
         )?;
-        let mut probes =
-            self.0.encode_descriptor("probe_failures", "Probes that failed", None, MetricType::Counter)?;
-        for (name, failures) in metrics.names.iter().zip(&metrics.probe_failures) {
-            probes
-                .encode_family(&[("node", &**name)])?
-                .encode_counter::<NoLabelSet, _, u64>(&failures.value(), None)?;
-        }
         self.counter("reloads", "Configurations read again", metrics.reloads.value())?;
         self.counter("reload_failures", "Configurations refused", metrics.reload_failures.value())
     }
@@ -270,7 +260,7 @@ mod tests {
     use super::*;
     use crate::model::{Address, Epoch, Lsn, NodeId, SqlState, Timeline};
     use crate::route::RouteReason;
-    use crate::sql::Reason;
+    use crate::sql::{CacheStats, Reason};
 
     fn snapshot() -> Arc<Snapshot> {
         let node = NodeView {
@@ -312,6 +302,9 @@ mod tests {
             meter.error(Origin::Server, SqlState::SYNTAX_ERROR);
             meter.wait_began(Wait::Primary);
             meter.wait_ended(Wait::Primary, WaitEnd::Served, Duration::from_millis(200));
+            meter.waiting(Wait::Pool).ended(WaitEnd::TimedOut);
+            drop(meter.waiting(Wait::Freshness));
+            meter.verdict_cache(CacheStats { hits: 40, misses: 2, entries: 2, bytes: 100 });
             meter.server_opened(NodeId(0), Duration::from_millis(2));
         }
         metrics.meter(0).client_disconnected();
@@ -323,6 +316,11 @@ mod tests {
             "primacy_routes_total{node=\"n0\",reason=\"freshness\"} 2",
             "primacy_errors_total{origin=\"server\",class=\"42\"} 2",
             "primacy_holds_total{end=\"served\"} 2",
+            "primacy_pool_waits_total{end=\"timed-out\"} 2",
+            "primacy_pool_waits_waiting 0",
+            "primacy_freshness_waits_total{end=\"abandoned\"} 2",
+            "primacy_verdict_cache_hits_total 80",
+            "primacy_hold_seconds_bucket{le=\"+Inf\"} 2",
             "primacy_hold_seconds_count 2",
             "primacy_hold_seconds_bucket{le=\"0.25\"} 2",
             "primacy_server_connections{node=\"n0\"} 2",

@@ -3,21 +3,20 @@
 //! Every worker has cells of its own, so that two cores never fight for one; they are summed at a scrape.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::label::{ErrorClass, Origin, Retry, SignInRefusal, WaitEnd};
 use super::tally::{Counter, Durations, Gauge, Tally};
+use crate::clock;
 use crate::model::{NodeId, SqlState};
 use crate::route::RouteReason;
-use crate::sql::{PinCause, Reason};
+use crate::sql::{CacheStats, PinCause};
 
 /// One worker's cells.
 #[derive(Debug)]
 pub(super) struct Cells {
     pub(super) nodes: Box<[NodeCells]>,
-    pub(super) verdicts: Tally<Reason>,
-    pub(super) verdict_hits: Counter,
-    pub(super) verdict_misses: Counter,
+    pub(super) verdict_cache: VerdictCache,
     pub(super) pins: Tally<PinCause>,
     pub(super) server_errors: Tally<ErrorClass>,
     pub(super) proxy_errors: Tally<ErrorClass>,
@@ -46,6 +45,15 @@ pub(super) struct NodeCells {
     pub(super) connect_times: Durations,
 }
 
+/// How the worker's verdict cache serves; the classifier counts, and is looked at now and then.
+#[derive(Debug, Default)]
+pub(super) struct VerdictCache {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) entries: Counter,
+    pub(super) bytes: Counter,
+}
+
 /// Waits for one thing.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
@@ -58,9 +66,7 @@ impl Cells {
     pub(super) fn new(nodes: usize) -> Self {
         Self {
             nodes: (0..nodes).map(|_| NodeCells::default()).collect(),
-            verdicts: Tally::default(),
-            verdict_hits: Counter::default(),
-            verdict_misses: Counter::default(),
+            verdict_cache: VerdictCache::default(),
             pins: Tally::default(),
             server_errors: Tally::default(),
             proxy_errors: Tally::default(),
@@ -97,6 +103,35 @@ pub enum Wait {
     Pool,
     /// A replica that has what the session must see.
     Freshness,
+}
+
+/// A wait that goes on.
+#[derive(Debug)]
+pub struct Waiting {
+    meter: Meter,
+    what: Wait,
+    began: Instant,
+    over: bool,
+}
+
+impl Waiting {
+    /// It is over.
+    pub fn ended(mut self, end: WaitEnd) {
+        self.end(end);
+    }
+
+    fn end(&mut self, end: WaitEnd) {
+        self.over = true;
+        self.meter.wait_ended(self.what, end, clock::now().saturating_duration_since(self.began));
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.over {
+            self.end(WaitEnd::Abandoned);
+        }
+    }
 }
 
 /// A worker's counting handle. Cloning it is cheap; clones count into the same cells.
@@ -146,11 +181,13 @@ impl Meter {
         }
     }
 
-    /// A text got its verdict; from the cache or by parsing it.
-    pub fn verdict(&self, reason: Reason, from_cache: bool) {
-        self.0.verdicts.count(reason);
-        let cache = if from_cache { &self.0.verdict_hits } else { &self.0.verdict_misses };
-        cache.add(1);
+    /// What the worker's classifier has counted until now.
+    pub fn verdict_cache(&self, stats: CacheStats) {
+        let cells = &self.0.verdict_cache;
+        cells.hits.show(stats.hits);
+        cells.misses.show(stats.misses);
+        cells.entries.show(u64::try_from(stats.entries).unwrap_or(u64::MAX));
+        cells.bytes.show(u64::try_from(stats.bytes).unwrap_or(u64::MAX));
     }
 
     /// A transaction (or a statement outside one) ended.
@@ -179,6 +216,12 @@ impl Meter {
     }
 
     // ---- waits -----------------------------------------------------------------------------------------------
+
+    /// Somebody begins to wait. Ends with `Waiting::ended`, or as abandoned when it is dropped.
+    pub fn waiting(&self, what: Wait) -> Waiting {
+        self.wait_began(what);
+        Waiting { meter: self.clone(), what, began: clock::now(), over: false }
+    }
 
     /// Somebody begins to wait; `wait_ended` must follow.
     pub fn wait_began(&self, what: Wait) {

@@ -21,7 +21,6 @@ pub struct Metrics {
     pub(super) workers: Vec<Arc<Cells>>,
     pub(super) changes: Tally<ChangeOfPrimary>,
     pub(super) change_times: Durations,
-    pub(super) probe_failures: Box<[Counter]>,
     pub(super) reloads: Counter,
     pub(super) reload_failures: Counter,
 }
@@ -34,7 +33,6 @@ impl Metrics {
             workers: (0..workers.max(1)).map(|_| Arc::new(Cells::new(nodes))).collect(),
             changes: Tally::default(),
             change_times: Durations::default(),
-            probe_failures: (0..nodes).map(|_| Counter::default()).collect(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
             names,
@@ -53,13 +51,6 @@ impl Metrics {
     pub fn primary_changed(&self, how: ChangeOfPrimary, took: Duration) {
         self.changes.count(how);
         self.change_times.record(took);
-    }
-
-    /// A probe of this node failed.
-    pub fn probe_failed(&self, node: NodeId) {
-        if let Some(counter) = self.probe_failures.get(node.index()) {
-            counter.add(1);
-        }
     }
 
     /// The configuration was read again.

@@ -15,6 +15,11 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Shows what somebody else counts.
+    pub(super) fn show(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     pub(super) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -99,7 +104,8 @@ pub(super) struct DurationsShown {
 impl DurationsShown {
     pub(super) fn of<'d>(all: &(impl Iterator<Item = &'d Durations> + Clone)) -> Self {
         let sum_us: u64 = all.clone().map(|durations| durations.sum_us.value()).sum();
-        let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64()).chain([f64::MAX]);
+        let bounds =
+            BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64()).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds
             .enumerate()
             .map(|(n, bound)| (bound, all.clone().filter_map(|d| d.buckets.get(n)).map(Counter::value).sum()))

@@ -341,7 +341,9 @@ impl Cluster {
             doing: STREAMING,
             limit: STREAM_LIMIT,
         })??;
-        progress(&Step::Streaming { replicas: names.len() });
+        if !names.is_empty() {
+            progress(&Step::Streaming { replicas: names.len() });
+        }
         Ok(())
     }
 

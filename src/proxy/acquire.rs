@@ -82,7 +82,8 @@ impl Driver {
     /// Gets a connection for the batch, waiting for what it needs. Watches the client meanwhile.
     pub(super) async fn acquire(&mut self, request: Request) -> Result<(), Refusal> {
         let started = clock::now();
-        let mut wait = Wait { request, started, held: false, bytes: self.batch.len() as u64 };
+        let mut wait =
+            Wait { request, started, held: false, bytes: self.batch.len() as u64, catching_up: None };
         let outcome = self.acquire_inner(&mut wait).await;
         if wait.held {
             let (count, bytes) = self.worker.holds.get();
@@ -112,6 +113,9 @@ impl Driver {
                 }
                 Decision::Nowhere => None,
             };
+            if let Some(waiting) = wait.catching_up.take() {
+                waiting.ended(if wait.request.waited { WaitEnd::TimedOut } else { WaitEnd::Served });
+            }
             let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
             let pause = match target {
                 Some((node, reason)) => {
@@ -206,6 +210,9 @@ impl Driver {
             wait.request.waited = true;
             return Ok(());
         }
+        if wait.catching_up.is_none() {
+            wait.catching_up = Some(self.worker.meter.waiting(observe::Wait::Freshness));
+        }
         let mut moved = self.worker.board().want_positions();
         tokio::select! {
             _ = moved.changed() => {}
@@ -224,10 +231,12 @@ impl Driver {
         let workers = settings.workers.max(1);
         let (count, bytes) = self.worker.holds.get();
         if count >= settings.limits.holds_max.div_ceil(workers) {
+            self.worker.meter.wait_refused(observe::Wait::Primary);
             let limit = HoldLimit::Statements(settings.limits.holds_max);
             return Err(Refusal::Error(ClientError::TooManyHolds { limit }));
         }
         if bytes + wait.bytes > settings.limits.hold_bytes_max / u64::from(workers) {
+            self.worker.meter.wait_refused(observe::Wait::Primary);
             let limit = HoldLimit::Bytes(settings.limits.hold_bytes_max);
             return Err(Refusal::Error(ClientError::TooManyHolds { limit }));
         }
@@ -265,4 +274,6 @@ struct Wait {
     /// It is counted among those who wait for a primary.
     held: bool,
     bytes: u64,
+    /// It has waited for a replica to catch up.
+    catching_up: Option<observe::Waiting>,
 }

@@ -259,8 +259,11 @@ impl Driver {
         let Some(node) = self.discard() else { return Ok(()) };
         self.worker.board().suspect(node);
         let name = self.node_name(node);
-        let sync_sent =
-            self.phase == Phase::Running || self.plan.as_ref().is_some_and(|plan| plan.end == End::Query);
+        let sync_sent = match &self.plan {
+            Some(plan) if plan.end == End::Query => true,
+            Some(plan) if plan.prepares_only() => false,
+            _ => self.phase == Phase::Running,
+        };
         let idle = self.phase == Phase::Idle;
         let pins = self.machine.pins();
         let pinned = pins.iter().find(|&cause| cause != PinCause::SessionMode);

@@ -27,6 +27,7 @@ pub fn request(worker: &Rc<Worker>, pid: i32, secret: &[u8]) -> Option<impl Futu
     }
     let link = worker.links.get(held.node.index())?.clone();
     held.cancels.set(held.cancels.get() + 1);
+    worker.meter.cancelled();
     Some(async move {
         let sent = super::server::cancel(&link.node, &link.tls, held.key.0, &held.key.1);
         if !matches!(tokio::time::timeout(Duration::from_secs(5), sent).await, Ok(Ok(()))) {

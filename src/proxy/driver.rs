@@ -279,7 +279,7 @@ impl Driver {
     /// Whether the first answers are kept back so that the batch can be run again elsewhere.
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
         let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
-        let whole = !matches!(plan.end, crate::session::batch::End::Flush);
+        let whole = !plan.stays_open();
         let alone =
             matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
         let read = plan.place == crate::sql::Place::Anywhere;

@@ -10,7 +10,7 @@ use super::handle::Doing;
 use super::stream::Stream;
 use crate::session::batch::{End, Scan};
 use crate::session::{ClientError, Hold, Judge, Outgoing, Plan, Step, Stream as StreamKind};
-use crate::wire::{Header, Tag, encode};
+use crate::wire::{HEADER_LEN, Header, Tag, encode};
 
 /// How much of what a client sends ahead is read while its batch runs, in bytes.
 const AHEAD_MAX: usize = 16 * 1024;
@@ -181,6 +181,8 @@ impl Driver {
                 self.client_skip = len.saturating_sub(rest.len());
                 (len.min(rest.len()), Ok(()))
             }
+            // Nothing is under way whose answers it could hurry.
+            Ok(Scan::Whole { len: HEADER_LEN, end: End::Flush }) => (HEADER_LEN, Ok(())),
             Ok(Scan::Whole { len, end }) => {
                 (len, self.take_batch(rest.get(..len).unwrap_or_default(), end, cx))
             }
@@ -291,9 +293,10 @@ impl Driver {
         } else {
             self.batch_kept = false;
         }
-        self.phase = match plan.end {
-            End::Flush => Phase::Streaming { kind: StreamKind::Pipeline, left: 0 },
-            _ => Phase::Running,
+        self.phase = if plan.stays_open() {
+            Phase::Streaming { kind: StreamKind::Pipeline, left: 0 }
+        } else {
+            Phase::Running
         };
         self.plan = Some(plan);
         self.handle.set_doing(Doing::Active, self.worker.coarse_now());

@@ -16,7 +16,7 @@ use super::stream::Stream;
 use super::tls::ServerTlsConfig;
 use crate::clock;
 use crate::model::{Epoch, NodeId};
-use crate::observe::Meter;
+use crate::observe::{Meter, Wait, WaitEnd};
 use crate::session::ServerSession;
 use crate::wire::encode;
 
@@ -245,6 +245,7 @@ impl UserPool {
             let mut nodes = self.nodes.borrow_mut();
             let Some(pool) = nodes.get_mut(node.index()) else { return Err(AcquireError::TooManyWaiters) };
             if pool.waiters.len() >= settings.waiters_max as usize {
+                self.meter.wait_refused(Wait::Pool);
                 return Err(AcquireError::TooManyWaiters);
             }
             pool.waiters.push_back(Rc::clone(&waiter));
@@ -259,7 +260,10 @@ impl UserPool {
                 Poll::Pending
             }
         });
-        tokio::time::timeout(wait_max, granted).await.map_err(|_elapsed| AcquireError::Timeout(wait_max))
+        let waiting = self.meter.waiting(Wait::Pool);
+        let granted = tokio::time::timeout(wait_max, granted).await;
+        waiting.ended(if granted.is_ok() { WaitEnd::Served } else { WaitEnd::TimedOut });
+        granted.map_err(|_elapsed| AcquireError::Timeout(wait_max))
     }
 
     /// Opens a connection for a place that is counted already.

@@ -370,6 +370,7 @@ impl Worker {
     /// Called every 100 ms: time limits, coarse clock.
     pub fn tick(&self, now: Instant) {
         self.coarse.set(now);
+        self.meter.verdict_cache(self.classifier.borrow().stats());
         if self.replica_reads.take() {
             // One sample per tick frees the sessions from their homes, so that the balancer can move them.
             drop(self.board().want_positions());

@@ -47,6 +47,7 @@ impl Machine {
             server.unnamed = None;
             self.unnamed = None;
         }
+        self.relay.own_sync = plan.prepares_only();
         // A pipeline that goes on after Flush needs its answers followed in order from the start.
         if !plan.rewrite && !inject_unnamed && plan.end != End::Flush {
             if self.relay.own_unnamed && plan.extended() {
@@ -62,7 +63,7 @@ impl Machine {
             if let Err(error) = self.dispatch_frame(frame, server, out) {
                 self.relay.expect(Expect::Fail(Box::new(error)));
                 // The server would skip to Sync after its own error; so nothing up to there is sent.
-                if plan.end == End::Sync {
+                if plan.end == End::Sync || plan.prepares_only() {
                     encode::sync(out);
                 } else {
                     encode::flush(out);
@@ -71,7 +72,7 @@ impl Machine {
                 break;
             }
         }
-        if plan.end != End::Flush {
+        if !plan.stays_open() {
             self.relay.simplify();
         }
         Outgoing::Written
@@ -119,6 +120,10 @@ impl Machine {
             Tag::DESCRIBE => return self.dispatch_describe(frame, server, out),
             Tag::CLOSE => return self.dispatch_close(frame, server, out),
             Tag::EXECUTE => self.relay.expect(Expect::Forward),
+            Tag::FLUSH if self.relay.own_sync => {
+                encode::sync(out);
+                return Ok(());
+            }
             _ => {}
         }
         out.extend_from_slice(frame.raw);

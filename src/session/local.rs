@@ -10,7 +10,7 @@ use super::machine::{Machine, Tx};
 use super::plan::Plan;
 use super::statement::text_in;
 use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
-use crate::wire::frontend::{Bind, Describe, Query, Target};
+use crate::wire::frontend::{Bind, Describe, Parse, Query, Target};
 use crate::wire::{Tag, TxStatus, encode};
 
 /// What a statement that needs no server is answered with.
@@ -39,7 +39,9 @@ impl Machine {
             Some(verdict) => self.carry_out(verdict, batch, facts),
             None if matches!(self.tx, Tx::Lost { .. }) && !plan.needs_no_server => self.lost_statement(),
             None => match plan.prepares_own() {
-                Some(Kind::ShowPrimacy(name)) => Answer::Value { column: column_of(name), value: String::new() },
+                Some(Kind::ShowPrimacy(name)) => {
+                    Answer::Value { column: column_of(name), value: String::new() }
+                }
                 _ => Answer::Nothing,
             },
         };
@@ -81,6 +83,10 @@ impl Machine {
                 continue;
             }
             match frame.tag {
+                Tag::PARSE if self.refuses_to_prepare(frame.body) => {
+                    push_end(answer, out);
+                    failed = matches!(answer, Answer::Error(_));
+                }
                 Tag::PARSE => encode::parse_complete(out),
                 Tag::BIND => encode::bind_complete(out),
                 Tag::CLOSE => {
@@ -111,6 +117,21 @@ impl Machine {
         if plan.end == End::Flush && failed {
             self.relay.skip_client_to_sync = true;
         }
+    }
+
+    /// Whether PostgreSQL would refuse this Parse already: in a failed transaction only what ends it can be prepared.
+    fn refuses_to_prepare(&self, body: &[u8]) -> bool {
+        let (true, Ok(parse)) = (matches!(self.tx, Tx::Lost { reported: true }), Parse::decode(body)) else {
+            return false;
+        };
+        let verdict = if parse.name.is_empty() {
+            self.unnamed.as_ref().map(|unnamed| Rc::clone(&unnamed.verdict))
+        } else {
+            self.prepared.get(parse.name).map(|statement| Rc::clone(&statement.verdict.borrow().1))
+        };
+        let ends =
+            |verdict: &Rc<Verdict>| matches!(verdict.kind, Kind::Commit { .. } | Kind::Rollback { .. });
+        !verdict.as_ref().is_some_and(ends)
     }
 
     /// Carries one statement out and says what the client gets.
@@ -258,7 +279,9 @@ impl Machine {
 fn begins_with_start(mut text: &[u8]) -> bool {
     loop {
         text = text.trim_ascii_start();
-        let after = |text: &[u8], end: &[u8]| text.windows(end.len()).position(|at| at == end).map(|at| at + end.len());
+        let after = |text: &[u8], end: &[u8]| {
+            text.windows(end.len()).position(|at| at == end).map(|at| at + end.len())
+        };
         let skipped = if text.starts_with(b"--") {
             after(text, b"\n")
         } else if text.starts_with(b"/*") {

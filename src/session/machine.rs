@@ -17,7 +17,9 @@ use super::pins::Pins;
 use super::relay::{Relay, Written};
 use super::statement::{ServerSession, Statement, Statements};
 use crate::route::{Consistency, Request, Transaction};
-use crate::sql::{BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+use crate::sql::{
+    BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict,
+};
 use crate::wire::TxStatus;
 
 use super::plan::Plan;

@@ -35,6 +35,8 @@ pub struct Plan {
     pub old_unnamed: bool,
     /// It is nothing but Sync, or Close of prepared statements and Sync.
     pub needs_no_server: bool,
+    /// It binds or executes.
+    runs: bool,
     /// Its only executed statement, if there is exactly one.
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
@@ -58,6 +60,7 @@ impl Plan {
             rewrite: false,
             old_unnamed: false,
             needs_no_server: matches!(end, End::Sync),
+            runs: false,
             solo: None,
             closes: SmallVec::new(),
             own: None,
@@ -89,6 +92,17 @@ impl Plan {
     /// The statement that it prepares or describes without executing it, where the proxy answers all of it itself.
     pub(super) fn prepares_own(&self) -> Option<&Kind> {
         self.own.as_ref().filter(|_| !self.foreign)
+    }
+
+    /// Whether it only prepares and describes, and waits for the answers with Flush. Nothing of that is undone by Sync,
+    /// so the server gets one instead: what follows may run on any server.
+    pub fn prepares_only(&self) -> bool {
+        self.end == End::Flush && !self.runs
+    }
+
+    /// Whether the pipeline goes on behind it on the same connection.
+    pub fn stays_open(&self) -> bool {
+        self.end == End::Flush && self.runs
     }
 
     fn join(&mut self, verdict: &Verdict) {
@@ -140,8 +154,14 @@ impl Machine {
         Ok(plan)
     }
 
-    fn plan_query(&mut self, batch: &[u8], plan: &mut Plan, judge: &mut Judge<'_>) -> Result<(), FrameError> {
-        let query = Query::decode(batch.get(5..).unwrap_or_default())?;
+    /// Judges a simple query.
+    pub(super) fn plan_query(
+        &mut self,
+        frame: &[u8],
+        plan: &mut Plan,
+        judge: &mut Judge<'_>,
+    ) -> Result<(), FrameError> {
+        let query = Query::decode(frame.get(5..).unwrap_or_default())?;
         let verdict = judge.classifier.classify(query.sql, judge.catalog);
         plan.join(&verdict);
         self.executed.push(verdict);
@@ -162,9 +182,9 @@ impl Machine {
                 _ => {}
             }
         }
-        if plan.end == End::Flush && !self.executed.is_empty() {
-            // What it goes on with is not known yet and can go nowhere else: there may be a write in it.
-            plan.primary(Reason::SessionState);
+        if plan.stays_open() {
+            // What follows in the same implicit transaction is not known yet, and may write.
+            plan.primary(Reason::TooLarge);
         }
         // Outside of a transaction every statement that may write is its own commit.
         plan.commits |= !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
@@ -185,17 +205,22 @@ impl Machine {
             }
             Tag::BIND => {
                 let bind = Bind::decode(frame.body)?;
+                plan.runs = true;
                 self.plan_bind(bind.portal, bind.statement, plan, judge);
             }
             Tag::DESCRIBE => {
                 let describe = Describe::decode(frame.body)?;
                 match describe.target {
                     Target::Statement => drop(self.plan_use(describe.name, plan, judge)),
-                    Target::Portal => plan.needs_no_server = false,
+                    Target::Portal => {
+                        plan.needs_no_server = false;
+                        plan.runs = true;
+                    }
                 }
             }
             Tag::EXECUTE => {
                 let execute = Execute::decode(frame.body)?;
+                plan.runs = true;
                 match self.relay.portals.iter().rev().find(|(name, _)| **name == *execute.portal) {
                     Some((_, verdict)) => self.executed.push(Rc::clone(verdict)),
                     // A portal of an earlier batch: its effects were counted when it was first executed.
@@ -212,6 +237,7 @@ impl Machine {
                     plan.closes.push(close.name.into());
                 } else {
                     plan.needs_no_server = false;
+                    plan.runs = true;
                 }
             }
             _ => {}

@@ -10,7 +10,9 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::client_error::ClientError;
+use super::cutter::Cutter;
 use super::machine::Machine;
+use super::refusal::{Decided, decide};
 use super::statement::{ServerSession, Statement};
 use crate::model::SqlState;
 use crate::sql::{BeginMode, Verdict};
@@ -19,9 +21,6 @@ use crate::wire::{FrameError, Header, Tag, TxStatus, encode};
 
 /// Frames up to this length are handed on whole; of longer ones the part that has arrived.
 const WHOLE_MAX: usize = 16 * 1024;
-
-/// Longest run of first answers that is kept back for a second try.
-const HOLD_MAX: usize = 16 * 1024;
 
 /// Whether the first answers are kept back until the batch is known not to need a second try elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +88,8 @@ pub(super) struct Relay {
     pub(super) answered: bool,
     /// The BEGIN that went out with this batch.
     pub(super) began: Option<Begun>,
+    /// The Sync at the end is ours: the client has sent Flush, and does not wait for ReadyForQuery.
+    pub(super) own_sync: bool,
     /// A wait for synchronous replication was given up: the commit is not known to be durable.
     unsynced: bool,
     /// An error was made up ahead of Sync: what the client sends up to there is dropped.
@@ -144,6 +145,7 @@ impl Relay {
         self.asks_xid = false;
         self.xid = None;
         self.unsynced = false;
+        self.own_sync = false;
     }
 
     pub(super) fn expect(&mut self, expect: Expect) {
@@ -191,48 +193,6 @@ impl Relay {
     }
 }
 
-/// Collects what goes to the client: one run of the input as long as that is enough, else a copy.
-struct Cutter<'a> {
-    input: &'a [u8],
-    run: Range<usize>,
-    out: &'a mut Vec<u8>,
-}
-
-impl Cutter<'_> {
-    /// `len` bytes at the end of the run belong to the client.
-    fn keep(&mut self, len: usize) {
-        self.run.end += len;
-    }
-
-    /// `len` bytes after the run do not.
-    fn cut(&mut self, len: usize) {
-        if self.run.is_empty() && self.out.is_empty() {
-            self.run = self.run.end + len..self.run.end + len;
-            return;
-        }
-        self.copy_run();
-        self.run = self.run.end + len..self.run.end + len;
-    }
-
-    fn copy_run(&mut self) {
-        self.out.extend_from_slice(self.input.get(self.run.clone()).unwrap_or_default());
-        self.run.start = self.run.end;
-    }
-
-    /// Room for something of our own at this place.
-    fn insert(&mut self) -> &mut Vec<u8> {
-        self.copy_run();
-        self.out
-    }
-
-    fn finish(mut self, consumed: usize, event: Option<Event>) -> Relayed {
-        if !self.out.is_empty() {
-            self.copy_run();
-        }
-        Relayed { consumed, forward: self.run, event }
-    }
-}
-
 impl Machine {
     /// Reads server bytes. `out` must be empty; it takes what has to be put together. What is not consumed has to be
     /// given again, with more.
@@ -246,7 +206,7 @@ impl Machine {
         out: &mut Vec<u8>,
     ) -> Result<Relayed, FrameError> {
         if self.relay.hold == Hold::UntilDecided {
-            match self.decide(input)? {
+            match decide(input, self.relay.swallow_ready)? {
                 Decided::NotYet => return Ok(Relayed { consumed: 0, forward: 0..0, event: None }),
                 Decided::Refused(state) => {
                     let event = Some(Event::Refused(state));
@@ -328,7 +288,13 @@ impl Machine {
                 let status = ready_status(frame.get(5..).unwrap_or_default())?;
                 self.settle_names();
                 self.relay.busy = false;
-                cutter.keep(frame.len());
+                if std::mem::take(&mut self.relay.own_sync) {
+                    // The client itself skips to its next Sync where it got an error.
+                    self.relay.skip_client_to_sync = self.relay.error_seen;
+                    cutter.cut(frame.len());
+                } else {
+                    cutter.keep(frame.len());
+                }
                 return Ok(Some(Event::Ready(status)));
             }
             Tag::ERROR_RESPONSE => {
@@ -441,35 +407,6 @@ impl Machine {
             self.drop_prepared(&name);
         }
     }
-
-    /// Looks, without taking anything, whether the answer begins with an error that lets the batch run elsewhere.
-    fn decide(&self, input: &[u8]) -> Result<Decided, FrameError> {
-        let mut swallow = self.relay.swallow_ready;
-        let mut at = 0;
-        if input.len() > HOLD_MAX {
-            return Ok(Decided::HandOn);
-        }
-        loop {
-            let rest = input.get(at..).unwrap_or_default();
-            let Some(header) = Header::peek(rest)? else { return Ok(Decided::NotYet) };
-            let Some(frame) = rest.get(..header.len) else {
-                return Ok(if header.len > HOLD_MAX { Decided::HandOn } else { Decided::NotYet });
-            };
-            at += header.len;
-            match header.tag {
-                Tag::READY_FOR_QUERY if swallow > 0 => swallow -= 1,
-                Tag::ERROR_RESPONSE => {
-                    let state = ErrorFields::new(frame.get(5..).unwrap_or_default()).code();
-                    return Ok(match state.filter(|&state| refused_unchanged(state)) {
-                        Some(state) => Decided::Refused(state),
-                        None => Decided::HandOn,
-                    });
-                }
-                _ if swallow > 0 || is_preamble(header.tag) => {}
-                _ => return Ok(Decided::HandOn),
-            }
-        }
-    }
 }
 
 /// Whether the server closes the connection after this ErrorResponse.
@@ -482,27 +419,6 @@ fn written(row: &[u8]) -> Written {
     // Header, column count, length of the column, its text.
     let text = row.get(11..).and_then(|text| std::str::from_utf8(text).ok());
     text.and_then(|text| text.parse().ok()).map_or(Written::Nothing, Written::As)
-}
-
-enum Decided {
-    NotYet,
-    HandOn,
-    Refused(SqlState),
-}
-
-/// Answers that come before anything is executed.
-fn is_preamble(tag: Tag) -> bool {
-    matches!(
-        tag,
-        Tag::PARSE_COMPLETE
-            | Tag::BIND_COMPLETE
-            | Tag::CLOSE_COMPLETE
-            | Tag::PARAMETER_DESCRIPTION
-            | Tag::ROW_DESCRIPTION
-            | Tag::NO_DATA
-            | Tag::NOTICE_RESPONSE
-            | Tag::PARAMETER_STATUS
-    )
 }
 
 /// Answers that end the server's work on one message of an extended pipeline.
@@ -518,19 +434,4 @@ fn is_final(tag: Tag) -> bool {
             | Tag::EMPTY_QUERY_RESPONSE
             | Tag::PORTAL_SUSPENDED
     )
-}
-
-/// Errors by which a hot standby refuses what it cannot do, or gives a read up for recovery: outside of a transaction
-/// nothing has changed, so the batch may run elsewhere (manual, 26.4.2 and 26.4.3).
-fn refused_unchanged(state: SqlState) -> bool {
-    [
-        SqlState::READ_ONLY_SQL_TRANSACTION,
-        SqlState::SERIALIZATION_FAILURE,
-        SqlState::FEATURE_NOT_SUPPORTED,
-        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-    ]
-    .contains(&state)
 }

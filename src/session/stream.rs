@@ -116,6 +116,17 @@ impl Machine {
             }
             Tag::FLUSH => out.extend_from_slice(raw),
             Tag::TERMINATE => {}
+            Tag::QUERY if kind == Stream::Pipeline => {
+                if self.relay.error_seen() {
+                    return Ok(false);
+                }
+                // It ends the implicit transaction as Sync does.
+                self.plan_query(raw, plan, judge)?;
+                server.unnamed = None;
+                self.unnamed = None;
+                out.extend_from_slice(raw);
+                return Ok(true);
+            }
             Tag::QUERY | Tag::FUNCTION_CALL if kind == Stream::Single => {
                 self.note_single(tag);
                 out.extend_from_slice(raw);

@@ -45,10 +45,11 @@ impl Shell {
                 let takes = disk + if slow { self.rng.u64(200..3000) } else { self.rng.u64(0..4) };
                 let limit = limit.map_or(1000, |limit| limit.as_millis() as u64);
                 let now = self.cluster.now;
-                if follows(&action) {
-                    // The newer order about whom a node follows ends the older ones that still wait.
+                // The newer order of a kind about a node ends the older ones that still wait.
+                if let Some(kind) = ordered(&action) {
                     let node = action.node();
-                    self.runs.retain(|run| !(follows(&run.action) && run.action.node() == node));
+                    self.runs
+                        .retain(|run| !(ordered(&run.action) == Some(kind) && run.action.node() == node));
                 }
                 let fails = self.rng.u32(0..1000) < self.odds.effect_fails;
                 let until = if fails { now + takes } else { now + limit.min(20_000) };
@@ -225,13 +226,15 @@ impl Shell {
     }
 }
 
-fn follows(action: &Action) -> bool {
-    matches!(
-        action,
+/// Actions of one kind about one node are carried out in their order.
+fn ordered(action: &Action) -> Option<&'static str> {
+    match action {
         Action::StopReceiver(_)
-            | Action::Repoint { .. }
-            | Action::Promote { .. }
-            | Action::Demote { .. }
-            | Action::Rejoin { .. }
-    )
+        | Action::Repoint { .. }
+        | Action::Promote { .. }
+        | Action::Demote { .. }
+        | Action::Rejoin { .. } => Some("whom it follows"),
+        Action::FenceOld(_) | Action::Quiesce(_) | Action::Unfence(_) => Some("whether it takes writes"),
+        _ => None,
+    }
 }

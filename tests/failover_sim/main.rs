@@ -79,9 +79,9 @@ fn two_asynchronous_nodes_come_back() {
 #[ignore = "takes minutes"]
 fn many_lives() {
     for nodes in 2..=5 {
-        println!("{:?}", lives(nodes, 30_000..31_000, false));
+        println!("{:?}", lives(nodes, 60_500..61_300, false));
     }
-    lives(3, 40_000..41_000, true);
+    lives(3, 70_000..70_800, true);
 }
 
 /// `PRIMACY_SIM="3 17 quorum" cargo test --test failover_sim story -- --ignored --nocapture`

@@ -400,7 +400,9 @@ impl Shell {
         }
         let primary = self.snapshot.primary?.index();
         for (i, n) in self.cluster.nodes.iter().enumerate().filter(|(i, _)| *i != primary) {
-            let follows = n.rx.is_some_and(|rx| rx.streaming && rx.from == primary && rx.own);
+            // Without a quorum a standby may hang on another one.
+            let cascade = self.settings.durability == Durability::Async;
+            let follows = n.rx.is_some_and(|rx| rx.streaming && (rx.from == primary && rx.own || cascade));
             if !follows && self.odds.agent {
                 return Some(format!("n{i} does not follow n{primary}: {:?}", status.standings[i]));
             }

@@ -35,7 +35,10 @@ async fn connections_that_are_terminated() {
             cluster.sql(node, terminate).await;
             // The signal is sent then, not heard yet.
             let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'";
-            eventually(LIMIT, "they are gone", async || (cluster.value(node, left).await == "0").then_some(())).await;
+            eventually(LIMIT, "they are gone", async || {
+                (cluster.value(node, left).await == "0").then_some(())
+            })
+            .await;
         }
         let row = client.query_one(&named, &[&"x"]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), "kept");
@@ -155,7 +158,11 @@ fn writer(client: Client, name: String, stop: Arc<AtomicBool>) -> JoinHandle<Tol
     })
 }
 
-async fn in_transaction(client: &Client, insert: &tokio_postgres::Statement, token: &String) -> Result<(), tokio_postgres::Error> {
+async fn in_transaction(
+    client: &Client,
+    insert: &tokio_postgres::Statement,
+    token: &String,
+) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("BEGIN").await?;
     if let Err(error) = client.execute(insert, &[token]).await {
         client.batch_execute("ROLLBACK").await.unwrap();
@@ -197,7 +204,11 @@ async fn a_switchover_under_load_is_not_seen_and_a_failover_told_truthfully() {
 
     let told = under_load(&proxy, async |_| drop(post(&proxy, "switchover").await.unwrap())).await;
     for told in &told {
-        assert_eq!((&told.rolled_back, &told.unknown, &told.other), (&vec![], &vec![], &vec![]), "a switchover is not seen");
+        assert_eq!(
+            (&told.rolled_back, &told.unknown, &told.other),
+            (&vec![], &vec![], &vec![]),
+            "a switchover is not seen"
+        );
     }
     assert_ne!(cluster.primary().await, 0);
     all_follow().await;
@@ -208,10 +219,18 @@ async fn a_switchover_under_load_is_not_seen_and_a_failover_told_truthfully() {
     let present = settings.query("/* primacy: primary */ SELECT v FROM t", &[]).await.unwrap();
     let present: std::collections::HashSet<String> = present.iter().map(|row| row.get(0)).collect();
     for told in &told {
-        eprintln!("{} committed, {} rolled back, {} unknown", told.committed.len(), told.rolled_back.len(), told.unknown.len());
+        eprintln!(
+            "{} committed, {} rolled back, {} unknown",
+            told.committed.len(),
+            told.rolled_back.len(),
+            told.unknown.len()
+        );
         assert_eq!(told.other, Vec::<String>::new());
         assert!(told.committed.iter().all(|token| present.contains(token)), "an acknowledged write is lost");
-        assert!(told.rolled_back.iter().all(|token| !present.contains(token)), "a write that was refused is there");
+        assert!(
+            told.rolled_back.iter().all(|token| !present.contains(token)),
+            "a write that was refused is there"
+        );
     }
     let seen = open.query("INSERT INTO t VALUES ('open too')").await;
     assert!(seen[0].starts_with("E 40001"), "{seen:?}");

@@ -12,12 +12,8 @@ use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, startup};
 async fn what_belongs_to_one_client_stays_with_it() {
     let cluster = Cluster::with_replicas(1).await;
     cluster.sql(0, "CREATE TABLE t (id serial PRIMARY KEY, v text); GRANT ALL ON t, t_id_seq TO app").await;
-    let proxy = cluster
-        .proxy()
-        .set("pool.default_pool_size", 1)
-        .set("pool.query_wait_timeout", "5s")
-        .run()
-        .await;
+    let proxy =
+        cluster.proxy().set("pool.default_pool_size", 1).set("pool.query_wait_timeout", "5s").run().await;
     startup_settings(&proxy).await;
     own_settings(&proxy).await;
     pins(&proxy, &cluster).await;
@@ -36,11 +32,19 @@ async fn one(raw: &mut Raw, sql: &str) -> String {
 async fn startup_settings(proxy: &Proxy) {
     let options = [("options", "-c work_mem=5MB -c my.own=a\\ b"), ("application_name", "first")];
     let mut first = Raw::connect(proxy.port(), &options).await;
-    let mut second = Raw::connect(proxy.port(), &[("TimeZone", "Asia/Tokyo"), ("application_name", "it's")]).await;
+    let mut second =
+        Raw::connect(proxy.port(), &[("TimeZone", "Asia/Tokyo"), ("application_name", "it's")]).await;
     let reported = |raw: &Raw, name: &str| {
-        raw.parameters.iter().find(|(have, _)| have == name).map(|(_, value)| value.clone()).unwrap_or_default()
+        raw.parameters
+            .iter()
+            .find(|(have, _)| have == name)
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default()
     };
-    assert_eq!((reported(&first, "application_name"), reported(&second, "application_name")), ("first".into(), "it's".into()));
+    assert_eq!(
+        (reported(&first, "application_name"), reported(&second, "application_name")),
+        ("first".into(), "it's".into())
+    );
     assert_eq!(reported(&second, "TimeZone"), "Asia/Tokyo");
     for _ in 0..2 {
         assert_eq!(one(&mut first, "SHOW work_mem").await, "5MB");
@@ -99,7 +103,11 @@ async fn pins(proxy: &Proxy, cluster: &Cluster) {
         raw.query(pin).await;
         // It leaves with its pin; nothing of it stays.
         drop(raw);
-        assert_eq!(one(&mut other, "/* primacy: primary */ SELECT count(*) FROM pg_class WHERE relname = 'mine'").await, "0");
+        assert_eq!(
+            one(&mut other, "/* primacy: primary */ SELECT count(*) FROM pg_class WHERE relname = 'mine'")
+                .await,
+            "0"
+        );
     }
     assert_eq!(one(&mut other, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, "0");
     assert_eq!(cluster.value(0, "SELECT count(*) FROM pg_listening_channels()").await, "0");
@@ -130,7 +138,8 @@ async fn cancel(proxy: &Proxy, cluster: &Cluster) {
     let mut victim = Raw::connect(proxy.port(), &[]).await;
     let mut waiting = Raw::connect(proxy.port(), &[]).await;
     victim.send(&frame(b'Q', b"/* primacy: primary */ SELECT pg_sleep(60)\0")).await;
-    eventually(LIMIT, "the statement runs", async || (cluster.value(0, running).await == "1").then_some(())).await;
+    eventually(LIMIT, "the statement runs", async || (cluster.value(0, running).await == "1").then_some(()))
+        .await;
     waiting.send(&frame(b'Q', b"/* primacy: primary */ SELECT 2\0")).await;
     let mut wrong = victim.key.clone();
     wrong.1[0] ^= 1;
@@ -175,7 +184,10 @@ async fn abandoned(proxy: &Proxy, cluster: &Cluster) {
     raw.send(&frame(b'Q', b"/* primacy: primary */ SELECT pg_sleep(60), 'left alone'\0")).await;
     drop(raw);
     let mut other = Raw::connect(proxy.port(), &[]).await;
-    assert_eq!(one(&mut other, "/* primacy: primary */ SELECT count(*) FROM t WHERE v = 'abandoned'").await, "0");
+    assert_eq!(
+        one(&mut other, "/* primacy: primary */ SELECT count(*) FROM t WHERE v = 'abandoned'").await,
+        "0"
+    );
     let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%left alone%' AND state = 'active' AND pid <> pg_backend_pid()";
     eventually(LIMIT, "what a client left running has ended", async || {
         (cluster.value(0, left).await == "0").then_some(())
@@ -184,9 +196,31 @@ async fn abandoned(proxy: &Proxy, cluster: &Cluster) {
 }
 
 #[tokio::test]
+async fn session_mode_keeps_one_connection_that_can_do_everything() {
+    let cluster = Cluster::with_replicas(1).await;
+    cluster.sql(0, "CREATE TABLE t (v text); GRANT ALL ON t TO app").await;
+    let proxy = cluster.proxy().set("pool_mode", "session").set("pool.default_pool_size", 2).run().await;
+    let (mut first, mut second) =
+        (Raw::connect(proxy.port(), &[]).await, Raw::connect(proxy.port(), &[]).await);
+    let pid = one(&mut first, "SELECT pg_backend_pid() FROM (SELECT count(*) FROM t) x").await;
+    assert_eq!(one(&mut first, "SELECT count(*) FROM t").await, "0");
+    assert_eq!(first.query("INSERT INTO t VALUES ('a')").await, ["C INSERT 0 1", "Z I"]);
+    first.query("CREATE TEMP TABLE mine (id int)").await;
+    assert_ne!(one(&mut second, "SELECT pg_backend_pid()").await, pid);
+    assert_eq!(one(&mut first, "SELECT pg_backend_pid()").await, pid);
+    drop(first);
+    // Its connection is cleaned for the next client.
+    let mut third = Raw::connect(proxy.port(), &[]).await;
+    assert_eq!(one(&mut third, "SELECT count(*) FROM t").await, "1");
+    assert_eq!(one(&mut third, "SELECT to_regclass('mine') IS NULL").await, "t");
+}
+
+#[tokio::test]
 async fn limits_and_large_things() {
     let cluster = Cluster::with_replicas(1).await;
-    cluster.sql(0, "CREATE ROLE nologin PASSWORD 'nologin'; CREATE TABLE t (v text); GRANT ALL ON t TO app").await;
+    cluster
+        .sql(0, "CREATE ROLE nologin PASSWORD 'nologin'; CREATE TABLE t (v text); GRANT ALL ON t TO app")
+        .await;
     let proxy = cluster
         .proxy()
         .set("limits.max_client_conn", 6)
@@ -202,7 +236,8 @@ async fn limits_and_large_things() {
     large(&proxy).await;
     times(&proxy).await;
     too_many(&proxy).await;
-    let socket = format!("host={} port={} user=app password=app dbname=app", cluster.dir().display(), proxy.port());
+    let socket =
+        format!("host={} port={} user=app password=app dbname=app", cluster.dir().display(), proxy.port());
     let client = eventually(LIMIT, "a place is free", async || proxy.connect(&socket).await.ok()).await;
     assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
 }
@@ -215,11 +250,18 @@ async fn refused_sign_ins(proxy: &Proxy, cluster: &Cluster) {
             Err(error) => error.code().map(|code| code.code().to_owned()),
         }
     };
-    for (user, password, database) in
-        [("app", "wrong", "app"), ("nosuch", "x", "app"), ("app", "app", "nosuch"), ("nologin", "nologin", "app")]
-    {
+    for (user, password, database) in [
+        ("app", "wrong", "app"),
+        ("nosuch", "x", "app"),
+        ("app", "app", "nosuch"),
+        ("nologin", "nologin", "app"),
+    ] {
         let direct = code(cluster.node(0).port(), user, password, database).await;
-        assert_eq!(code(proxy.port(), user, password, database).await, direct, "{user} {password} {database}");
+        assert_eq!(
+            code(proxy.port(), user, password, database).await,
+            direct,
+            "{user} {password} {database}"
+        );
     }
 }
 
@@ -282,7 +324,7 @@ async fn large(proxy: &Proxy) {
     assert_eq!(raw.query("COPY t (v, nosuch) FROM STDIN").await.len(), 2);
     assert_eq!(raw.query("COPY t FROM STDIN").await, ["G"]);
     raw.send(&frame(b'd', b"two\tcolumns\n")).await;
-    raw.send(&frame(b'd', &[b'x'; 3_000_000])).await;
+    raw.send(&frame(b'd', &vec![b'x'; 3_000_000])).await;
     raw.send(&frame(b'c', b"")).await;
     let seen = raw.until_ready().await;
     assert!(seen[0].starts_with("E 22P04"), "{seen:?}");
@@ -301,8 +343,12 @@ async fn times(proxy: &Proxy) {
         holder.query("LISTEN x").await;
         holders.push(holder);
     }
-    let seen = first_answer(&mut Raw::connect(proxy.port(), &[]).await, "/* primacy: primary */ SELECT 1").await;
-    assert!(seen.starts_with("E 57014") || seen.starts_with("E 53300") || seen.starts_with("E 57P03"), "{seen}");
+    let seen =
+        first_answer(&mut Raw::connect(proxy.port(), &[]).await, "/* primacy: primary */ SELECT 1").await;
+    assert!(
+        seen.starts_with("E 57014") || seen.starts_with("E 53300") || seen.starts_with("E 57P03"),
+        "{seen}"
+    );
 }
 
 async fn first_answer(raw: &mut Raw, sql: &str) -> String {

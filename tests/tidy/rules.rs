@@ -51,9 +51,14 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
+/// Whether a file of `src` is a test module.
+pub(crate) fn is_test(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
 /// A file of `src` that is too long.
 pub(crate) fn too_long(path: &str, text: &str) -> Option<String> {
-    if path.ends_with("/tests.rs") || path.contains("/tests/") {
+    if is_test(path) {
         return None;
     }
     let lines = without_tests(text).lines().count();

@@ -28,6 +28,8 @@ impl Place {
             let file = |source| DemoError::File { doing: "use", path: given.to_path_buf(), source };
             // Servers and configuration name it, and they work elsewhere.
             let dir = std::path::absolute(given).map_err(file)?;
+            // Said before anything is made there.
+            account.can_enter(&dir)?;
             account.create_dir(&dir)?;
             let lock = lock(&dir)?;
             return Ok(Self { dir, unfinished, _lock: Some(lock), watchdog: None });

@@ -280,10 +280,14 @@ fn large_and_deep_texts_are_not_parsed() {
 fn texts_of_several_statements_are_reads_when_each_is_one() {
     let verdict = judge("SELECT 1; SELECT 2;");
     assert_eq!((verdict.place, &verdict.kind, verdict.statements), (Place::Anywhere, &Kind::Several, 2));
-    for text in ["SELECT 1; INSERT INTO users VALUES (1)", "BEGIN; SELECT 1; COMMIT", "SELECT 1; SET x = 1"] {
+    for (text, kind) in [
+        ("SELECT 1; INSERT INTO users VALUES (1)", Kind::Several),
+        ("BEGIN; SELECT 1; COMMIT", Kind::Block),
+        ("SELECT 1; SET x = 1", Kind::Several),
+    ] {
         let verdict = judge(text);
         assert_eq!((verdict.place, verdict.reason), (Place::Primary, Reason::Several), "{text}");
-        assert_eq!(verdict.kind, Kind::Several);
+        assert_eq!(verdict.kind, kind, "{text}");
     }
     for text in ["", " ", ";", "-- nothing", "/* */;;"] {
         let verdict = judge(text);

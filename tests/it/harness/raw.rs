@@ -73,7 +73,13 @@ impl Message {
 }
 
 fn text_after(body: &[u8], skipped: usize) -> String {
-    body[skipped..].split(|&b| b == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ").trim().to_owned()
+    body[skipped..]
+        .split(|&b| b == 0)
+        .map(String::from_utf8_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned()
 }
 
 /// One frame.
@@ -131,7 +137,8 @@ impl Raw {
                 }
                 (b'R', Some(11)) => {
                     let challenge = &message.body[4..];
-                    let (awaiting, proof) = first.take().unwrap().prove_password(challenge, password).unwrap();
+                    let (awaiting, proof) =
+                        first.take().unwrap().prove_password(challenge, password).unwrap();
                     last = Some(awaiting);
                     self.send(&frame(b'p', proof.as_bytes())).await;
                 }
@@ -154,7 +161,10 @@ impl Raw {
 
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        tokio::time::timeout(LIMIT, self.stream.write_all(bytes)).await.expect("sending takes too long").unwrap();
+        tokio::time::timeout(LIMIT, self.stream.write_all(bytes))
+            .await
+            .expect("sending takes too long")
+            .unwrap();
     }
 
     /// The next message; `None` at the end of the connection.
