@@ -244,6 +244,9 @@ impl Driver {
         if self.handle.take(Kick::Fenced) && self.lease.is_some() {
             return self.server_lost(Lost::Broken).err();
         }
+        if self.handle.take(Kick::NodeDown) && self.moves() {
+            return self.server_lost(Lost::Broken).err();
+        }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
         if self.handle.has(Kick::Drain)
             && resting
@@ -260,6 +263,12 @@ impl Driver {
         // A cancel request for a statement that has ended by now.
         self.handle.take(Kick::Cancel);
         None
+    }
+
+    /// Whether the batch in flight can be run elsewhere without its client noticing.
+    fn moves(&self) -> bool {
+        let movable = |plan: &Plan| self.machine.can_begin_anew(plan, false);
+        self.phase == Phase::Running && self.batch_kept && self.plan.as_ref().is_some_and(movable)
     }
 
     /// Gives back what a resting session does not need.

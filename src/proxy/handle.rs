@@ -13,6 +13,8 @@ use crate::session::Pins;
 pub enum Kick {
     /// Its server connection is fenced: nothing more that comes from it counts.
     Fenced,
+    /// The node that it runs on does not answer: a read that can move, moves.
+    NodeDown,
     /// The proxy is stopping: leave when no transaction is open.
     Drain,
     /// Leave at once.

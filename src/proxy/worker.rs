@@ -21,7 +21,7 @@ use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
 use crate::clock;
 use crate::control::Board;
-use crate::model::{Epoch, Lsn, NodeId, Snapshot};
+use crate::model::{Epoch, Lsn, NodeId, Snapshot, Unreadable};
 use crate::observe::{Meter, Metrics};
 use crate::route::{self, Decision, Positions, Request, Scene};
 use crate::session::{self, Statements};
@@ -107,6 +107,8 @@ pub struct Worker {
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
+    /// Replicas that did not answer when the topology was last looked at.
+    silent: RefCell<Vec<bool>>,
     /// Sessions have read on replicas since the last tick.
     replica_reads: Cell<bool>,
 }
@@ -132,6 +134,7 @@ impl Worker {
         Rc::new(Self {
             index,
             load: RefCell::new(vec![0; links.len()]),
+            silent: RefCell::new(vec![false; links.len()]),
             links,
             classifier: RefCell::new(Classifier::new(sql)),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
@@ -279,6 +282,7 @@ impl Worker {
     /// Follows the topology: when the primary changes, nothing more counts that connections to the old one say.
     pub fn follow_topology(&self) {
         let snapshot = self.board().snapshot();
+        self.leave_silent_replicas(&snapshot);
         let (epoch, primary) = self.fenced.get();
         if snapshot.epoch == epoch {
             if primary.is_none() {
@@ -291,6 +295,25 @@ impl Worker {
             self.fence(old, snapshot.epoch);
         }
         drop(snapshot);
+    }
+
+    /// A frozen replica keeps its connections open and says nothing: what can run elsewhere need not wait for it.
+    fn leave_silent_replicas(&self, snapshot: &Snapshot) {
+        let mut silent = self.silent.borrow_mut();
+        for (node, was) in snapshot.nodes.iter().zip(silent.iter_mut()) {
+            let down = snapshot.primary != Some(node.id) && node.unreadable == Some(Unreadable::Down);
+            if down && !std::mem::replace(was, down) {
+                for pool in self.pools.borrow().values() {
+                    pool.close_idle(node.id);
+                }
+                for (_, handle) in self.sessions.borrow().iter() {
+                    if handle.held().is_some_and(|held| held.node == node.id) {
+                        handle.kick(Kick::NodeDown);
+                    }
+                }
+            }
+            *was = down;
+        }
     }
 
     fn fence(&self, node: NodeId, epoch: Epoch) {

@@ -38,7 +38,12 @@ impl Machine {
         let answer = match &solo {
             Some(verdict) => self.carry_out(verdict, batch, facts),
             None if matches!(self.tx, Tx::Lost { .. }) && !plan.needs_no_server => self.lost_statement(),
-            None => Answer::Nothing,
+            None => match plan.prepares_own() {
+                Some(Kind::ShowPrimacy(name)) => {
+                    Answer::Value { column: column_of(name), value: String::new() }
+                }
+                _ => Answer::Nothing,
+            },
         };
         self.executed.clear();
         if plan.extended() {
@@ -136,8 +141,10 @@ impl Machine {
             Kind::SetPrimacy(name, value) => self.set(name, value.as_deref()),
             kind if matches!(self.tx, Tx::Lost { .. }) => self.after_loss(kind),
             Kind::Begin(mode) => {
-                self.tx = Tx::Deferred { queries: vec![self.text_of(batch)], mode: *mode };
-                Answer::Done("BEGIN")
+                let text = self.text_of(batch);
+                let tag = if begins_with_start(&text) { "START TRANSACTION" } else { "BEGIN" };
+                self.tx = Tx::Deferred { queries: vec![text], mode: *mode };
+                Answer::Done(tag)
             }
             Kind::SetTransaction(mode) => {
                 let text = self.text_of(batch);
@@ -239,7 +246,7 @@ impl Machine {
             _ => None,
         };
         match own.or_else(|| facts.show(name)) {
-            Some(value) => Answer::Value { column: Arc::from(format!("primacy.{name}")), value },
+            Some(value) => Answer::Value { column: column_of(name), value },
             None => Answer::Error(ClientError::UnknownSetting { setting: format!("primacy.{name}") }),
         }
     }
@@ -266,6 +273,32 @@ impl Machine {
     pub fn keeps_status(&self) -> bool {
         self.status() != TxStatus::Idle
     }
+}
+
+/// Whether the statement is START TRANSACTION rather than BEGIN: the client is told which.
+fn begins_with_start(mut text: &[u8]) -> bool {
+    loop {
+        text = text.trim_ascii_start();
+        let after = |text: &[u8], end: &[u8]| {
+            text.windows(end.len()).position(|at| at == end).map(|at| at + end.len())
+        };
+        let skipped = if text.starts_with(b"--") {
+            after(text, b"\n")
+        } else if text.starts_with(b"/*") {
+            after(text, b"*/")
+        } else {
+            None
+        };
+        match skipped.and_then(|skipped| text.get(skipped..)) {
+            Some(rest) => text = rest,
+            None => return text.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"start")),
+        }
+    }
+}
+
+/// What `SHOW primacy.<name>` calls its column.
+fn column_of(name: &str) -> Arc<str> {
+    Arc::from(format!("primacy.{name}"))
 }
 
 fn describe(answer: &Answer, out: &mut Vec<u8>) {

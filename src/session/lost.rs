@@ -86,14 +86,11 @@ impl Machine {
         if self.relay.body_left > 0 {
             return Loss::Broken;
         }
-        let alone = self.tx == Tx::None || self.relay.began.is_some();
-        let read = (plan.place == Place::Anywhere || unsent) && alone;
-        // The transaction began with this batch and does not end with it: it is lost whole, and can be begun again.
-        let uncommitted = self.relay.began.is_some() && !plan.commits;
-        if kept && (read || uncommitted) && !self.relay.answered && self.pins.is_empty() {
+        if kept && self.can_begin_anew(plan, unsent) {
             self.rewind();
             return Loss::RunAgain;
         }
+        let alone = self.is_alone();
         let error = self.truth(plan, node, (alone, unsent));
         error.encode(out);
         let in_transaction = !plan.commits && self.status() != TxStatus::Idle;
@@ -106,6 +103,18 @@ impl Machine {
             self.relay.skip_client_to_sync = true;
         }
         Loss::Answered
+    }
+
+    fn is_alone(&self) -> bool {
+        self.tx == Tx::None || self.relay.began.is_some()
+    }
+
+    /// Whether the batch in flight can be run on another connection without anybody noticing.
+    pub fn can_begin_anew(&self, plan: &Plan, unsent: bool) -> bool {
+        let read = (plan.place == Place::Anywhere || unsent) && self.is_alone();
+        // The transaction began with this batch and does not end with it: it is lost whole, and can be begun again.
+        let uncommitted = self.relay.began.is_some() && !plan.commits;
+        (read || uncommitted) && !self.relay.answered && self.pins.is_empty()
     }
 
     /// The state before the batch was dispatched, so that it can be dispatched again.

@@ -282,7 +282,8 @@ impl Machine {
             return true;
         }
         let Some(verdict) = plan.solo() else {
-            return !held && plan.needs_no_server;
+            let own = self.executed.is_empty() && plan.prepares_own().is_some();
+            return (own && self.tx != Tx::Failed) || (!held && plan.needs_no_server);
         };
         match &verdict.kind {
             Kind::ShowPrimacy(_) | Kind::SetPrimacy(..) => self.tx != Tx::Failed,

@@ -41,6 +41,10 @@ pub struct Plan {
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
     closes: SmallVec<[Box<[u8]>; 1]>,
+    /// It prepares a statement that the proxy answers itself.
+    pub(super) own: Option<Kind>,
+    /// It prepares or uses other statements too.
+    foreign: bool,
     /// It ends transactions: a cancel request must not meet the commit, and a loss leaves it in doubt.
     pub commits: bool,
 }
@@ -59,6 +63,8 @@ impl Plan {
             runs: false,
             solo: None,
             closes: SmallVec::new(),
+            own: None,
+            foreign: false,
             commits: false,
         }
     }
@@ -83,6 +89,11 @@ impl Plan {
         matches!(self.end, End::Sync | End::Flush)
     }
 
+    /// The statement that it prepares or describes without executing it, where the proxy answers all of it itself.
+    pub(super) fn prepares_own(&self) -> Option<&Kind> {
+        self.own.as_ref().filter(|_| !self.foreign)
+    }
+
     /// Whether it only prepares and describes, and waits for the answers with Flush. Nothing of that is undone by Sync,
     /// so the server gets one instead: what follows may run on any server.
     pub fn prepares_only(&self) -> bool {
@@ -96,6 +107,11 @@ impl Plan {
 
     fn join(&mut self, verdict: &Verdict) {
         self.needs_no_server = false;
+        if matches!(verdict.kind, Kind::ShowPrimacy(_) | Kind::SetPrimacy(..)) {
+            self.own = Some(verdict.kind.clone());
+        } else {
+            self.foreign = true;
+        }
         self.hint = self.hint.or(verdict.hint);
         if self.place == Place::Anywhere {
             self.place = verdict.place;
@@ -354,7 +370,10 @@ impl Machine {
 /// BEGIN and COMMIT around other statements do not decide where these run: the transaction's own rule does.
 fn join_unless_transaction_control(plan: &mut Plan, verdict: &Verdict) {
     match verdict.kind {
-        Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } => plan.needs_no_server = false,
+        Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } => {
+            plan.needs_no_server = false;
+            plan.foreign = true;
+        }
         _ => plan.join(verdict),
     }
 }

@@ -33,12 +33,19 @@ async fn connections_that_are_terminated() {
     for _ in 0..3 {
         for node in 0..3 {
             cluster.sql(node, terminate).await;
+            // The signal is sent then, not heard yet.
+            let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'";
+            eventually(LIMIT, "they are gone", async || {
+                (cluster.value(node, left).await == "0").then_some(())
+            })
+            .await;
         }
         let row = client.query_one(&named, &[&"x"]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), "kept");
     }
     // In a transaction: it is lost, the connection is not.
-    client.batch_execute("BEGIN; INSERT INTO t VALUES ('lost')").await.unwrap();
+    client.batch_execute("BEGIN").await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES ('lost')").await.unwrap();
     cluster.sql(0, terminate).await;
     let error = client.batch_execute("INSERT INTO t VALUES ('lost too')").await.unwrap_err();
     assert_eq!(code(&error), "40001");

@@ -16,7 +16,7 @@ const SETUP: &str = "
     CREATE VIEW plain AS SELECT * FROM t; CREATE VIEW sly AS SELECT nextval('s');
     GRANT ALL ON ALL TABLES IN SCHEMA public TO app; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app;";
 
-/// Where a statement of this text runs: `true`, on a replica. The server itself is asked: its own statement counters move.
+/// Where a statement of this text runs: `true`, on a replica. The proxy's own counters say it.
 async fn on_replica(proxy: &Proxy, client: &Client, sql: &str) -> bool {
     let before = served(proxy).await;
     client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
@@ -33,7 +33,7 @@ async fn served(proxy: &Proxy) -> (u64, u64) {
     });
     let (mut primary, mut replicas) = (0, 0);
     for line in text.await.unwrap().lines().filter(|line| line.starts_with("primacy_routes_total{")) {
-        let count: u64 = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
         if line.contains("node0") { primary += count } else { replicas += count }
     }
     (primary, replicas)
@@ -93,7 +93,6 @@ async fn transactions(proxy: &Proxy, client: &Client) {
     client.batch_execute("BEGIN").await.unwrap();
     client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(served(proxy).await, before, "an empty transaction needs no server");
-    assert!(on_replica(proxy, client, "BEGIN READ ONLY; SELECT 1; COMMIT").await || true);
     for (begin, expected) in [
         ("BEGIN READ ONLY", true),
         ("BEGIN", false),
@@ -120,7 +119,8 @@ async fn refused(client: &Client) {
     for _ in 0..3 {
         assert_eq!(client.query_one("SELECT liar()", &[]).await.unwrap().get::<_, i32>(0), 2);
         let error = client.query_one("SELECT conflicting()", &[]).await.unwrap_err();
-        assert_eq!(error.code().map(|code| code.code()), Some("40001"));
+        let code = error.code().map(|code| code.code().to_owned());
+        assert_eq!(code.as_deref(), Some("40001"));
     }
 }
 

@@ -15,6 +15,7 @@ async fn what_belongs_to_one_client_stays_with_it() {
     let proxy =
         cluster.proxy().set("pool.default_pool_size", 1).set("pool.query_wait_timeout", "5s").run().await;
     startup_settings(&proxy).await;
+    own_settings(&proxy).await;
     pins(&proxy, &cluster).await;
     notifications(&proxy).await;
     cancel(&proxy, &cluster).await;
@@ -61,6 +62,23 @@ async fn startup_settings(proxy: &Proxy) {
     first.query("RESET ALL").await;
     assert_eq!(one(&mut first, "SHOW work_mem").await, "5MB");
     assert_eq!(one(&mut first, "SHOW application_name").await, "first");
+}
+
+/// The proxy's own settings, as drivers ask for them: prepared first, executed later.
+async fn own_settings(proxy: &Proxy) {
+    let client = proxy.client().await;
+    for sql in ["SHOW primacy.primary", "SHOW primacy.route", "SHOW primacy.epoch"] {
+        let statement = client.prepare(sql).await.unwrap();
+        assert_eq!(statement.columns().len(), 1, "{sql}");
+        let prepared: String = client.query_one(&statement, &[]).await.unwrap().get(0);
+        let mut raw = Raw::connect(proxy.port(), &[]).await;
+        assert_eq!(one(&mut raw, sql).await, prepared, "{sql}");
+    }
+    client.execute("SET primacy.route = 'primary'", &[]).await.unwrap();
+    client.batch_execute("BEGIN").await.unwrap();
+    client.query_one("SELECT 1", &[]).await.unwrap();
+    assert_eq!(client.query_one("SHOW primacy.route", &[]).await.unwrap().get::<_, &str>(0), "primary");
+    client.batch_execute("COMMIT").await.unwrap();
 }
 
 /// A pinned session keeps the primary's only connection; others go on once it is free, and reads go on all the time.
@@ -178,6 +196,26 @@ async fn abandoned(proxy: &Proxy, cluster: &Cluster) {
 }
 
 #[tokio::test]
+async fn session_mode_keeps_one_connection_that_can_do_everything() {
+    let cluster = Cluster::with_replicas(1).await;
+    cluster.sql(0, "CREATE TABLE t (v text); GRANT ALL ON t TO app").await;
+    let proxy = cluster.proxy().set("pool_mode", "session").set("pool.default_pool_size", 2).run().await;
+    let (mut first, mut second) =
+        (Raw::connect(proxy.port(), &[]).await, Raw::connect(proxy.port(), &[]).await);
+    let pid = one(&mut first, "SELECT pg_backend_pid() FROM (SELECT count(*) FROM t) x").await;
+    assert_eq!(one(&mut first, "SELECT count(*) FROM t").await, "0");
+    assert_eq!(first.query("INSERT INTO t VALUES ('a')").await, ["C INSERT 0 1", "Z I"]);
+    first.query("CREATE TEMP TABLE mine (id int)").await;
+    assert_ne!(one(&mut second, "SELECT pg_backend_pid()").await, pid);
+    assert_eq!(one(&mut first, "SELECT pg_backend_pid()").await, pid);
+    drop(first);
+    // Its connection is cleaned for the next client.
+    let mut third = Raw::connect(proxy.port(), &[]).await;
+    assert_eq!(one(&mut third, "SELECT count(*) FROM t").await, "1");
+    assert_eq!(one(&mut third, "SELECT to_regclass('mine') IS NULL").await, "t");
+}
+
+#[tokio::test]
 async fn limits_and_large_things() {
     let cluster = Cluster::with_replicas(1).await;
     cluster
@@ -286,7 +324,7 @@ async fn large(proxy: &Proxy) {
     assert_eq!(raw.query("COPY t (v, nosuch) FROM STDIN").await.len(), 2);
     assert_eq!(raw.query("COPY t FROM STDIN").await, ["G"]);
     raw.send(&frame(b'd', b"two\tcolumns\n")).await;
-    raw.send(&frame(b'd', &[b'x'; 3_000_000])).await;
+    raw.send(&frame(b'd', &vec![b'x'; 3_000_000])).await;
     raw.send(&frame(b'c', b"")).await;
     let seen = raw.until_ready().await;
     assert!(seen[0].starts_with("E 22P04"), "{seen:?}");
