@@ -1,9 +1,11 @@
 //! Watching the servers and acting on them: monitor, actuator, journal, operator commands, and the board that
 //! publishes what is known.
 //!
-//!     probers (one per node) -> Observation -> conductor: core.step(now, input) -> effects
-//!         -> actuator (SQL, local servers) -> outcome -> back in as input
-//!         -> board (snapshot, positions) -> sessions read it
+//! ```text
+//! probers (one per node) -> Observation -> conductor: core.step(now, input) -> effects
+//!     -> actuator (SQL, local servers) -> outcome -> back in as input
+//!     -> board (snapshot, positions) -> sessions read it
+//! ```
 //!
 //! All of it runs on one thread's runtime if need be. The decision itself is in `failover` and touches nothing.
 
