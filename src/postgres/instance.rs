@@ -241,7 +241,10 @@ const FIXED_SETTINGS: [(&str, &str); 21] = [
     ("max_wal_senders", "20"),
     ("max_replication_slots", "20"),
     // A node that was away for a while finds what it needs, and one that never returns does not fill the disk.
-    ("wal_keep_size", "128MB"),
+    // A killed primary is rewound to its last checkpoint before the fork: WAL since then has to be there still, and
+    // checkpoints have to be near. The second is far below the first.
+    ("wal_keep_size", "512MB"),
+    ("max_wal_size", "256MB"),
     ("max_slot_wal_keep_size", "1GB"),
     // pg_rewind needs hint bits in the log (or checksums; both cost the same here).
     ("wal_log_hints", "on"),
