@@ -231,7 +231,7 @@ impl Instance {
 }
 
 /// What every server of ours runs with.
-const FIXED_SETTINGS: [(&str, &str); 21] = [
+const FIXED_SETTINGS: [(&str, &str); 22] = [
     ("max_connections", "200"),
     ("superuser_reserved_connections", "10"),
     ("password_encryption", "scram-sha-256"),
