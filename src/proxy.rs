@@ -20,6 +20,7 @@ pub mod server;
 pub mod settings;
 pub mod stream;
 pub mod tls;
+mod tunnel;
 pub mod worker;
 
 pub use settings::Settings;

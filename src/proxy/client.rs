@@ -12,6 +12,7 @@ use super::handle::Handle;
 use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
 use super::pool::{AcquireError, Greeting, Profile, UserPool};
 use super::server::ConnectError;
+use super::tunnel::Tunnel;
 use super::worker::{Command, Worker, pid_of, place_of};
 use crate::clock;
 use crate::model::NodeId;
@@ -22,7 +23,9 @@ use crate::wire::startup::Version;
 use crate::wire::{TxStatus, encode};
 
 /// Why a client that has signed in is sent away before its first statement.
-enum Farewell {
+#[derive(Debug)]
+pub(super) enum Farewell {
+    /// An error of ours.
     Error(ClientError),
     /// A server's own ErrorResponse.
     Server(Vec<u8>),
@@ -103,9 +106,8 @@ async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) ->
 }
 
 async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay) -> Option<(Parts, Stay)> {
-    if admitted.replication {
-        let what = "streaming replication through the proxy";
-        send_away(admitted.stream, &Farewell::Error(ClientError::Unsupported { what })).await;
+    if admitted.replication.is_some() {
+        Box::pin(tunnel(worker, *admitted, &mut stay)).await;
         return None;
     }
     let (database, user): (Arc<str>, Arc<str>) =
@@ -145,6 +147,30 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
         profile,
     };
     Some((parts, stay))
+}
+
+/// A replication connection, from its greeting to its end.
+async fn tunnel(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
+    let tunnel = match Tunnel::open(worker, &admitted).await {
+        Ok(tunnel) => tunnel,
+        Err(farewell) => {
+            if let Farewell::Error(error) = &farewell {
+                worker.meter.error(Origin::Proxy, error.sqlstate());
+            }
+            send_away(admitted.stream, &farewell).await;
+            return;
+        }
+    };
+    let Some(secret) = secret_of(admitted.version >= Version::V3_2) else { return };
+    let now = clock::now();
+    let (key, handle) = worker.enter(|place| Handle::new(pid_of(worker.index, place), secret, now));
+    stay.key = Some(key);
+    let mut hello = Vec::with_capacity(512);
+    tunnel.greet(&handle, &mut hello);
+    if admitted.stream.write_all(&hello).await.is_ok() && admitted.stream.flush().await.is_ok() {
+        worker.meter.client_signed_in();
+        tunnel.run(worker, &handle, admitted.stream).await;
+    }
 }
 
 /// The label under which a refusal is counted.

@@ -88,8 +88,8 @@ pub struct Admitted {
     pub version: Version,
     /// What to sign in with on servers as this role.
     pub credential: Credential,
-    /// Whether it wants a replication connection.
-    pub replication: bool,
+    /// The value of `replication`, where it wants a replication connection.
+    pub replication: Option<String>,
 }
 
 /// Why there is nobody.
@@ -192,7 +192,7 @@ impl Door<'_> {
             params,
             version: request.version,
             credential,
-            replication: request.replication.is_some(),
+            replication: request.replication,
         })))
     }
 

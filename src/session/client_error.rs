@@ -209,12 +209,6 @@ pub enum ClientError {
         /// Its name.
         setting: String,
     },
-    /// What a proxy cannot do, or this one does not.
-    #[error("{what} is not supported by this proxy")]
-    Unsupported {
-        /// The thing.
-        what: &'static str,
-    },
     /// The client asked for it by a cancel request while the statement had not reached a server.
     #[error("canceling statement due to user request")]
     Cancelled,
@@ -334,7 +328,6 @@ impl ClientError {
             Self::PreparedLimit { .. } => (SqlState::PROGRAM_LIMIT_EXCEEDED, Error, Proxy),
             Self::InvalidSetting { .. } => (SqlState::INVALID_PARAMETER_VALUE, Error, Client),
             Self::UnknownSetting { .. } => (SqlState::UNDEFINED_OBJECT, Error, Client),
-            Self::Unsupported { .. } => (SqlState::FEATURE_NOT_SUPPORTED, Error, Client),
             Self::Cancelled => (SqlState::QUERY_CANCELED, Error, Client),
             Self::IdleSession => (SqlState::IDLE_SESSION_TIMEOUT, Fatal, Client),
             Self::IdleInTransaction => (SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT, Fatal, Client),

@@ -16,6 +16,7 @@ mod harness;
 mod local_servers;
 mod program;
 mod proxy_failures;
+mod proxy_replication;
 mod proxy_routing;
 mod proxy_session;
 mod proxy_transparency;

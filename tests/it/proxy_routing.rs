@@ -27,12 +27,9 @@ async fn on_replica(proxy: &Proxy, client: &Client, sql: &str) -> bool {
 
 /// Statements that went to the primary and to replicas, by the proxy's counters.
 async fn served(proxy: &Proxy) -> (u64, u64) {
-    let address = format!("http://{}/metrics", proxy.admin());
-    let text = tokio::task::spawn_blocking(move || {
-        ureq::get(&address).call().unwrap().body_mut().read_to_string().unwrap()
-    });
+    let text = proxy.metrics().await;
     let (mut primary, mut replicas) = (0, 0);
-    for line in text.await.unwrap().lines().filter(|line| line.starts_with("primacy_routes_total{")) {
+    for line in text.lines().filter(|line| line.starts_with("primacy_routes_total{")) {
         let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
         if line.contains("node0") { primary += count } else { replicas += count }
     }

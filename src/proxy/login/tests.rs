@@ -139,7 +139,7 @@ async fn the_right_password_is_admitted_and_no_authentication_ok_is_sent() {
     let Outcome::Admitted(admitted) = outcome.unwrap() else { panic!("not admitted") };
     assert_eq!((&*admitted.user, &*admitted.database), ("app", "shop"));
     assert_eq!(admitted.version, Version::V3_0);
-    assert!(!admitted.replication);
+    assert_eq!(admitted.replication, None);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(admitted.params, [pair("geqo", "on"), pair("work_mem", "1MB"), pair("application_name", "x")]);
     assert!(matches!(admitted.credential, Credential::Password(password) if password.reveal() == "secret"));
@@ -197,7 +197,7 @@ async fn a_newer_minor_version_is_negotiated_down() {
     assert_eq!(seen[0].body(), b"\0\x03\0\x02\0\0\0\x01_pq_.new\0");
     let Outcome::Admitted(admitted) = outcome.unwrap() else { panic!("not admitted") };
     assert_eq!(admitted.version, Version::V3_2);
-    assert!(admitted.replication);
+    assert_eq!(admitted.replication.as_deref(), Some("database"));
 }
 
 #[tokio::test]

@@ -50,7 +50,6 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::PreparedLimit { what: "prepared statements", max: 3 }, "54000", "ERROR"),
         (ClientError::InvalidSetting { setting: text(), value: text(), allowed: "y" }, "22023", "ERROR"),
         (ClientError::UnknownSetting { setting: text() }, "42704", "ERROR"),
-        (ClientError::Unsupported { what: "replication" }, "0A000", "ERROR"),
         (ClientError::Cancelled, "57014", "ERROR"),
         (ClientError::IdleSession, "57P05", "FATAL"),
         (ClientError::IdleInTransaction, "25P03", "FATAL"),

@@ -121,6 +121,15 @@ impl Proxy {
         format!("127.0.0.1:{}", self.admin.number())
     }
 
+    /// What `/metrics` shows now.
+    pub(crate) async fn metrics(&self) -> String {
+        let address = format!("http://{}/metrics", self.admin());
+        let asked = tokio::task::spawn_blocking(move || {
+            ureq::get(&address).call().unwrap().body_mut().read_to_string().unwrap()
+        });
+        asked.await.unwrap()
+    }
+
     /// A client of the role and the database `app`.
     pub(crate) async fn client(&self) -> Client {
         self.connect(&self.url("app", "app")).await.unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
