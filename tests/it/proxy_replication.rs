@@ -66,7 +66,7 @@ async fn replication_connections_are_refused_as_the_server_refuses_them_and_drai
     let refused = |port| async move {
         let mut raw = Raw::dial(port).await;
         raw.send(&startup(&[("user", "app"), ("database", "app"), ("replication", "database")])).await;
-        raw.sign_in("app").await.err().expect("a role without REPLICATION is let in")
+        raw.sign_in("app").await.expect_err("a role without REPLICATION is let in")
     };
     let (direct, through) = (refused(cluster.node(0).port()).await, refused(proxy.port()).await);
     assert_eq!(through.shown(), direct.shown());
