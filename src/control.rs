@@ -23,6 +23,7 @@ pub mod operator;
 pub mod own_cluster;
 mod probe;
 pub mod report;
+mod rounds;
 mod sampler;
 pub mod settings;
 mod store;

@@ -10,6 +10,7 @@ mod client;
 pub mod driver;
 mod flow;
 pub mod frames;
+mod fresh;
 pub mod handle;
 pub mod listener;
 pub mod login;

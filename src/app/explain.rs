@@ -23,7 +23,11 @@ impl Running {
         let route_settings = shared.route.load();
         let scene = Scene {
             snapshot: &snapshot,
-            positions: Positions { sample: shared.board.sample(), replayed: &replayed },
+            positions: Positions {
+                sample: shared.board.sample(),
+                replayed: &replayed,
+                missed: shared.board.missed(),
+            },
             load: &[],
             settings: &route_settings,
         };
@@ -63,7 +67,8 @@ fn question(verdict: &Verdict) -> Request {
         verdict_reason: verdict.reason,
         hint: verdict.hint,
         transaction,
-        floor: Floor::None,
+        consistency: None,
+        floor: Floor::NONE,
         home: None,
         waited: false,
         avoid: None,

@@ -15,7 +15,7 @@ use crate::model::Secret;
 use crate::proxy::settings::{
     Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ServerTlsMode, Service,
 };
-use crate::route::{Consistency, PrimaryReads, TransactionRouting};
+use crate::route::{PrimaryReads, TransactionRouting};
 use crate::{admin, control, observe, proxy, route, sql};
 
 /// One setting in force.
@@ -204,11 +204,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
 fn routing(list: &mut List, settings: &route::Settings) {
     let route::Settings { splitting, consistency, primary_reads, transactions, causal_wait, zone } = settings;
     list.live("routing.splitting", splitting);
-    let consistency = match consistency {
-        Consistency::Session => "session",
-        Consistency::Eventual => "eventual",
-    };
-    list.live("routing.consistency", consistency);
+    list.live("routing.consistency", consistency.as_str());
     let primary_reads = match primary_reads {
         PrimaryReads::Fallback => "fallback",
         PrimaryReads::Always => "always",

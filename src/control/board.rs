@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use super::in_doubt::InDoubt;
+use super::rounds::Rounds;
 use crate::model::{Lsn, NodeId, Snapshot};
 
 /// The shared board. `Arc<Board>` is handed to everybody at birth.
@@ -19,6 +20,13 @@ pub struct Board {
     snapshot: ArcSwap<Snapshot>,
     version: watch::Sender<u64>,
     replayed: Box<[AtomicU64]>,
+    /// How often each node has been started, as far as it was noticed.
+    runs: Box<[AtomicU64]>,
+    /// The highest ticket of a commit that any client was told of.
+    acknowledged: AtomicU64,
+    /// The position that was last waited for in vain.
+    missed: AtomicU64,
+    rounds: Rounds,
     /// Number of the newest sample of the primary's insert position that was asked for; only grows.
     samples_sent: AtomicU64,
     /// Newest completed sample: number and position. The number is stored last.
@@ -43,6 +51,10 @@ impl Board {
             version: watch::Sender::new(first.version),
             snapshot: ArcSwap::from_pointee(first),
             replayed: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
+            runs: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
+            acknowledged: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            rounds: Rounds::new(nodes),
             samples_sent: AtomicU64::new(0),
             sample_position: AtomicU64::new(0),
             sample_done: AtomicU64::new(0),
@@ -64,8 +76,11 @@ impl Board {
 
     /// Replaces the topology and wakes everybody who waits for a change. Control only.
     pub fn publish(&self, snapshot: Snapshot) {
-        let version = snapshot.version;
-        self.snapshot.store(Arc::new(snapshot));
+        let (version, epoch) = (snapshot.version, snapshot.epoch);
+        if self.snapshot.swap(Arc::new(snapshot)).epoch != epoch {
+            // A position of the old timeline may never be reached on the new one.
+            self.missed.store(0, Ordering::Release);
+        }
         self.version.send_replace(version);
     }
 
@@ -91,6 +106,35 @@ impl Board {
     /// Last known replayed position of a node.
     pub fn replayed(&self, node: NodeId) -> Lsn {
         self.replayed.get(node.index()).map_or(Lsn::ZERO, |p| Lsn(p.load(Ordering::Acquire)))
+    }
+
+    /// Data path: a client is about to be told of a commit. Call *before* it is.
+    #[inline]
+    pub fn acknowledge(&self) {
+        let ticket = self.ticket();
+        if self.acknowledged.load(Ordering::SeqCst) < ticket {
+            self.acknowledged.fetch_max(ticket, Ordering::SeqCst);
+        }
+    }
+
+    /// A ticket for every commit that any client was told of until now; zero: there was none.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Data path: no replica had this position when the time for waiting was over.
+    pub fn miss(&self, position: Lsn) {
+        self.missed.store(position.0, Ordering::Release);
+    }
+
+    /// The position that was last waited for in vain.
+    pub fn missed(&self) -> Lsn {
+        Lsn(self.missed.load(Ordering::Acquire))
+    }
+
+    /// The barrier between replicas and the primary.
+    pub fn rounds(&self) -> &Rounds {
+        &self.rounds
     }
 
     /// Asks for fresh samples and replica positions soon, and returns what wakes when some have moved.
@@ -128,6 +172,20 @@ impl Board {
         if let Some(slot) = self.replayed.get(node.index()) {
             slot.store(position.0, Ordering::Release);
             self.moved.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// How often a node has been started, as far as it was noticed.
+    pub fn run_of(&self, node: NodeId) -> u64 {
+        self.runs.get(node.index()).map_or(0, |run| run.load(Ordering::Acquire))
+    }
+
+    /// Prober and sampler only: the node has stopped, or was started anew. After a crash a replica opens as soon as its
+    /// files are consistent, and may show less than it showed before: nothing counts any more of what was known of it.
+    pub fn stopped(&self, node: NodeId) {
+        if let (Some(run), Some(replayed)) = (self.runs.get(node.index()), self.replayed.get(node.index())) {
+            run.fetch_add(1, Ordering::AcqRel);
+            replayed.store(0, Ordering::Release);
         }
     }
 

@@ -184,7 +184,10 @@ impl Prober {
             };
             tokio::select! {
                 () = nudged => self.fresh_at = None,
-                () = broken => self.kept = None,
+                () = broken => {
+                    self.kept = None;
+                    self.board.stopped(self.target.id);
+                }
                 _ = pace.changed(), if !refused => {}
                 () = tokio::time::sleep(rest) => {}
             }
@@ -260,7 +263,12 @@ impl Prober {
             }
             Err(error) => {
                 self.watch.set_error(node, error.to_string());
-                reach(&error)
+                let reach = reach(&error);
+                // A silent server goes on where it was; one whose connections broke may be another run of it.
+                if !matches!(reach, Reach::Timeout) {
+                    self.board.stopped(node);
+                }
+                reach
             }
         };
         Observation { node, sent, answered: clock::now(), reach }
@@ -272,6 +280,8 @@ impl Prober {
         let node = self.target.id;
         if facts.started_micros == self.started_micros {
             facts.timeline = facts.timeline.max(self.watch.timeline(node));
+        } else {
+            self.board.stopped(node);
         }
         self.started_micros = facts.started_micros;
         self.watch.set_timeline(node, facts.timeline);

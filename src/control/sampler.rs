@@ -84,6 +84,9 @@ impl NodeSampler {
             self.retry_at = None;
             if let Err(error) = self.sample().await {
                 tracing::debug!(%error, "sample failed");
+                if matches!(error, LinkError::Lost | LinkError::Refused) {
+                    self.board.stopped(self.target.id);
+                }
                 self.link = None;
                 self.retry_at = Some(clock::now() + RETRY_AFTER);
             }

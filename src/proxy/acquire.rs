@@ -12,7 +12,7 @@ use super::server::ConnectError;
 use crate::clock;
 use crate::model::{NodeId, Snapshot};
 use crate::observe::{self, WaitEnd};
-use crate::route::{Consistency, Decision, Floor, Request, RouteReason};
+use crate::route::{Decision, Floor, Request, RouteReason};
 use crate::session::ClientError;
 use crate::session::client_error::HoldLimit;
 
@@ -35,7 +35,8 @@ impl Driver {
     pub(super) fn lease_now(&mut self, mut request: Request) -> Option<ServerConn> {
         let worker = Rc::clone(&self.worker);
         let snapshot = worker.board().snapshot();
-        self.refresh(&mut request, &snapshot);
+        let mut arrived = self.arrival(&request);
+        self.refresh(&mut request, &mut arrived, &snapshot);
         let (node, reason) = match worker.decide(&request, &snapshot) {
             Decision::Primary(reason) => (snapshot.writable_primary()?, reason),
             Decision::Replica(node, reason) => (node, reason),
@@ -57,33 +58,17 @@ impl Driver {
         Some(conn)
     }
 
-    /// Brings what the session has to see up to the snapshot and the newest sample.
-    fn refresh(&mut self, request: &mut Request, snapshot: &Snapshot) {
-        let board = self.worker.board();
-        if self.worker.shared.route.load().consistency == Consistency::Eventual {
-            request.floor = Floor::None;
-            request.home = None;
-            return;
-        }
-        let freshness = &mut self.machine.freshness;
-        freshness.follow(snapshot.epoch, snapshot.fork, board.ticket());
-        freshness.settle(board.sample());
-        if let Some(home) = freshness.home() {
-            let serves = snapshot.node(home).is_some_and(|node| node.unreadable.is_none() && node.weight > 0);
-            if !serves || request.avoid == Some(home) {
-                freshness.leave_home(board.ticket());
-            }
-        }
-        request.home = freshness.home();
-        // The home served the last read, so it has the floor, and stays ahead of any other replica that only has that.
-        request.floor = if request.home.is_some() { Floor::None } else { freshness.floor() };
-    }
-
     /// Gets a connection for the batch, waiting for what it needs. Watches the client meanwhile.
     pub(super) async fn acquire(&mut self, request: Request) -> Result<(), Refusal> {
         let started = clock::now();
-        let mut wait =
-            Wait { request, started, held: false, bytes: self.batch.len() as u64, catching_up: None };
+        let mut wait = Wait {
+            request,
+            arrived: self.arrival(&request),
+            started,
+            held: false,
+            bytes: self.batch.len() as u64,
+            catching_up: None,
+        };
         let outcome = self.acquire_inner(&mut wait).await;
         if wait.held {
             let (count, bytes) = self.worker.holds.get();
@@ -102,7 +87,7 @@ impl Driver {
         loop {
             changes.mark_unchanged();
             let snapshot = self.worker.board().snapshot().clone();
-            self.refresh(&mut wait.request, &snapshot);
+            self.refresh(&mut wait.request, &mut wait.arrived, &snapshot);
             let decision = self.worker.decide(&wait.request, &snapshot);
             let target = match decision {
                 Decision::Primary(reason) => snapshot.writable_primary().map(|node| (node, reason)),
@@ -154,14 +139,17 @@ impl Driver {
         wait: &mut Wait,
     ) -> Result<Option<ServerConn>, Refusal> {
         let (pool, profile) = (Rc::clone(&self.pool), Rc::clone(&self.profile));
+        let run = self.worker.board().run_of(node);
         let acquired = tokio::select! {
             acquired = pool.acquire(node, &profile, snapshot.epoch) => acquired,
             gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
         };
         match acquired {
             Ok(mut conn) => {
-                if self.worker.board().snapshot().epoch != snapshot.epoch {
-                    // The primary changed meanwhile: this may be the old one.
+                let board = self.worker.board();
+                if board.snapshot().epoch != snapshot.epoch || board.run_of(node) != run {
+                    // The primary changed meanwhile, and this may be the old one; or the node was started anew, and may
+                    // show less than what was decided by.
                     self.pool.discard(conn);
                     return Ok(None);
                 }
@@ -211,7 +199,7 @@ impl Driver {
         let limit = self.worker.shared.route.load().causal_wait;
         let left = limit.saturating_sub(clock::now().duration_since(wait.started));
         if left.is_zero() {
-            wait.request.waited = true;
+            self.waited_in_vain(&mut wait.request);
             return Ok(());
         }
         if wait.catching_up.is_none() {
@@ -220,7 +208,7 @@ impl Driver {
         let mut moved = self.worker.board().want_positions();
         tokio::select! {
             _ = moved.changed() => {}
-            () = tokio::time::sleep(left) => wait.request.waited = true,
+            () = tokio::time::sleep(left) => self.waited_in_vain(&mut wait.request),
             gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
         }
         Ok(())
@@ -274,6 +262,8 @@ impl Driver {
 /// One batch's wait.
 struct Wait {
     request: Request,
+    /// What others had been told when the batch arrived, as far as it has to see that.
+    arrived: Floor,
     started: Instant,
     /// It is counted among those who wait for a primary.
     held: bool,

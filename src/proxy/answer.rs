@@ -12,9 +12,8 @@ use super::resolve::Commit;
 use super::worker::Worker;
 use crate::model::{NodeId, SqlState};
 use crate::observe::Retry;
-use crate::route::Consistency;
 use crate::session::batch::End;
-use crate::session::{Ending, Event, Facts, Judge, Loss, Remains, Step, Stream as StreamKind};
+use crate::session::{Ending, Event, Facts, Judge, Loss, Plan, Remains, Step, Stream as StreamKind};
 use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
 
@@ -68,6 +67,11 @@ impl Driver {
             };
             let bytes =
                 if out.is_empty() { rest.get(relayed.forward.clone()).unwrap_or_default() } else { &out };
+            let may_commit = |plan: &Plan| plan.commits || plan.place == Place::Primary;
+            if !bytes.is_empty() && self.plan.as_ref().is_none_or(may_commit) {
+                // It may be the answer to a commit, of which others may hear from this client.
+                self.worker.board().acknowledge();
+            }
             self.give_client(cx, bytes)?;
             at += relayed.consumed;
             if let Some(written) = self.machine.take_written() {
@@ -145,20 +149,6 @@ impl Driver {
                 .filter(|&cause| !before.contains(cause))
                 .for_each(|cause| self.worker.meter.pinned(cause));
             self.handle.set_pins(now);
-        }
-    }
-
-    fn note_freshness(&mut self, node: NodeId) {
-        let board = self.worker.board();
-        if self.worker.shared.route.load().consistency == Consistency::Eventual {
-            return;
-        }
-        let ticket = board.ticket();
-        if board.snapshot().primary == Some(node) {
-            self.machine.freshness.ran_on_primary(ticket);
-        } else {
-            self.machine.freshness.read_on(node, ticket);
-            self.worker.note_replica_read();
         }
     }
 
@@ -292,7 +282,7 @@ impl Driver {
             Loss::RunAgain => {
                 self.plan = Some(plan);
                 self.worker.meter.retried(Retry::ConnectionLost);
-                self.machine.freshness.leave_home(self.worker.board().ticket());
+                self.machine.freshness.leave_home();
                 self.run_again(Some(node))
             }
             Loss::Answered => {

@@ -47,6 +47,7 @@ impl Driver {
         let name = self.node_name(node);
         tracing::info!(node = %name, ?ending, "a commit whose server was lost has been resolved");
         let batch = std::mem::take(&mut self.batch);
+        self.worker.board().acknowledge();
         let loss = self.machine.lost_commit(ending, &name, (&batch, &plan), &mut self.client_out);
         self.phase = Phase::Idle;
         self.machine.freshness.ran_on_primary(self.worker.board().ticket());

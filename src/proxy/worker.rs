@@ -264,7 +264,8 @@ impl Worker {
         let board = self.board();
         let replayed: SmallVec<[Lsn; 8]> =
             snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
-        let positions = Positions { sample: board.sample(), replayed: &replayed };
+        let positions =
+            Positions { sample: board.sample(), replayed: &replayed, missed: board.missed() };
         let settings = self.shared.route.load();
         let load = self.load.borrow();
         let scene = Scene { snapshot, positions, load: &load, settings: &settings };
@@ -467,7 +468,6 @@ fn machine_settings(shared: &Shared) -> session::Settings {
     let limits = &settings.limits;
     session::Settings {
         session_mode: settings.pool_mode == PoolMode::Session,
-        consistency: shared.route.load().consistency,
         prepared_max: limits.prepared_max as usize,
         prepared_bytes_max: limits.prepared_bytes_max as usize,
         server_prepared_max: limits.server_prepared_max as usize,

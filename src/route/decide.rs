@@ -5,10 +5,10 @@
 //! the session waits a moment, reads on the primary or fails.
 
 use super::balance::{Candidate, Candidates, pick};
-use super::decision::{Decision, Floor, Positions, Request, RouteReason, Transaction};
+use super::decision::{Decision, Positions, Request, RouteReason, Transaction};
 use super::dice::Dice;
-use super::settings::{Consistency, PrimaryReads, Settings};
-use crate::model::{NodeId, NodeView, Role, Snapshot};
+use super::settings::{PrimaryReads, Settings};
+use crate::model::{Consistency, Lsn, NodeId, NodeView, Role, Snapshot};
 use crate::sql::{Hint, Place, Reason};
 
 /// What the router looks at besides the request.
@@ -91,20 +91,21 @@ fn replica(request: &Request, scene: &Scene<'_>, reason: RouteReason, dice: &mut
         return Decision::Replica(home, reason);
     }
     let replicas = scene.snapshot.nodes.iter().filter(|node| is_eligible(node, request, scene));
-    let mut stale = false;
+    let (mut stale, mut hope) = (false, false);
     let mut candidates = Candidates::new();
     for node in replicas {
         if is_fresh(node.id, request, scene) {
             candidates.push(candidate(node, scene));
         } else {
             stale = true;
+            hope |= replayed(node.id, scene) >= scene.positions.missed;
         }
     }
     candidates.extend(primary_share(request, scene));
     match pick(candidates, dice) {
         Some(node) if Some(node) == scene.snapshot.primary => Decision::Primary(RouteReason::Share),
         Some(node) => Decision::Replica(node, reason),
-        None if stale => not_fresh(request, scene.settings),
+        None if stale => not_fresh(request, scene.settings, hope),
         None if scene.settings.primary_reads == PrimaryReads::Never => Decision::Nowhere,
         None => Decision::Primary(RouteReason::NoReplica),
     }
@@ -112,22 +113,26 @@ fn replica(request: &Request, scene: &Scene<'_>, reason: RouteReason, dice: &mut
 
 /// The replica that served the session last keeps serving it: it has not gone back since, so nothing need be checked.
 fn home(request: &Request, scene: &Scene<'_>) -> Option<NodeId> {
-    if scene.settings.consistency != Consistency::Session || request.floor != Floor::None {
+    if !matches!(consistency(request, scene), Consistency::Session | Consistency::Strict) {
         return None;
     }
     let home = scene.snapshot.node(request.home?)?;
     is_eligible(home, request, scene).then_some(home.id)
 }
 
-/// Replicas there are, but none has yet what the session has seen.
-fn not_fresh(request: &Request, settings: &Settings) -> Decision {
-    if !request.waited && !settings.causal_wait.is_zero() {
+/// The promise that holds for this request.
+fn consistency(request: &Request, scene: &Scene<'_>) -> Consistency {
+    request.consistency.unwrap_or(scene.settings.consistency)
+}
+
+/// Replicas there are, but none has yet what the session has seen. Waiting is of use only while some replica has what
+/// was last waited for in vain: one that stands still, or is far behind, costs one wait and not every read another.
+fn not_fresh(request: &Request, settings: &Settings, hope: bool) -> Decision {
+    let never = settings.primary_reads == PrimaryReads::Never;
+    if !request.waited && !settings.causal_wait.is_zero() && (hope || never) {
         return Decision::WaitForReplica;
     }
-    match settings.primary_reads {
-        PrimaryReads::Never => Decision::Nowhere,
-        PrimaryReads::Fallback | PrimaryReads::Always => Decision::Primary(RouteReason::Freshness),
-    }
+    if never { Decision::Nowhere } else { Decision::Primary(RouteReason::Freshness) }
 }
 
 fn is_eligible(node: &NodeView, request: &Request, scene: &Scene<'_>) -> bool {
@@ -140,18 +145,12 @@ fn is_eligible(node: &NodeView, request: &Request, scene: &Scene<'_>) -> bool {
 }
 
 fn is_fresh(node: NodeId, request: &Request, scene: &Scene<'_>) -> bool {
-    if scene.settings.consistency == Consistency::Eventual {
-        return true;
-    }
-    let replayed = scene.positions.replayed.get(node.index()).copied().unwrap_or_default();
-    match request.floor {
-        Floor::None => true,
-        Floor::At(position) => replayed >= position,
-        Floor::Ticket(number) => {
-            let (sample, position) = scene.positions.sample;
-            sample >= number && replayed >= position
-        }
-    }
+    consistency(request, scene) == Consistency::Eventual
+        || request.floor.is_covered(replayed(node, scene), scene.positions.sample)
+}
+
+fn replayed(node: NodeId, scene: &Scene<'_>) -> Lsn {
+    scene.positions.replayed.get(node.index()).copied().unwrap_or_default()
 }
 
 /// The primary as one more candidate, where it takes its share of reads and can be reached now.

@@ -1,6 +1,6 @@
 //! The question that the session machine asks and the answer that it gets.
 
-use crate::model::{Lsn, NodeId};
+use crate::model::{Consistency, Lsn, NodeId};
 use crate::sql::{Hint, Place, Reason};
 
 /// What a session has to see in its next read. Positions are of the snapshot's epoch; a change of epoch clamps them
@@ -9,14 +9,54 @@ use crate::sql::{Hint, Place, Reason};
 /// A *ticket* stands for "the primary's insert position at a moment after this write was acknowledged": the shared
 /// sampler counts the samples that it asks for, and the ticket is the number of the first one asked for later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Floor {
-    /// Nothing yet.
-    #[default]
-    None,
+pub struct Floor {
     /// At least this position.
-    At(Lsn),
-    /// At least the position that this sample (or any later one) will show.
-    Ticket(u64),
+    at: Lsn,
+    /// And at least the position that this sample (or any later one) will show; zero: none.
+    ticket: u64,
+}
+
+impl Floor {
+    /// Nothing yet.
+    pub const NONE: Self = Self { at: Lsn::ZERO, ticket: 0 };
+
+    /// At least this position.
+    pub fn at(position: Lsn) -> Self {
+        Self { at: position, ..Self::NONE }
+    }
+
+    /// At least the position that this sample will show.
+    pub fn ticket(number: u64) -> Self {
+        Self { ticket: number, ..Self::NONE }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { at: self.at.max(other.at), ticket: self.ticket.max(other.ticket) }
+    }
+
+    /// With the ticket turned into a position where this sample covers it.
+    #[must_use]
+    pub fn settled(self, (number, position): (u64, Lsn)) -> Self {
+        if self.ticket == 0 || number < self.ticket { self } else { Self::at(self.at.max(position)) }
+    }
+
+    /// After a change of primary: positions count up to the fork, and an open ticket is drawn anew.
+    #[must_use]
+    pub fn clamped(self, fork: Lsn, ticket: u64) -> Self {
+        Self { at: self.at.min(fork), ticket: if self.ticket == 0 { 0 } else { ticket } }
+    }
+
+    /// The position, once no sample is awaited any more.
+    pub fn position(self) -> Option<Lsn> {
+        (self.ticket == 0).then_some(self.at)
+    }
+
+    /// Whether a node that has replayed this far shows it.
+    pub fn is_covered(self, replayed: Lsn, sample: (u64, Lsn)) -> bool {
+        self.settled(sample).position().is_some_and(|position| replayed >= position)
+    }
 }
 
 /// What is known about positions at the moment of the decision; read from the board's atomics.
@@ -26,6 +66,8 @@ pub struct Positions<'a> {
     pub sample: (u64, Lsn),
     /// Last known replayed position per node, by `NodeId`; it only grows within an epoch.
     pub replayed: &'a [Lsn],
+    /// The position that was last waited for in vain: until some replica has it, waiting is of no use.
+    pub missed: Lsn,
 }
 
 /// What the transaction that the session is in says about the next statement.
@@ -54,10 +96,12 @@ pub struct Request {
     pub hint: Option<Hint>,
     /// The transaction.
     pub transaction: Transaction,
-    /// What the session has to see.
+    /// What the statement's comment or the session asks for instead of the configured promise.
+    pub consistency: Option<Consistency>,
+    /// What any other node than `home` has to show.
     pub floor: Floor,
-    /// The replica that served the session's last read, while nothing newer than `floor` was seen elsewhere: it may
-    /// serve again without a check of positions.
+    /// The replica that served the session's last read, while nothing newer was seen elsewhere: it may serve again
+    /// without a check of positions.
     pub home: Option<NodeId>,
     /// The session has waited for positions long enough: decide without waiting.
     pub waited: bool,

@@ -3,15 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a read promises about freshness (design: consistency of reads).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Consistency {
-    /// A session sees what it was told is committed, and never goes back in time from node to node.
-    #[default]
-    Session,
-    /// Bounded by the lag limits alone.
-    Eventual,
-}
+use crate::model::Consistency;
 
 /// Whether reads may run on the primary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

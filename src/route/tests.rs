@@ -50,7 +50,8 @@ fn read() -> Request {
         verdict_reason: Reason::Read,
         hint: None,
         transaction: Transaction::None,
-        floor: Floor::None,
+        consistency: None,
+        floor: Floor::NONE,
         home: None,
         waited: false,
         avoid: None,
@@ -60,7 +61,7 @@ fn read() -> Request {
 const REPLAYED: &[Lsn] = &[Lsn(0), Lsn(50), Lsn(100)];
 
 fn ask(request: &Request, snapshot: &Snapshot, settings: &Settings) -> Decision {
-    let positions = Positions { sample: (3, Lsn(80)), replayed: REPLAYED };
+    let positions = Positions { sample: (3, Lsn(80)), replayed: REPLAYED, missed: Lsn(0) };
     let scene = Scene { snapshot, positions, load: &[0, 0, 0], settings };
     decide(request, &scene, &mut fastrand::Rng::with_seed(5))
 }
@@ -105,7 +106,7 @@ fn a_hint_wins_over_verdict_and_transaction() {
         }
     }
     // It does not make a stale replica fresh.
-    let request = Request { hint: Some(Hint::Replica), floor: Floor::At(Lsn(101)), waited: true, ..read() };
+    let request = Request { hint: Some(Hint::Replica), floor: Floor::at(Lsn(101)), waited: true, ..read() };
     assert_eq!(one(&request), Decision::Primary(RouteReason::Freshness));
 }
 
@@ -174,14 +175,14 @@ fn only_readable_wanted_replicas_serve() {
 fn a_floor_keeps_stale_replicas_out() {
     // Node 1 has replayed 50, node 2 100; sample 3 showed 80.
     for (floor, candidates) in [
-        (Floor::None, &[1, 2][..]),
-        (Floor::At(Lsn(50)), &[1, 2]),
-        (Floor::At(Lsn(51)), &[2]),
-        (Floor::At(Lsn(100)), &[2]),
-        (Floor::At(Lsn(101)), &[]),
-        (Floor::Ticket(2), &[2]),
-        (Floor::Ticket(3), &[2]),
-        (Floor::Ticket(4), &[]),
+        (Floor::NONE, &[1, 2][..]),
+        (Floor::at(Lsn(50)), &[1, 2]),
+        (Floor::at(Lsn(51)), &[2]),
+        (Floor::at(Lsn(100)), &[2]),
+        (Floor::at(Lsn(101)), &[]),
+        (Floor::ticket(2), &[2]),
+        (Floor::ticket(3), &[2]),
+        (Floor::ticket(4), &[]),
     ] {
         let request = Request { floor, ..read() };
         if let Some(node) = node_of(one(&request)) {
@@ -206,7 +207,7 @@ fn a_session_stays_with_the_replica_that_served_it() {
         let request = Request { home: Some(NodeId(home)), ..read() };
         let busy = Scene {
             snapshot: &cluster(),
-            positions: Positions { sample: (0, Lsn(0)), replayed: &[] },
+            positions: Positions { sample: (0, Lsn(0)), replayed: &[], missed: Lsn(0) },
             load: &[0, 1_000, 1_000],
             settings: &Settings::default(),
         };
@@ -216,9 +217,25 @@ fn a_session_stays_with_the_replica_that_served_it() {
         snapshot.nodes[usize::from(home)].unreadable = Some(Unreadable::Down);
         assert_eq!(node_of(ask(&request, &snapshot, &Settings::default())), Some(NodeId(3 - home)));
     }
-    // It has written since: its replica has to catch up like any other.
-    let request = Request { home: Some(NodeId(1)), floor: Floor::At(Lsn(90)), ..read() };
-    assert_eq!(node_of(one(&request)), Some(NodeId(2)));
+    // The floor is what any other node has to show; who takes the home's place has to have it.
+    let request = Request { home: Some(NodeId(1)), floor: Floor::at(Lsn(101)), ..read() };
+    assert_eq!(node_of(one(&request)), Some(NodeId(1)));
+    assert_eq!(one(&Request { home: Some(NodeId(0)), ..request }), Decision::WaitForReplica, "it was promoted");
+    // Where everybody's commits count, the home is a node like any other.
+    let global = Request { consistency: Some(Consistency::Global), floor: Floor::at(Lsn(90)), ..request };
+    assert_eq!(node_of(one(&global)), Some(NodeId(2)));
+}
+
+#[test]
+fn waiting_is_given_up_until_a_replica_has_what_was_waited_for_in_vain() {
+    let request = Request { floor: Floor::at(Lsn(200)), ..read() };
+    let after = |missed: u64| {
+        let positions = Positions { sample: (3, Lsn(80)), replayed: REPLAYED, missed: Lsn(missed) };
+        let scene = Scene { snapshot: &cluster(), positions, load: &[], settings: &Settings::default() };
+        decide(&request, &scene, &mut fastrand::Rng::with_seed(5))
+    };
+    assert_eq!(after(100), Decision::WaitForReplica, "node 2 has got there since");
+    assert_eq!(after(101), Decision::Primary(RouteReason::Freshness));
 }
 
 #[test]
@@ -226,7 +243,7 @@ fn the_primary_takes_its_share_only_where_told_and_reachable() {
     let always = Settings { primary_reads: PrimaryReads::Always, ..Settings::default() };
     let decisions = |snapshot: &Snapshot| {
         let mut dice = fastrand::Rng::with_seed(3);
-        let positions = Positions { sample: (0, Lsn(0)), replayed: &[] };
+        let positions = Positions { sample: (0, Lsn(0)), replayed: &[], missed: Lsn(0) };
         let scene = Scene { snapshot, positions, load: &[], settings: &always };
         (0..3_000)
             .filter(|_| decide(&read(), &scene, &mut dice) == Decision::Primary(RouteReason::Share))
@@ -235,7 +252,7 @@ fn the_primary_takes_its_share_only_where_told_and_reachable() {
     assert!((800..1_200).contains(&decisions(&cluster())));
     assert_eq!(decisions(&Snapshot { service: Service::Held, ..cluster() }), 0);
     // The primary is always fresh.
-    let request = Request { floor: Floor::At(Lsn(1_000)), ..read() };
+    let request = Request { floor: Floor::at(Lsn(1_000)), ..read() };
     assert_eq!(ask(&request, &cluster(), &always), Decision::Primary(RouteReason::Share));
 }
 
@@ -244,7 +261,7 @@ proptest! {
     fn a_decision_names_only_nodes_that_may_serve(
         nodes in prop::collection::vec((0..3_usize, any::<bool>(), 0..4_u32, 0..200_u64, 0..50_u32, any::<bool>()), 1..6),
         floor in prop_oneof![
-            Just(Floor::None), (0..200_u64).prop_map(|l| Floor::At(Lsn(l))), (0..6_u64).prop_map(Floor::Ticket)
+            Just(Floor::NONE), (0..200_u64).prop_map(|l| Floor::at(Lsn(l))), (0..6_u64).prop_map(Floor::ticket)
         ],
         avoid in prop::option::of(0..6_u16),
         home in prop::option::of(0..6_u16),
@@ -261,23 +278,20 @@ proptest! {
         let replayed: Vec<Lsn> = nodes.iter().map(|n| Lsn(n.3)).collect();
         let load: Vec<u32> = nodes.iter().map(|n| n.4).collect();
         let settings = Settings { zone: Arc::from("a"), ..Settings::default() };
-        let positions = Positions { sample: (3, Lsn(100)), replayed: &replayed };
+        let positions = Positions { sample: (3, Lsn(100)), replayed: &replayed, missed: Lsn(0) };
         let scene = Scene { snapshot: &snapshot, positions, load: &load, settings: &settings };
         let request = Request { floor, avoid: avoid.map(NodeId), home: home.map(NodeId), ..read() };
-        let fresh = |id: NodeId| match floor {
-            Floor::None => true,
-            Floor::At(lsn) => replayed[id.index()] >= lsn,
-            Floor::Ticket(number) => number <= 3 && replayed[id.index()] >= Lsn(100),
-        };
+        let fresh = |id: NodeId| floor.is_covered(replayed[id.index()], (3, Lsn(100)));
         let eligible = |n: &NodeView| {
             n.id != NodeId(0) && n.role == Role::Replica && n.unreadable.is_none() && n.weight > 0 && request.avoid != Some(n.id)
         };
-        let able: Vec<&NodeView> = snapshot.nodes.iter().filter(|n| eligible(n) && fresh(n.id)).collect();
+        let able: Vec<&NodeView> =
+            snapshot.nodes.iter().filter(|n| eligible(n) && (fresh(n.id) || request.home == Some(n.id))).collect();
         match decide(&request, &scene, &mut fastrand::Rng::with_seed(seed)) {
             Decision::Replica(id, _) => {
                 let chosen = able.iter().find(|n| n.id == id);
                 prop_assert!(chosen.is_some());
-                let stayed = request.home == Some(id) && floor == Floor::None;
+                let stayed = request.home == Some(id);
                 let near = able.iter().any(|n| &*n.zone == "a");
                 prop_assert!(stayed || !near || chosen.is_some_and(|n| &*n.zone == "a"));
             }

@@ -16,7 +16,7 @@ use super::overlay::Overlay;
 use super::pins::Pins;
 use super::relay::{Relay, Written};
 use super::statement::{ServerSession, Statement, Statements};
-use crate::route::{Consistency, Request, Transaction};
+use crate::route::{Floor, Request, Transaction};
 use crate::sql::{
     BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict,
 };
@@ -29,8 +29,6 @@ use super::plan::Plan;
 pub struct Settings {
     /// A session keeps its server connection until it ends.
     pub session_mode: bool,
-    /// What reads promise.
-    pub consistency: Consistency,
     /// Prepared statements of one client.
     pub prepared_max: usize,
     /// Bytes of prepared statements of one client.
@@ -269,8 +267,9 @@ impl Machine {
             verdict_reason: reason,
             hint: plan.hint.or(self.route_hint),
             transaction,
-            floor: self.freshness.floor(),
-            home: self.freshness.home(),
+            consistency: None,
+            floor: Floor::NONE,
+            home: None,
             waited: false,
             avoid: None,
         })

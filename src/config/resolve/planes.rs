@@ -13,7 +13,6 @@ use crate::{admin, sql};
 
 pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings {
     let (written, default) = (&document.routing, route::Settings::default());
-    let consistency = [("session", Consistency::Session), ("eventual", Consistency::Eventual)];
     let reads = [
         ("fallback", PrimaryReads::Fallback),
         ("always", PrimaryReads::Always),
@@ -24,7 +23,7 @@ pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings
     let wait = Duration::ZERO..=Duration::from_secs(60);
     route::Settings {
         splitting: written.splitting.unwrap_or(default.splitting),
-        consistency: check.word("routing.consistency", written.consistency.as_deref(), &consistency),
+        consistency: check.word("routing.consistency", written.consistency.as_deref(), &Consistency::WORDS),
         primary_reads: check.word("routing.primary_reads", written.primary_reads.as_deref(), &reads),
         transactions: check.word("routing.transactions", written.transactions.as_deref(), &transactions),
         causal_wait: check.duration("routing.causal_wait", written.causal_wait, default.causal_wait, wait),
