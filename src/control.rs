@@ -10,6 +10,7 @@
 //! All of it runs on one thread's runtime if need be. The decision itself is in `failover` and touches nothing.
 
 mod actuator;
+mod barrier;
 pub mod board;
 mod conductor;
 pub mod conninfo;
@@ -98,6 +99,7 @@ pub fn run(
     let handle = ControlHandle::new(requests, settings.clone(), journal.clone());
     let mut tasks = monitor::spawn(&settings, &targets, &board, &watch, &outcomes);
     tasks.extend(sampler::spawn(&targets, &board, settings.sample_every));
+    tasks.push(barrier::spawn(&targets, &board));
     let conductor = conductor::Conductor {
         core,
         board,

@@ -4,6 +4,7 @@
 mod acquire;
 mod answer;
 pub mod auth;
+mod barrier;
 pub mod cancel;
 pub mod catalog;
 mod client;

@@ -21,7 +21,7 @@ mod stream;
 
 pub use client_error::ClientError;
 pub use dispatch::Outgoing;
-pub use freshness::Moment;
+pub use freshness::{Ahead, Moment};
 pub use local::Facts;
 pub use lost::{Ending, Loss, Remains};
 pub use machine::{Judge, Machine, Settings, Step, Tx};

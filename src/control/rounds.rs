@@ -54,6 +54,11 @@ impl Rounds {
         self.wake.notified().await;
     }
 
+    /// Barrier only: whether somebody wants a round.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+
     /// Barrier only: whether somebody wants a round; clears the wish.
     pub(super) fn take_wanted(&self) -> bool {
         self.wanted.swap(false, Ordering::SeqCst)

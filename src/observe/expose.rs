@@ -53,7 +53,12 @@ impl<'e> Exposition<'e> {
         self.errors(&all.iter().map(|cells| &**cells))?;
         self.waits("hold", "for a primary", &all.iter().map(|c| &c.holds))?;
         self.waits("pool_wait", "for a server connection", &all.iter().map(|c| &c.pool_waits))?;
-        self.waits("freshness_wait", "for a replica to catch up", &all.iter().map(|c| &c.freshness_waits))
+        self.waits("freshness_wait", "for a replica to catch up", &all.iter().map(|c| &c.freshness_waits))?;
+        self.waits(
+            "barrier_wait",
+            "for the primary to show a replica's commits",
+            &all.iter().map(|c| &c.barrier_waits),
+        )
     }
 
     /// What the workers counted about server connections and routes, by node.

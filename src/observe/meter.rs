@@ -24,6 +24,7 @@ pub(super) struct Cells {
     pub(super) holds: Waits,
     pub(super) pool_waits: Waits,
     pub(super) freshness_waits: Waits,
+    pub(super) barrier_waits: Waits,
     pub(super) transactions: Counter,
     pub(super) cancels: Counter,
     pub(super) client_bytes_in: Counter,
@@ -74,6 +75,7 @@ impl Cells {
             holds: Waits::default(),
             pool_waits: Waits::default(),
             freshness_waits: Waits::default(),
+            barrier_waits: Waits::default(),
             transactions: Counter::default(),
             cancels: Counter::default(),
             client_bytes_in: Counter::default(),
@@ -103,6 +105,8 @@ pub enum Wait {
     Pool,
     /// A replica that has what the session must see.
     Freshness,
+    /// The primary, to show what a replica has shown the session.
+    Barrier,
 }
 
 /// A wait that goes on.
@@ -246,6 +250,7 @@ impl Meter {
             Wait::Primary => &self.0.holds,
             Wait::Pool => &self.0.pool_waits,
             Wait::Freshness => &self.0.freshness_waits,
+            Wait::Barrier => &self.0.barrier_waits,
         }
     }
 

@@ -38,6 +38,7 @@ impl Driver {
         let mut arrived = self.arrival(&request);
         self.refresh(&mut request, &mut arrived, &snapshot);
         let (node, reason) = match worker.decide(&request, &snapshot) {
+            Decision::Primary(_) if self.must_pass_barrier(&request) => return None,
             Decision::Primary(reason) => (snapshot.writable_primary()?, reason),
             Decision::Replica(node, reason) => (node, reason),
             Decision::WaitForReplica | Decision::Nowhere => return None,
@@ -90,6 +91,10 @@ impl Driver {
             self.refresh(&mut wait.request, &mut wait.arrived, &snapshot);
             let decision = self.worker.decide(&wait.request, &snapshot);
             let target = match decision {
+                Decision::Primary(_) if self.must_pass_barrier(&wait.request) => {
+                    self.wait_at_barrier(wait.started, &snapshot).await?;
+                    continue;
+                }
                 Decision::Primary(reason) => snapshot.writable_primary().map(|node| (node, reason)),
                 Decision::Replica(node, reason) => Some((node, reason)),
                 Decision::WaitForReplica => {
@@ -239,7 +244,7 @@ impl Driver {
     }
 
     /// Ready when the client has gone, or gives its statement up.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
         self.handle.register(cx);
         if self.handle.has(Kick::Killed) {
             return Poll::Ready(Refusal::Error(ClientError::Killed));

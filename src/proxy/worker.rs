@@ -264,8 +264,7 @@ impl Worker {
         let board = self.board();
         let replayed: SmallVec<[Lsn; 8]> =
             snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
-        let positions =
-            Positions { sample: board.sample(), replayed: &replayed, missed: board.missed() };
+        let positions = Positions { sample: board.sample(), replayed: &replayed, missed: board.missed() };
         let settings = self.shared.route.load();
         let load = self.load.borrow();
         let scene = Scene { snapshot, positions, load: &load, settings: &settings };

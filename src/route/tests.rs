@@ -220,7 +220,11 @@ fn a_session_stays_with_the_replica_that_served_it() {
     // The floor is what any other node has to show; who takes the home's place has to have it.
     let request = Request { home: Some(NodeId(1)), floor: Floor::at(Lsn(101)), ..read() };
     assert_eq!(node_of(one(&request)), Some(NodeId(1)));
-    assert_eq!(one(&Request { home: Some(NodeId(0)), ..request }), Decision::WaitForReplica, "it was promoted");
+    assert_eq!(
+        one(&Request { home: Some(NodeId(0)), ..request }),
+        Decision::WaitForReplica,
+        "it was promoted"
+    );
     // Where everybody's commits count, the home is a node like any other.
     let global = Request { consistency: Some(Consistency::Global), floor: Floor::at(Lsn(90)), ..request };
     assert_eq!(node_of(one(&global)), Some(NodeId(2)));

@@ -100,6 +100,12 @@ pub enum ClientError {
         /// How long it waited.
         waited: Duration,
     },
+    /// With `strict` reads: the primary did not come to show what a replica had shown the session.
+    #[error("the primary does not show yet what this session has read on a replica")]
+    PrimaryBehind {
+        /// How long the statement waited.
+        waited: Duration,
+    },
     /// Reads may not run on the primary by configuration, and no replica may serve them.
     #[error("there is no replica to run this statement on")]
     NoReplica,
@@ -314,7 +320,9 @@ impl ClientError {
                 (SqlState::TOO_MANY_CONNECTIONS, Error, Proxy)
             }
             Self::ServerSignIn { .. } => (SqlState::INVALID_AUTHORIZATION_SPECIFICATION, Error, Operator),
-            Self::TransactionLost { .. } => (SqlState::SERIALIZATION_FAILURE, Error, Server),
+            Self::TransactionLost { .. } | Self::PrimaryBehind { .. } => {
+                (SqlState::SERIALIZATION_FAILURE, Error, Server)
+            }
             Self::CommitUnknown { .. } | Self::CommitNotReplicated => {
                 (SqlState::TRANSACTION_RESOLUTION_UNKNOWN, Error, Server)
             }
@@ -369,6 +377,9 @@ impl ClientError {
             Self::NoPrimary { waited } => {
                 Some(format!("The statement waited {} ms for one.", waited.as_millis()))
             }
+            Self::PrimaryBehind { waited } => {
+                Some(format!("The statement waited {} ms for it.", waited.as_millis()))
+            }
             Self::TooManyHolds { limit: HoldLimit::Statements(max) } => {
                 Some(format!("The limit is {max} statements (holds_max)."))
             }
@@ -412,7 +423,7 @@ impl ClientError {
             Self::CommitUnknown { .. } | Self::CommitNotReplicated => {
                 Some("Check whether the changes are there before you repeat them.")
             }
-            Self::StatementLost { .. } => Some("Run the statement again."),
+            Self::StatementLost { .. } | Self::PrimaryBehind { .. } => Some("Run the statement again."),
             Self::SessionLost { .. } | Self::Drain => Some("Reconnect."),
             Self::Internal { .. } => Some("This is a bug in primacy; please report it."),
             _ => None,

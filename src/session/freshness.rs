@@ -34,12 +34,23 @@ pub struct Moment {
     pub run: u64,
 }
 
+/// A read on a replica after which the primary has not been seen to have caught up with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// The replica, or another one that shows at least as much.
+    pub node: NodeId,
+    /// The first round of the barrier that counts.
+    pub round: u64,
+    /// How often the replica had been started.
+    pub run: u64,
+}
+
 /// The state; copyable.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Freshness {
     floor: Floor,
     home: Option<Home>,
-    ahead: Option<(NodeId, u64)>,
+    ahead: Option<Ahead>,
     epoch: Epoch,
 }
 
@@ -57,9 +68,8 @@ impl Freshness {
         self.home
     }
 
-    /// The replica of the last read, and the first round of the barrier that counts for it, while the primary may show
-    /// less than that read did.
-    pub fn ahead(&self) -> Option<(NodeId, u64)> {
+    /// The last read on a replica, while the primary may show less than that read did.
+    pub fn ahead(&self) -> Option<Ahead> {
         self.ahead
     }
 
@@ -68,9 +78,9 @@ impl Freshness {
         self.ahead = None;
     }
 
-    /// What the last read showed can be asked of this replica too, from this round of the barrier on.
-    pub fn ask_instead(&mut self, node: NodeId, round: u64) {
-        self.ahead = self.ahead.map(|_| (node, round));
+    /// This replica has by now what the last read showed, and can be asked in the place of the one that served it.
+    pub fn ask_instead(&mut self, node: NodeId, Moment { round, run, .. }: Moment) {
+        self.ahead = self.ahead.map(|_| Ahead { node, round, run });
     }
 
     /// Something ran on the primary; `ticket` was drawn after its answer.
@@ -82,7 +92,7 @@ impl Freshness {
     /// A read ran on a replica; the moment was noted after its answer.
     pub fn read_on(&mut self, node: NodeId, Moment { ticket, round, run }: Moment) {
         self.home = Some(Home { node, run, ticket });
-        self.ahead = Some((node, round));
+        self.ahead = Some(Ahead { node, round, run });
     }
 
     /// The session was given a position that others have seen: from now on it has seen it too.
@@ -177,7 +187,11 @@ mod tests {
         assert_eq!(freshness.floor(), Floor::at(Lsn(400)).and(Floor::ticket(12)));
         freshness.read_on(NodeId(1), at(13));
         freshness.follow(Epoch(4), Lsn(700), 20);
-        assert_eq!(freshness.floor().and(Floor::ticket(20)), freshness.floor(), "a home's ticket is of its epoch");
+        assert_eq!(
+            freshness.floor().and(Floor::ticket(20)),
+            freshness.floor(),
+            "a home's ticket is of its epoch"
+        );
     }
 
     #[test]
@@ -185,12 +199,12 @@ mod tests {
         let mut freshness = Freshness::default();
         freshness.read_on(NodeId(1), at(7));
         freshness.ran_on_primary(8);
-        assert_eq!(freshness.ahead(), Some((NodeId(1), 3)));
-        freshness.ask_instead(NodeId(2), 9);
-        assert_eq!(freshness.ahead(), Some((NodeId(2), 9)));
+        assert_eq!(freshness.ahead(), Some(Ahead { node: NodeId(1), round: 3, run: 1 }));
+        freshness.ask_instead(NodeId(2), Moment { round: 9, ..at(9) });
+        assert_eq!(freshness.ahead(), Some(Ahead { node: NodeId(2), round: 9, run: 1 }));
         freshness.caught_up();
         assert_eq!(freshness.ahead(), None);
-        freshness.ask_instead(NodeId(2), 9);
+        freshness.ask_instead(NodeId(2), at(9));
         assert_eq!(freshness.ahead(), None, "nothing was open");
     }
 

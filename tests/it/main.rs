@@ -10,6 +10,7 @@
               offer more than is used yet"
 )]
 
+mod consistency;
 mod control;
 mod demo;
 mod harness;

@@ -31,6 +31,7 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::Scram { what: "no nonce" }, "08P01", "FATAL"),
         (ClientError::Options(switch), "0A000", "FATAL"),
         (ClientError::NoPrimary { waited: short }, "57P03", "ERROR"),
+        (ClientError::PrimaryBehind { waited: short }, "40001", "ERROR"),
         (ClientError::NoReplica, "57P03", "ERROR"),
         (ClientError::TooManyHolds { limit: HoldLimit::Statements(3) }, "53300", "ERROR"),
         (ClientError::TooManyHolds { limit: HoldLimit::Bytes(3) }, "53300", "ERROR"),
