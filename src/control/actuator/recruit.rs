@@ -60,7 +60,8 @@ impl Actuator {
         let row = lease
             .query_one(
                 "SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'), \
-                 (SELECT received_tli FROM pg_stat_wal_receiver)",
+                 (SELECT received_tli FROM pg_stat_wal_receiver), \
+                 CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END",
                 &[],
             )
             .await?;
@@ -70,6 +71,7 @@ impl Actuator {
         let conninfo = Secret::new(row.try_get::<_, String>(1)?);
         let restore_command: String = row.try_get(2)?;
         let receiving: Option<i32> = row.try_get(3)?;
+        let paused: Option<bool> = row.try_get(4)?;
         let mut changes = vec![Change::set("primary_conninfo", "")];
         {
             let mut remembered = hand.remembered();
@@ -84,6 +86,11 @@ impl Actuator {
             }
         }
         alter(&lease, &changes).await?;
+        if paused == Some(true) {
+            // It may have lost its receiver by itself. Candidate or follower, it has to replay: paused, it would neither
+            // notice whom it is pointed to nor acknowledge anything to the new primary.
+            lease.batch_execute(RESUME_REPLAY).await?;
+        }
         while lease.query_opt("SELECT 1 FROM pg_stat_wal_receiver", &[]).await?.is_some() {
             tokio::time::sleep(POLL).await;
         }
