@@ -12,7 +12,7 @@ mod balance;
 pub use decide::{Scene, decide};
 pub use decision::{Decision, Floor, Positions, Request, RouteReason, Transaction};
 pub use dice::Dice;
-pub use settings::{PrimaryReads, Settings, TransactionRouting};
+pub use settings::{Override, PrimaryReads, Settings, TransactionRouting};
 
 pub use crate::model::Consistency;
 

@@ -20,7 +20,7 @@ impl Running {
         let verdict = classifier.classify(request.sql.as_bytes(), &facts.load());
         let snapshot = shared.board.snapshot();
         let replayed: Vec<Lsn> = snapshot.nodes.iter().map(|node| shared.board.replayed(node.id)).collect();
-        let route_settings = shared.route.load();
+        let route_settings = shared.route.load().for_session(&settings.service.user, &database);
         let scene = Scene {
             snapshot: &snapshot,
             positions: Positions {
@@ -67,7 +67,7 @@ fn question(verdict: &Verdict) -> Request {
         verdict_reason: verdict.reason,
         hint: verdict.hint,
         transaction,
-        consistency: None,
+        consistency: verdict.consistency,
         floor: Floor::NONE,
         home: None,
         waited: false,

@@ -15,7 +15,8 @@ use crate::model::Secret;
 use crate::proxy::settings::{
     Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ServerTlsMode, Service,
 };
-use crate::route::{PrimaryReads, TransactionRouting};
+use crate::route::{Override, PrimaryReads};
+use crate::sql::Hint;
 use crate::{admin, control, observe, proxy, route, sql};
 
 /// One setting in force.
@@ -202,7 +203,16 @@ fn describe_limits(list: &mut List, limits: &Limits) {
 }
 
 fn routing(list: &mut List, settings: &route::Settings) {
-    let route::Settings { splitting, consistency, primary_reads, transactions, causal_wait, zone } = settings;
+    let route::Settings {
+        splitting,
+        consistency,
+        primary_reads,
+        transactions,
+        causal_wait,
+        hint: _,
+        overrides,
+        zone,
+    } = settings;
     list.live("routing.splitting", splitting);
     list.live("routing.consistency", consistency.as_str());
     let primary_reads = match primary_reads {
@@ -211,12 +221,25 @@ fn routing(list: &mut List, settings: &route::Settings) {
         PrimaryReads::Never => "never",
     };
     list.live("routing.primary_reads", primary_reads);
-    let transactions = match transactions {
-        TransactionRouting::Primary => "primary",
-    };
-    list.live("routing.transactions", transactions);
+    list.live("routing.transactions", transactions.as_str());
     list.duration("routing.causal_wait", *causal_wait);
     list.live("routing.zone", zone);
+    list.live("routing.sessions", overrides.iter().map(describe_override).collect::<Vec<_>>().join("; "));
+}
+
+fn describe_override(over: &Override) -> String {
+    let Override { user, database, consistency, hint, transactions, causal_wait } = over;
+    let hint = hint.map(|hint| if hint == Hint::Primary { "primary" } else { "replica" });
+    let entries = [
+        ("user", user.as_deref().map(str::to_owned)),
+        ("database", database.as_deref().map(str::to_owned)),
+        ("consistency", consistency.map(|consistency| consistency.as_str().to_owned())),
+        ("route", hint.map(str::to_owned)),
+        ("transactions", transactions.map(|transactions| transactions.as_str().to_owned())),
+        ("causal_wait", causal_wait.map(show_duration)),
+    ];
+    let given = entries.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+    given.collect::<Vec<_>>().join(", ")
 }
 
 fn classifier(list: &mut List, settings: sql::Settings) {

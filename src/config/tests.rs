@@ -140,6 +140,23 @@ fn a_reload_names_what_changes_now_and_what_waits() {
     assert_eq!(diff(&old, &old), Reload::default());
 }
 
+#[test]
+fn what_differs_for_some_sessions_is_read_and_can_be_reloaded() {
+    let entry =
+        "[[routing.sessions]]\nuser = 'r'\nconsistency = 'strict'\nroute = 'replica'\ncausal_wait = '1s'\n";
+    let (old, new) =
+        (text_settings(SMALL).expect("valid"), text_settings(&format!("{SMALL}{entry}")).expect("valid"));
+    let own = std::sync::Arc::new(new.route.clone()).for_session("r", "any");
+    assert_eq!((own.consistency, own.hint), (Consistency::Strict, Some(crate::sql::Hint::Replica)));
+    let reload = diff(&old, &new);
+    assert_eq!(reload.changed[0].new, "user = r, consistency = strict, route = replica, causal_wait = 1s");
+    assert_eq!(reload.needs_restart, []);
+    let wrong = "[[routing.sessions]]\nconsistency = 'fresh'\n";
+    let problems = text_settings(&format!("{SMALL}{wrong}")).expect_err("two mistakes").problems;
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["routing.sessions[0]", "routing.sessions[0].consistency"]);
+}
+
 fn example(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
     std::fs::read_to_string(file).expect("the example is there")
@@ -225,7 +242,7 @@ fn the_reference_shows_the_defaults() {
             .contains(&table)
     }) {
         // Written out there although nothing is the default.
-        if item.key == "failover.sync_replicas" {
+        if ["failover.sync_replicas", "routing.sessions"].contains(&item.key.as_str()) {
             continue;
         }
         let default = defaults.iter().find(|default| default.key == item.key);

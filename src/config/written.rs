@@ -239,6 +239,26 @@ pub(super) struct Routing {
     pub(super) verdict_cache: Option<i64>,
     /// Bytes of them.
     pub(super) verdict_cache_bytes: Option<WrittenSize>,
+    /// What differs for some sessions.
+    pub(super) sessions: Vec<SessionRouting>,
+}
+
+/// `[[routing.sessions]]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SessionRouting {
+    /// Of this role.
+    pub(super) user: Option<String>,
+    /// In this database.
+    pub(super) database: Option<String>,
+    /// What reads promise.
+    pub(super) consistency: Option<String>,
+    /// Where statements without a hint go.
+    pub(super) route: Option<String>,
+    /// Where transactions run.
+    pub(super) transactions: Option<String>,
+    /// Wait for a replica to catch up.
+    pub(super) causal_wait: Option<WrittenDuration>,
 }
 
 /// `[failover]`.

@@ -35,9 +35,10 @@ impl Driver {
     pub(super) fn lease_now(&mut self, mut request: Request) -> Option<ServerConn> {
         let worker = Rc::clone(&self.worker);
         let snapshot = worker.board().snapshot();
+        self.follow_settings(&mut request);
         let mut arrived = self.arrival(&request);
         self.refresh(&mut request, &mut arrived, &snapshot);
-        let (node, reason) = match worker.decide(&request, &snapshot) {
+        let (node, reason) = match worker.decide(&request, &snapshot, &self.routing.own) {
             Decision::Primary(_) if self.must_pass_barrier(&request) => return None,
             Decision::Primary(reason) => (snapshot.writable_primary()?, reason),
             Decision::Replica(node, reason) => (node, reason),
@@ -60,8 +61,9 @@ impl Driver {
     }
 
     /// Gets a connection for the batch, waiting for what it needs. Watches the client meanwhile.
-    pub(super) async fn acquire(&mut self, request: Request) -> Result<(), Refusal> {
+    pub(super) async fn acquire(&mut self, mut request: Request) -> Result<(), Refusal> {
         let started = clock::now();
+        self.follow_settings(&mut request);
         let mut wait = Wait {
             request,
             arrived: self.arrival(&request),
@@ -89,7 +91,7 @@ impl Driver {
             changes.mark_unchanged();
             let snapshot = self.worker.board().snapshot().clone();
             self.refresh(&mut wait.request, &mut wait.arrived, &snapshot);
-            let decision = self.worker.decide(&wait.request, &snapshot);
+            let decision = self.worker.decide(&wait.request, &snapshot, &self.routing.own);
             let target = match decision {
                 Decision::Primary(_) if self.must_pass_barrier(&wait.request) => {
                     self.wait_at_barrier(wait.started, &snapshot).await?;
@@ -201,7 +203,7 @@ impl Driver {
 
     /// Waits until positions move, at most for what is left of `causal_wait`.
     async fn wait_for_replica(&mut self, wait: &mut Wait) -> Result<(), Refusal> {
-        let limit = self.worker.shared.route.load().causal_wait;
+        let limit = self.routing.own.causal_wait;
         let left = limit.saturating_sub(clock::now().duration_since(wait.started));
         if left.is_zero() {
             self.waited_in_vain(&mut wait.request);

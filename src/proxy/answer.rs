@@ -10,7 +10,7 @@ use super::handle::Doing;
 use super::pool::{ServerConn, UserPool};
 use super::resolve::Commit;
 use super::worker::Worker;
-use crate::model::{NodeId, SqlState};
+use crate::model::{Epoch, Lsn, NodeId, SqlState, Timeline};
 use crate::observe::Retry;
 use crate::session::batch::End;
 use crate::session::{Ending, Event, Facts, Judge, Loss, Plan, Remains, Step, Stream as StreamKind};
@@ -301,7 +301,8 @@ impl Driver {
 
     /// What `SHOW primacy.…` can tell beyond the machine's own.
     pub(super) fn facts(&self) -> impl Facts + use<> {
-        SessionFacts { worker: Rc::clone(&self.worker) }
+        let position = self.machine.freshness.floor().position();
+        SessionFacts { worker: Rc::clone(&self.worker), pool: Rc::clone(&self.pool), position }
     }
 
     /// The session is over: its connection goes back if it can be made clean.
@@ -361,6 +362,9 @@ async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn) {
 
 struct SessionFacts {
     worker: Rc<Worker>,
+    pool: Rc<UserPool>,
+    /// Covers everything that the session has seen, once that is known.
+    position: Option<Lsn>,
 }
 
 impl Facts for SessionFacts {
@@ -369,6 +373,11 @@ impl Facts for SessionFacts {
         let snapshot = board.snapshot();
         match name {
             "version" => Some(env!("CARGO_PKG_VERSION").to_owned()),
+            "consistency" => {
+                let own = self.worker.shared.route.load().for_session(&self.pool.user, &self.pool.database);
+                Some(own.consistency.as_str().to_owned())
+            }
+            "position" => Some(format!("{}:{}", snapshot.timeline, self.position?)),
             "epoch" => Some(snapshot.epoch.to_string()),
             "primary" => {
                 let primary = snapshot.primary.and_then(|id| snapshot.node(id));
@@ -377,5 +386,11 @@ impl Facts for SessionFacts {
             "service" => Some(snapshot.service.as_str().to_owned()),
             _ => None,
         }
+    }
+
+    fn timeline(&self) -> (Timeline, (Epoch, Lsn, u64)) {
+        let board = self.worker.board();
+        let snapshot = board.snapshot();
+        (snapshot.timeline, (snapshot.epoch, snapshot.fork, board.ticket()))
     }
 }

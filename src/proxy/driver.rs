@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::acquire::Refusal;
+use super::fresh::Routing;
 use super::handle::{Doing, Handle, Held, Kick};
 use super::pool::{Profile, ServerConn, UserPool};
 use super::resolve::Commit;
@@ -64,6 +65,8 @@ pub(super) enum Turn {
     Fail(ClientError),
     /// Find out what became of the COMMIT that was running on this node.
     Resolve(NodeId),
+    /// Find the position that covers everything the session has seen, and answer the kept batch with it.
+    Settle,
 }
 
 /// One client's session.
@@ -78,6 +81,9 @@ pub struct Driver {
     pub(super) pool: Rc<UserPool>,
     pub(super) database: Rc<Database>,
     pub(super) profile: Rc<Profile>,
+    pub(super) routing: Routing,
+    /// The lease was chosen without a look at what the session has to see.
+    pub(super) glimpses: bool,
     pub(super) lease: Option<Box<ServerConn>>,
     pub(super) phase: Phase,
     pub(super) plan: Option<Plan>,
@@ -138,6 +144,8 @@ impl Driver {
             pool: parts.pool,
             database: parts.database,
             profile: parts.profile,
+            routing: Routing::default(),
+            glimpses: false,
             lease: None,
             phase: Phase::Idle,
             plan: None,
@@ -173,6 +181,11 @@ impl Driver {
                         break;
                     }
                 }
+                Turn::Settle => match Box::pin(self.settle()).await {
+                    Ok(()) => self.answer_position(),
+                    Err(Refusal::Error(error)) if !error.fatal() => self.refuse(&error),
+                    Err(_) => break,
+                },
                 Turn::Close => break,
                 Turn::Fail(error) => {
                     self.say_last(&error).await;

@@ -210,6 +210,12 @@ impl Driver {
         let plan = self.judge(batch, end)?;
         self.handle.set_committing(plan.is_commit());
         match self.machine.step(&plan, self.lease.is_some()) {
+            Step::Local if self.must_settle(&plan) => {
+                self.plan = Some(plan);
+                self.keep_batch(batch);
+                self.phase = Phase::Acquiring;
+                Err(Turn::Settle)
+            }
             Step::Local => self.answer_locally(batch, &plan, cx),
             Step::Held => {
                 self.plan = Some(plan);

@@ -1,15 +1,41 @@
 //! The driver's part in the freshness of reads: what the session has to see is brought up to the board's positions before
 //! each decision, and what it has seen is noted after each answer.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::acquire::Refusal;
 use super::driver::Driver;
+use crate::clock;
 use crate::model::{NodeId, Snapshot};
-use crate::route::{Consistency, Floor, Request};
-use crate::session::Moment;
+use crate::route::{self, Consistency, Floor, Request};
+use crate::session::{ClientError, Machine, Moment, Plan};
+
+/// A sample that does not come is asked for again after this long.
+const SAMPLE_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// The routing settings in force, and what of them holds for this session.
+#[derive(Debug, Default)]
+pub(super) struct Routing {
+    all: Arc<route::Settings>,
+    pub(super) own: Arc<route::Settings>,
+}
 
 impl Driver {
+    /// Takes a reload in, and what configuration says about sessions like this one.
+    pub(super) fn follow_settings(&mut self, request: &mut Request) {
+        let all = self.worker.shared.route.load();
+        if !Arc::ptr_eq(&all, &self.routing.all) {
+            let own = all.for_session(&self.pool.user, &self.pool.database);
+            self.routing = Routing { all: Arc::clone(&all), own };
+        }
+        request.hint = request.hint.or(self.routing.own.hint);
+    }
+
     /// The promise that holds for this request.
     pub(super) fn consistency(&self, request: &Request) -> Consistency {
-        request.consistency.unwrap_or_else(|| self.worker.shared.route.load().consistency)
+        request.consistency.unwrap_or(self.routing.own.consistency)
     }
 
     /// What a request that arrives now has to see of what others were told.
@@ -22,8 +48,8 @@ impl Driver {
 
     /// Brings what the session has to see up to the snapshot and the newest sample.
     pub(super) fn refresh(&mut self, request: &mut Request, arrived: &mut Floor, snapshot: &Snapshot) {
-        let consistency = self.consistency(request);
-        if consistency == Consistency::Eventual {
+        self.glimpses = self.consistency(request) == Consistency::Eventual;
+        if self.glimpses {
             (request.floor, request.home) = (Floor::NONE, None);
             return;
         }
@@ -54,6 +80,52 @@ impl Driver {
         }
     }
 
+    /// Whether the position of everything that the session has seen has to be waited for.
+    pub(super) fn must_settle(&mut self, plan: &Plan) -> bool {
+        Machine::asks_position(plan) && self.position_is_open()
+    }
+
+    fn position_is_open(&mut self) -> bool {
+        let board = self.worker.board();
+        let snapshot = board.snapshot();
+        let freshness = &mut self.machine.freshness;
+        freshness.follow(snapshot.epoch, snapshot.fork, board.ticket());
+        freshness.settle(board.sample());
+        freshness.floor().position().is_none()
+    }
+
+    /// Waits for a sample that covers everything the session has seen.
+    pub(super) async fn settle(&mut self) -> Result<(), Refusal> {
+        let started = clock::now();
+        let limit = self.worker.shared.settings.load().limits.hold_timeout;
+        loop {
+            let mut moved = self.worker.board().want_positions();
+            if !self.position_is_open() {
+                return Ok(());
+            }
+            let waited = clock::now().duration_since(started);
+            if waited >= limit {
+                return Err(Refusal::Error(ClientError::NoPrimary { waited }));
+            }
+            tokio::select! {
+                _ = moved.changed() => {}
+                () = tokio::time::sleep(SAMPLE_AGAIN_AFTER) => {}
+                gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
+            }
+        }
+    }
+
+    /// Answers the batch that asked for the position.
+    pub(super) fn answer_position(&mut self) {
+        let Some(plan) = self.plan.take() else { return };
+        let batch = std::mem::take(&mut self.batch);
+        let facts = self.facts();
+        self.machine.answer(&batch, &plan, &facts, &mut self.client_out);
+        self.batch_kept = false;
+        self.rest_phase();
+        self.set_resting();
+    }
+
     /// Something was answered by this node.
     pub(super) fn note_freshness(&mut self, node: NodeId) {
         let board = self.worker.board();
@@ -62,8 +134,12 @@ impl Driver {
             self.machine.freshness.ran_on_primary(ticket);
         } else {
             let moment = Moment { ticket, round: board.rounds().next(), run: board.run_of(node) };
-            self.machine.freshness.read_on(node, moment);
-            self.worker.note_replica_read();
+            if self.glimpses {
+                self.machine.freshness.glimpsed(node, moment);
+            } else {
+                self.machine.freshness.read_on(node, moment);
+                self.worker.note_replica_read();
+            }
         }
     }
 }

@@ -260,14 +260,13 @@ impl Worker {
     }
 
     /// Asks the router. `load` counts what this worker has running.
-    pub fn decide(&self, request: &Request, snapshot: &Snapshot) -> Decision {
+    pub fn decide(&self, request: &Request, snapshot: &Snapshot, settings: &route::Settings) -> Decision {
         let board = self.board();
         let replayed: SmallVec<[Lsn; 8]> =
             snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();
         let positions = Positions { sample: board.sample(), replayed: &replayed, missed: board.missed() };
-        let settings = self.shared.route.load();
         let load = self.load.borrow();
-        let scene = Scene { snapshot, positions, load: &load, settings: &settings };
+        let scene = Scene { snapshot, positions, load: &load, settings };
         route::decide(request, &scene, &mut *self.dice.borrow_mut())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::Consistency;
+use crate::sql::Hint;
 
 /// Whether reads may run on the primary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,6 +26,39 @@ pub enum TransactionRouting {
     Primary,
 }
 
+impl TransactionRouting {
+    /// The word for configuration and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+        }
+    }
+}
+
+/// What differs for some sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// Sessions of this role; `None`: of every role.
+    pub user: Option<Arc<str>>,
+    /// Sessions in this database; `None`: in every database.
+    pub database: Option<Arc<str>>,
+    /// What their reads promise.
+    pub consistency: Option<Consistency>,
+    /// Where their statements go that carry no hint.
+    pub hint: Option<Hint>,
+    /// Where their read-write transactions run.
+    pub transactions: Option<TransactionRouting>,
+    /// How long their reads wait.
+    pub causal_wait: Option<Duration>,
+}
+
+impl Override {
+    fn concerns(&self, user: &str, database: &str) -> bool {
+        self.user.as_deref().is_none_or(|name| name == user)
+            && self.database.as_deref().is_none_or(|name| name == database)
+    }
+}
+
 /// Settings of the routing room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -38,6 +72,10 @@ pub struct Settings {
     pub transactions: TransactionRouting,
     /// How long a read may wait until a replica has caught up with the session, before the primary serves it.
     pub causal_wait: Duration,
+    /// Where statements go that carry no hint, and whose session asks for nothing else; `None`: by their content.
+    pub hint: Option<Hint>,
+    /// What differs for some sessions; the last one that concerns a session counts.
+    pub overrides: Vec<Override>,
     /// The proxy's own zone; nodes of the same zone are preferred. Empty: no preference.
     pub zone: Arc<str>,
 }
@@ -50,7 +88,54 @@ impl Default for Settings {
             primary_reads: PrimaryReads::default(),
             transactions: TransactionRouting::default(),
             causal_wait: Duration::from_millis(10),
+            hint: None,
+            overrides: Vec::new(),
             zone: Arc::from(""),
         }
+    }
+}
+
+impl Settings {
+    /// The settings that hold for sessions of this role in this database.
+    pub fn for_session(self: &Arc<Self>, user: &str, database: &str) -> Arc<Self> {
+        let mut own = Arc::clone(self);
+        for over in self.overrides.iter().filter(|over| over.concerns(user, database)) {
+            let settings = Arc::make_mut(&mut own);
+            settings.consistency = over.consistency.unwrap_or(settings.consistency);
+            settings.hint = over.hint.or(settings.hint);
+            settings.transactions = over.transactions.unwrap_or(settings.transactions);
+            settings.causal_wait = over.causal_wait.unwrap_or(settings.causal_wait);
+        }
+        own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_override_that_concerns_a_session_counts() {
+        let over = |user: Option<&str>, database: Option<&str>, consistency| Override {
+            user: user.map(Arc::from),
+            database: database.map(Arc::from),
+            consistency: Some(consistency),
+            ..Override::default()
+        };
+        let overrides = vec![
+            over(None, Some("reports"), Consistency::Eventual),
+            over(Some("clerk"), None, Consistency::Strict),
+            over(Some("clerk"), Some("ledger"), Consistency::Global),
+        ];
+        let settings = Arc::new(Settings { overrides, ..Settings::default() });
+        let of = |user, database| settings.for_session(user, database).consistency;
+        assert_eq!(of("app", "app"), Consistency::Session);
+        assert_eq!(of("app", "reports"), Consistency::Eventual);
+        assert_eq!(of("clerk", "reports"), Consistency::Strict);
+        assert_eq!(of("clerk", "ledger"), Consistency::Global);
+        assert!(
+            Arc::ptr_eq(&settings, &settings.for_session("app", "app")),
+            "nothing is copied for the others"
+        );
     }
 }

@@ -46,9 +46,14 @@ impl Machine {
     fn apply_effect(&mut self, effect: &SessionEffect, server: &mut ServerSession) {
         use SessionEffect as E;
         match effect {
-            E::Set { .. } | E::Reset(_) | E::ResetAll => self.apply_setting(effect, server),
+            E::Set { .. } | E::Reset(_) => self.apply_setting(effect, server),
+            E::ResetAll => {
+                self.apply_setting(effect, server);
+                self.reset_own_settings();
+            }
             E::DiscardAll => {
                 self.apply_setting(effect, server);
+                self.reset_own_settings();
                 server.clear_prepared();
                 self.prepared.clear();
                 self.prepared_bytes = 0;

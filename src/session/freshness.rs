@@ -95,6 +95,14 @@ impl Freshness {
         self.ahead = Some(Ahead { node, round, run });
     }
 
+    /// A read ran on a replica that nothing was asked of: it may have shown less than the session had to see, so it is no
+    /// home, and something that the session has not seen before.
+    pub fn glimpsed(&mut self, node: NodeId, Moment { ticket, round, run }: Moment) {
+        self.leave_home();
+        self.floor = self.floor.and(Floor::ticket(ticket));
+        self.ahead = Some(Ahead { node, round, run });
+    }
+
     /// The session was given a position that others have seen: from now on it has seen it too.
     pub fn see(&mut self, position: Lsn) {
         self.floor = self.floor().and(Floor::at(position));
@@ -206,6 +214,14 @@ mod tests {
         assert_eq!(freshness.ahead(), None);
         freshness.ask_instead(NodeId(2), at(9));
         assert_eq!(freshness.ahead(), None, "nothing was open");
+    }
+
+    #[test]
+    fn a_replica_that_nothing_was_asked_of_is_no_home() {
+        let mut freshness = Freshness::default();
+        freshness.see(Lsn(300));
+        freshness.glimpsed(NodeId(1), at(7));
+        assert_eq!((freshness.home(), freshness.floor()), (None, Floor::at(Lsn(300)).and(Floor::ticket(7))));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::client_error::ClientError;
 use super::machine::{Machine, Tx};
 use super::plan::Plan;
 use super::statement::text_in;
+use crate::model::{Consistency, Epoch, Lsn, Timeline};
 use crate::sql::{BeginMode, Hint, Kind, SessionEffect, Verdict};
 use crate::wire::frontend::{Bind, Describe, Parse, Query, Target};
 use crate::wire::{Tag, TxStatus, encode};
@@ -29,6 +30,8 @@ enum Answer {
 pub trait Facts {
     /// The value of `primacy.<name>`; `None` where there is no such name.
     fn show(&self, name: &str) -> Option<String>;
+    /// The timeline that positions are of, and what `Freshness::follow` takes to bring a session up to it.
+    fn timeline(&self) -> (Timeline, (Epoch, Lsn, u64));
 }
 
 impl Machine {
@@ -138,7 +141,7 @@ impl Machine {
     fn carry_out(&mut self, verdict: &Verdict, batch: &[u8], facts: &dyn Facts) -> Answer {
         match &verdict.kind {
             Kind::ShowPrimacy(name) => self.show(name, facts),
-            Kind::SetPrimacy(name, value) => self.set(name, value.as_deref()),
+            Kind::SetPrimacy(name, value) => self.set(name, value.as_deref(), facts),
             kind if matches!(self.tx, Tx::Lost { .. }) => self.after_loss(kind),
             Kind::Begin(mode) => {
                 let text = self.text_of(batch);
@@ -242,6 +245,7 @@ impl Machine {
                 Some(Hint::Primary) => "primary".to_owned(),
                 Some(Hint::Replica) => "replica".to_owned(),
             }),
+            "consistency" => self.consistency.map(|consistency| consistency.as_str().to_owned()),
             "pins" => Some(self.pins.iter().map(crate::sql::PinCause::as_str).collect::<Vec<_>>().join(", ")),
             _ => None,
         };
@@ -251,22 +255,57 @@ impl Machine {
         }
     }
 
-    fn set(&mut self, name: &Arc<str>, value: Option<&str>) -> Answer {
+    fn set(&mut self, name: &Arc<str>, value: Option<&str>, facts: &dyn Facts) -> Answer {
         let tag = if value.is_some() { "SET" } else { "RESET" };
+        let invalid = |value: &str, allowed| {
+            let setting = format!("primacy.{name}");
+            Answer::Error(ClientError::InvalidSetting { setting, value: value.to_owned(), allowed })
+        };
         match (name.as_ref(), value.map(str::to_ascii_lowercase).as_deref()) {
+            ("consistency", None | Some("default")) => self.consistency = None,
+            ("consistency", Some(word)) => match Consistency::of_word(word.as_bytes()) {
+                Some(consistency) => self.consistency = Some(consistency),
+                None => return invalid(word, "session, strict, global, eventual, default"),
+            },
+            ("after", None) => {}
+            ("after", Some(position)) => {
+                if !self.see(position, facts) {
+                    let allowed =
+                        "timeline:position, like 1:0/306EE20, of a timeline that this cluster has reached";
+                    return invalid(position, allowed);
+                }
+            }
             ("route", None | Some("auto" | "default")) => self.route_hint = None,
             ("route", Some("primary" | "master")) => self.route_hint = Some(Hint::Primary),
             ("route", Some("replica")) => self.route_hint = Some(Hint::Replica),
-            ("route", Some(other)) => {
-                return Answer::Error(ClientError::InvalidSetting {
-                    setting: "primacy.route".to_owned(),
-                    value: other.to_owned(),
-                    allowed: "auto, primary, replica",
-                });
-            }
+            ("route", Some(other)) => return invalid(other, "auto, primary, replica"),
             _ => return Answer::Error(ClientError::UnknownSetting { setting: format!("primacy.{name}") }),
         }
         Answer::Done(tag)
+    }
+
+    /// Takes a position over that another session has seen. `false`: it is none, or of a timeline that is not known here.
+    fn see(&mut self, position: &str, facts: &dyn Facts) -> bool {
+        let (timeline, (epoch, fork, ticket)) = facts.timeline();
+        let parsed = position.split_once(':').and_then(|(line, at)| {
+            Some((Timeline(line.trim().parse().ok()?), at.trim().to_ascii_uppercase().parse::<Lsn>().ok()?))
+        });
+        let Some((of, at)) = parsed.filter(|(of, _)| *of <= timeline) else { return false };
+        self.freshness.follow(epoch, fork, ticket);
+        // What an older timeline had behind the fork is in none of today's servers.
+        self.freshness.see(if of < timeline { at.min(fork) } else { at });
+        true
+    }
+
+    /// primacy's own settings return to what configuration says.
+    pub(super) fn reset_own_settings(&mut self) {
+        self.route_hint = None;
+        self.consistency = None;
+    }
+
+    /// Whether the statement asks for the position of everything that the session has seen.
+    pub fn asks_position(plan: &Plan) -> bool {
+        matches!(plan.solo().map(|verdict| &verdict.kind), Some(Kind::ShowPrimacy(name)) if **name == *"position")
     }
 
     /// Whether the status to show is that of the server's transaction: a local answer inside one keeps it.

@@ -16,6 +16,7 @@ use super::overlay::Overlay;
 use super::pins::Pins;
 use super::relay::{Relay, Written};
 use super::statement::{ServerSession, Statement, Statements};
+use crate::model::Consistency;
 use crate::route::{Floor, Request, Transaction};
 use crate::sql::{
     BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict,
@@ -108,6 +109,8 @@ pub struct Machine {
     pub(super) unnamed_number: u64,
     pub(super) executed: SmallVec<[Rc<Verdict>; 2]>,
     pub(super) route_hint: Option<Hint>,
+    /// `SET primacy.consistency`.
+    pub(super) consistency: Option<Consistency>,
     pub(super) ddl_in_transaction: bool,
     /// The open transaction has executed something that may write.
     pub(super) wrote: bool,
@@ -153,6 +156,7 @@ impl Machine {
             unnamed_number: 0,
             executed: SmallVec::new(),
             route_hint: None,
+            consistency: None,
             ddl_in_transaction: false,
             wrote: false,
             lost_node: None,
@@ -267,7 +271,7 @@ impl Machine {
             verdict_reason: reason,
             hint: plan.hint.or(self.route_hint),
             transaction,
-            consistency: None,
+            consistency: plan.consistency.or(self.consistency),
             floor: Floor::NONE,
             home: None,
             waited: false,

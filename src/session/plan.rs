@@ -8,6 +8,7 @@ use super::batch::{End, Frame, frames};
 use super::client_error::ClientError;
 use super::machine::{Judge, Machine, Tx, Unnamed};
 use super::statement::{Statement, text_in};
+use crate::model::Consistency;
 use crate::sql::{BeginMode, Hint, Kind, Place, Reason, Verdict};
 use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, Target};
 use crate::wire::{FrameError, Tag, TxStatus};
@@ -25,6 +26,8 @@ pub struct Plan {
     pub reason: Reason,
     /// What decided it, for people.
     pub hint: Option<Hint>,
+    /// The promise that a comment asks for.
+    pub consistency: Option<Consistency>,
     /// What ended the batch.
     pub end: End,
     /// It opens a transaction ahead of other statements.
@@ -55,6 +58,7 @@ impl Plan {
             place: Place::Anywhere,
             reason: Reason::Empty,
             hint: None,
+            consistency: None,
             end,
             begin: None,
             rewrite: false,
@@ -113,6 +117,7 @@ impl Plan {
             self.foreign = true;
         }
         self.hint = self.hint.or(verdict.hint);
+        self.consistency = self.consistency.or(verdict.consistency);
         if self.place == Place::Anywhere {
             self.place = verdict.place;
             self.reason = verdict.reason;
@@ -386,6 +391,7 @@ fn nonexistent() -> Verdict {
         detail: None,
         kind: Kind::Plain,
         hint: None,
+        consistency: None,
         effects: Box::new([]),
         statements: 1,
     }

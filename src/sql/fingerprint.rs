@@ -10,6 +10,7 @@ use rustc_hash::FxHasher;
 
 use super::scan::{Scanner, Token, TokenKind, is_word_byte};
 use super::verdict::Hint;
+use crate::model::Consistency;
 
 /// A fingerprint, in a buffer that is used again for the next text.
 #[derive(Debug, Default)]
@@ -28,8 +29,8 @@ impl Fingerprint {
         self.buffer.reserve(text.len() + 1);
         self.literals = false;
         self.exact = false;
-        // The first byte is the hint: comments are left out, but a hint in them changes the verdict.
-        self.buffer.push(b'-');
+        // The first two bytes are the hints: comments are left out, but a hint in them changes the verdict.
+        self.buffer.extend_from_slice(b"--");
         let mut scanner = Scanner::new(text);
         let mut list = List::default();
         let mut before = TokenKind::Semicolon;
@@ -41,11 +42,18 @@ impl Fingerprint {
             before = token.kind;
         }
         self.exact |= scanner.doubtful();
-        if let Some(first) = self.buffer.first_mut() {
-            *first = match scanner.hint() {
+        if let [place, promise, ..] = self.buffer.as_mut_slice() {
+            *place = match scanner.hint() {
                 None => b'-',
                 Some(Hint::Primary) => b'p',
                 Some(Hint::Replica) => b'r',
+            };
+            *promise = match scanner.consistency() {
+                None => b'-',
+                Some(Consistency::Session) => b's',
+                Some(Consistency::Strict) => b't',
+                Some(Consistency::Global) => b'g',
+                Some(Consistency::Eventual) => b'e',
             };
         }
     }

@@ -5,6 +5,7 @@
 //! a literal. It never fails: text that PostgreSQL's lexer would refuse ends in one `Broken` token.
 
 use super::verdict::Hint;
+use crate::model::Consistency;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +57,23 @@ pub(super) struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
     hint: Option<Hint>,
+    consistency: Option<Consistency>,
     doubtful: bool,
 }
 
 impl<'t> Scanner<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Self { text, at: 0, hint: None, doubtful: false }
+        Self { text, at: 0, hint: None, consistency: None, doubtful: false }
     }
 
     /// The routing hint in the comments passed so far. Where they contradict each other the primary wins.
     pub(super) fn hint(&self) -> Option<Hint> {
         self.hint
+    }
+
+    /// The promise that the comments passed so far ask for; the first one counts.
+    pub(super) fn consistency(&self) -> Option<Consistency> {
+        self.consistency
     }
 
     /// Whether a plain string was passed that ends elsewhere with `standard_conforming_strings = off`: an odd run of
@@ -141,11 +148,14 @@ impl<'t> Scanner<'t> {
     fn note_hint(&mut self, comment: &[u8]) {
         let comment = comment.trim_ascii();
         let Some(rest) = strip_prefix_ignore_case(comment, b"primacy:") else { return };
-        let word = rest.trim_ascii();
-        if word.eq_ignore_ascii_case(b"primary") {
-            self.hint = Some(Hint::Primary);
-        } else if word.eq_ignore_ascii_case(b"replica") && self.hint.is_none() {
-            self.hint = Some(Hint::Replica);
+        for word in rest.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if word.eq_ignore_ascii_case(b"primary") {
+                self.hint = Some(Hint::Primary);
+            } else if word.eq_ignore_ascii_case(b"replica") && self.hint.is_none() {
+                self.hint = Some(Hint::Replica);
+            } else if self.consistency.is_none() {
+                self.consistency = Consistency::of_word(word);
+            }
         }
     }
 
@@ -448,6 +458,15 @@ mod tests {
         assert_eq!(hint("SELECT $$-- primacy: primary\n$$"), None);
         assert_eq!(hint("SELECT \"--primacy: primary\""), None);
         assert_eq!(hint("/* not primacy: primary */ SELECT 1"), None);
+        assert_eq!(hint("/* primacy: eventual, replica */ SELECT 1"), Some(Hint::Replica));
+        let consistency = |text: &str| {
+            let mut scanner = Scanner::new(text.as_bytes());
+            scanner.by_ref().for_each(drop);
+            scanner.consistency()
+        };
+        assert_eq!(consistency("/* primacy: replica, Eventual */ SELECT 1"), Some(Consistency::Eventual));
+        assert_eq!(consistency("SELECT 1 -- primacy: global"), Some(Consistency::Global));
+        assert_eq!(consistency("SELECT 1 /* primacy: fresh */"), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) struct Context<'c> {
 pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judgement {
     let mut scanner = Scanner::new(text);
     let tokens: Vec<Token> = scanner.by_ref().collect();
-    let hint = scanner.hint();
+    let (hint, consistency) = (scanner.hint(), scanner.consistency());
     let broken = tokens.last().is_some_and(|token| token.kind == TokenKind::Broken);
     let outcomes = if broken {
         // PostgreSQL refuses the whole text before it runs any of it, so nothing in it has an effect.
@@ -43,7 +43,7 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
         split(text, &tokens).into_iter().map(|words| judge_statement(words, &context, 0)).collect()
     };
     let by_literal = outcomes.iter().any(|outcome| outcome.by_literal);
-    let mut verdict = Verdict { hint, ..combine(outcomes) };
+    let mut verdict = Verdict { hint, consistency, ..combine(outcomes) };
     if scanner.doubtful() {
         // What is set may be another value than the one read here.
         for effect in verdict.effects.iter_mut().filter(|effect| matches!(effect, SessionEffect::Set { .. }))
@@ -102,6 +102,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         detail,
         kind,
         hint: None,
+        consistency: None,
         effects: effects.into_boxed_slice(),
         statements,
     };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::model::Consistency;
+
 /// Where a text may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -255,6 +257,8 @@ pub struct Verdict {
     pub kind: Kind,
     /// A routing hint in its comments.
     pub hint: Option<Hint>,
+    /// The promise that its comments ask for.
+    pub consistency: Option<Consistency>,
     /// What it does to the session, in the order of its statements.
     pub effects: Box<[SessionEffect]>,
     /// How many statements the text holds (1 where it was not parsed).

@@ -16,6 +16,7 @@ mod demo;
 mod harness;
 mod local_servers;
 mod program;
+mod proxy_consistency;
 mod proxy_failures;
 mod proxy_replication;
 mod proxy_routing;

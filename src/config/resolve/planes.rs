@@ -1,14 +1,16 @@
 //! `[routing]`, `[admin]` and `[log]`: which node serves what, and how people look at it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{socket_address, under};
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
-use crate::config::written::Document;
+use crate::config::written::{Document, SessionRouting};
 use crate::observe::{self, LogFormat};
-use crate::route::{self, Consistency, PrimaryReads, TransactionRouting};
+use crate::route::{self, Consistency, Override, PrimaryReads, TransactionRouting};
+use crate::sql::Hint;
 use crate::{admin, sql};
 
 pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings {
@@ -27,8 +29,51 @@ pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings
         primary_reads: check.word("routing.primary_reads", written.primary_reads.as_deref(), &reads),
         transactions: check.word("routing.transactions", written.transactions.as_deref(), &transactions),
         causal_wait: check.duration("routing.causal_wait", written.causal_wait, default.causal_wait, wait),
+        hint: None,
+        overrides: sessions(&written.sessions, check),
         zone: written.zone.as_deref().unwrap_or_default().into(),
     }
+}
+
+/// `[[routing.sessions]]`: each names a role, a database or both, and says what differs.
+fn sessions(written: &[SessionRouting], check: &mut Checker) -> Vec<Override> {
+    let wait = Duration::ZERO..=Duration::from_secs(60);
+    let routes = [
+        ("auto", None),
+        ("primary", Some(Hint::Primary)),
+        ("master", Some(Hint::Primary)),
+        ("replica", Some(Hint::Replica)),
+    ];
+    let transactions = [("primary", TransactionRouting::Primary), ("master", TransactionRouting::Primary)];
+    let mut overrides = Vec::with_capacity(written.len());
+    for (number, entry) in written.iter().enumerate() {
+        let key = |what: &str| format!("routing.sessions[{number}]{what}");
+        if entry.user.is_none() && entry.database.is_none() {
+            check.problem(
+                &key(""),
+                "neither user nor database",
+                "one of them or both",
+                Some("for all sessions: [routing] itself"),
+            );
+        }
+        overrides.push(Override {
+            user: entry.user.as_deref().map(Arc::from),
+            database: entry.database.as_deref().map(Arc::from),
+            consistency: entry
+                .consistency
+                .is_some()
+                .then(|| check.word(&key(".consistency"), entry.consistency.as_deref(), &Consistency::WORDS)),
+            hint: check.word(&key(".route"), entry.route.as_deref(), &routes),
+            transactions: entry
+                .transactions
+                .is_some()
+                .then(|| check.word(&key(".transactions"), entry.transactions.as_deref(), &transactions)),
+            causal_wait: entry.causal_wait.is_some().then(|| {
+                check.duration(&key(".causal_wait"), entry.causal_wait, Duration::ZERO, wait.clone())
+            }),
+        });
+    }
+    overrides
 }
 
 pub(super) fn sql(document: &Document, check: &mut Checker) -> sql::Settings {
