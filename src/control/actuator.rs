@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::conninfo::Conninfo;
 use super::hands::{Hand, Turn};
 use super::journal::Journal;
 use super::link::{LinkError, Target};
 use super::local::{LocalError, LocalServers, Upstream};
 use super::monitor::Watch;
-use super::settings::Settings;
+use super::settings::{Settings, TlsMode};
 use super::{Board, task};
 use crate::clock;
 use crate::failover::{Action, Effect, FollowerName, Input, Outcome};
@@ -242,18 +241,20 @@ impl Actuator {
         let unknown = || DeedError::State("no such node".into());
         let follower = self.settings.node(node).ok_or_else(unknown)?;
         let server = self.settings.node(upstream).ok_or_else(unknown)?;
+        // What its owner wrote stays (a password file, certificates, what TLS has to prove); the configured role counts.
         let own = self.hand(node)?.remembered().conninfo.clone();
-        // What its owner wrote stays (a password file, certificates), unless the configuration names a role.
-        let mut conninfo = own.filter(|_| self.settings.replication.is_none()).unwrap_or_else(|| {
+        let named = own.is_some();
+        let mut conninfo = own.unwrap_or_default();
+        if !named {
+            conninfo.set("sslmode", sslmode_between_servers(server.tls.mode));
+        }
+        if !named || self.settings.replication.is_some() {
             let role = self.settings.replication();
-            let mut new = Conninfo::default();
-            new.set("user", &*role.user);
+            conninfo.set("user", &*role.user);
             if !role.password.is_empty() {
-                new.set("password", role.password.reveal());
+                conninfo.set("password", role.password.reveal()).remove("passfile");
             }
-            new.set("sslmode", server.tls.mode.as_str());
-            new
-        });
+        }
         let (host, port) = match server.upstream_address() {
             Address::Tcp { host, port } => (host.clone(), *port),
             Address::Unix { dir, port } => (dir.display().to_string(), *port),
@@ -273,6 +274,16 @@ fn slot_name(node: NodeId, name: &str) -> String {
         name.to_lowercase().chars().map(|c| if allowed(c) { c } else { '_' }).take(50).collect();
     // Where letters were replaced two names may have become one.
     if slot == name { slot } else { format!("{slot}_{}", node.0) }
+}
+
+/// `sslmode` for a server that has never said how it reaches the others. Which file on *its* machine holds the authorities
+/// is not known here, and `verify-…` without that file refuses every server; with `require` libpq still checks against its
+/// default file where there is one.
+fn sslmode_between_servers(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::VerifyCa | TlsMode::VerifyFull => TlsMode::Require.as_str(),
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => mode.as_str(),
+    }
 }
 
 fn millis(time: Duration) -> f64 {

@@ -1,7 +1,7 @@
 //! Who runs the servers. PostgreSQL refuses to run as root, so root hands its servers to an unprivileged account.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
 use tokio::process::Command;
@@ -21,6 +21,8 @@ pub enum Account {
         uid: u32,
         /// Its primary group.
         gid: u32,
+        /// Its home: libpq in a server looks there for certificates, and may not enter root's.
+        home: PathBuf,
     },
 }
 
@@ -33,7 +35,12 @@ impl Account {
         ["postgres", "nobody"]
             .into_iter()
             .find_map(|name| User::from_name(name).ok().flatten())
-            .map(|user| Self::Other { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+            .map(|user| Self::Other {
+                name: user.name,
+                uid: user.uid.as_raw(),
+                gid: user.gid.as_raw(),
+                home: user.dir,
+            })
             .ok_or(PostgresError::NoAccount)
     }
 
@@ -47,8 +54,8 @@ impl Account {
 
     /// Makes `command` run as this account (without any of root's groups).
     pub(super) fn apply(&self, command: &mut Command) {
-        if let Self::Other { uid, gid, .. } = self {
-            command.uid(*uid).gid(*gid);
+        if let Self::Other { uid, gid, home, .. } = self {
+            command.uid(*uid).gid(*gid).env("HOME", home);
         }
     }
 
@@ -76,7 +83,7 @@ impl Account {
     /// Whether this account can reach `dir`: every directory down to it must let it in.
     /// Access lists and the like are not looked at; the programs' own errors tell about those.
     pub fn can_enter(&self, dir: &Path) -> Result<(), PostgresError> {
-        let Self::Other { name, uid, gid } = self else { return Ok(()) };
+        let Self::Other { name, uid, gid, .. } = self else { return Ok(()) };
         let mut way: Vec<&Path> = dir.ancestors().collect();
         way.reverse();
         for step in way {
@@ -106,7 +113,8 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
-        let stranger = Account::Other { name: "stranger".into(), uid: 4_000_001, gid: 4_000_001 };
+        let (name, home) = ("stranger".into(), "/nonexistent".into());
+        let stranger = Account::Other { name, uid: 4_000_001, gid: 4_000_001, home };
         std::fs::set_permissions(outer.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         let error = stranger.can_enter(&inner).unwrap_err();
         assert!(matches!(&error, PostgresError::NoEntry { path, .. } if path == outer.path()), "{error}");

@@ -5,10 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWrite;
 
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
@@ -186,7 +189,7 @@ impl UserPool {
                 .iter()
                 .rposition(|conn| Rc::ptr_eq(&conn.profile, profile) || conn.profile == *profile)?;
             let conn = pool.idle.swap_remove(at);
-            if is_quiet(&conn.stream) {
+            if conn.stream.is_quiet() {
                 return Some(conn);
             }
             // It was closed by the server, or says something that nobody asked for.
@@ -374,7 +377,7 @@ impl UserPool {
             for conn in pool.idle.drain(..) {
                 let too_idle = spare > 0 && now.duration_since(conn.idle_since) >= settings.idle_timeout;
                 let too_old = now.duration_since(conn.opened) >= settings.lifetime;
-                if too_idle || too_old || !is_quiet(&conn.stream) {
+                if too_idle || too_old || !conn.stream.is_quiet() {
                     spare = spare.saturating_sub(1);
                     pool.total = pool.total.saturating_sub(1);
                     self.close(conn);
@@ -416,19 +419,14 @@ impl UserPool {
     }
 }
 
-/// Whether nothing has come from the server since it was last ready, not even the end. Costs no system call in the usual
-/// case; under TLS it cannot be told, and the second try of a lost batch has to do.
-fn is_quiet(stream: &Stream) -> bool {
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-}
-
 /// Ends a connection politely, as far as that needs no waiting.
-pub(super) fn say_goodbye(stream: Stream) {
+pub(super) fn say_goodbye(mut stream: Stream) {
     let mut terminate = Vec::with_capacity(5);
     encode::terminate(&mut terminate);
+    let mut cx = Context::from_waker(Waker::noop());
     // Whether it arrives does not matter: the server notices the end anyway.
-    drop(stream.try_write(&terminate));
-    drop(stream);
+    drop(Pin::new(&mut stream).poll_write(&mut cx, &terminate));
+    drop(Pin::new(&mut stream).poll_flush(&mut cx));
 }
 
 /// A place in the queue. Dropped with a grant in it, it gives the grant on.

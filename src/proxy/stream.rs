@@ -4,9 +4,10 @@
 //! task sees end of file. No descriptor is duplicated for that.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -82,6 +83,25 @@ impl Stream {
             Self::Tcp(tcp) => tcp.try_read(buf),
             Self::Unix(unix) => unix.try_read(buf),
             Self::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Whether nothing has come that nobody has read, not even the end. Costs no system call where it is so. Only for a
+    /// connection that no task waits on: one that does would miss its wake-up.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit(); 1];
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut peek = |tcp: &TcpStream| tcp.poll_peek(&mut cx, &mut ReadBuf::uninit(&mut byte)).is_pending();
+        match self {
+            Self::Tcp(tcp) => peek(tcp),
+            Self::Unix(unix) => {
+                matches!(unix.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(tls) => {
+                let (tcp, state) = tls.get_ref();
+                // While rustls holds plaintext that nobody has read it wants nothing more.
+                state.wants_read() && peek(tcp)
+            }
         }
     }
 
@@ -221,6 +241,24 @@ mod tests {
         let (read, ()) = tokio::join!(waiting, async { near.shutdown_both().unwrap() });
         assert_eq!(read, 0, "end of file here");
         assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0, "and there");
+    }
+
+    #[tokio::test]
+    async fn quiet_is_a_connection_on_which_nothing_and_no_end_has_come() {
+        let (tcp, mut tcp_peer) = tcp_pair().await;
+        let (unix, unix_peer) = UnixStream::pair().unwrap();
+        let (unix, mut unix_peer) = (Stream::from(unix), Stream::from(unix_peer));
+        for (stream, peer) in [(tcp, &mut tcp_peer), (unix, &mut unix_peer)] {
+            assert!(stream.is_quiet());
+            peer.write_all(b"x").await.unwrap();
+            stream.readable().await.unwrap();
+            assert!(!stream.is_quiet());
+            peer.shutdown_both().unwrap();
+        }
+        let (near, far) = tcp_pair().await;
+        drop(far);
+        near.readable().await.unwrap();
+        assert!(!near.is_quiet(), "its peer has closed");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 
-use crate::harness::{Cluster, LIMIT, eventually};
+use crate::harness::{Certificates, Cluster, LIMIT, eventually};
 
 /// A control plane in front of a test cluster.
 struct Control {
@@ -667,36 +667,11 @@ async fn a_diverged_node_needs_a_person_where_nobody_can_rewind_it() {
     control.stop();
 }
 
-/// A certificate for localhost and its key, signed by an authority of its own, as OpenSSL makes them.
-fn certificates(dir: &std::path::Path) {
-    let script = "\
-        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt &&
-        openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr &&
-        printf 'subjectAltName=DNS:localhost' > san &&
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out server.crt &&
-        openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=stranger -keyout other.key -out other.crt &&
-        chmod 600 server.key";
-    let made = std::process::Command::new("sh").args(["-c", script]).current_dir(dir).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_are_watched_over_tls_as_sslmode_says() {
-    let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
-    let account = &crate::harness::installation().await.account;
-    account.own(dir.path()).unwrap();
-    for file in std::fs::read_dir(dir.path()).unwrap() {
-        account.own(&file.unwrap().path()).unwrap();
-    }
-    let file = |name: &str| dir.path().join(name);
-    let cluster = Cluster::builder(1)
-        .setting("ssl", "on")
-        .setting("ssl_cert_file", file("server.crt").to_str().unwrap())
-        .setting("ssl_key_file", file("server.key").to_str().unwrap())
-        .run()
-        .await;
-    let tls = |mode, ca: Option<&str>| Some(Tls { mode, ca_file: ca.map(file) });
+    let certificates = Certificates::make().await;
+    let cluster = Cluster::builder(1).tls(&certificates).run().await;
+    let tls = |mode, ca: Option<&str>| Some(Tls { mode, ca_file: ca.map(|name| certificates.file(name)) });
     let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
         WHERE application_name = 'primacy'";
     for (mode, ca) in [(TlsMode::Prefer, None), (TlsMode::Require, None), (TlsMode::VerifyCa, Some("ca.crt"))]
@@ -717,7 +692,7 @@ async fn servers_are_watched_over_tls_as_sslmode_says() {
         assert!(error.contains("certificate"), "{mode:?}: {error}");
         control.stop();
     }
-    let error = Tls { mode: TlsMode::VerifyCa, ca_file: Some(file("missing.crt")) };
+    let error = Tls { mode: TlsMode::VerifyCa, ca_file: Some(certificates.file("missing.crt")) };
     let mut settings = Control::settings(&cluster, &Options { tls: Some(error), ..Options::default() });
     settings.nodes.truncate(1);
     let refused =

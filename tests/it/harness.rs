@@ -4,6 +4,7 @@
 //! A data directory is prepared once per version and kept in the temporary directory; a cluster is made of copies
 //! of it. Everything that a test starts ends with it, also when it panics or is killed. Works as root and not.
 
+mod certificates;
 mod cluster;
 mod ports;
 mod proxy;
@@ -11,6 +12,7 @@ mod raw;
 mod template;
 mod wait;
 
+pub(crate) use certificates::Certificates;
 pub(crate) use cluster::Cluster;
 pub(crate) use ports::PortLease;
 pub(crate) use proxy::Proxy;

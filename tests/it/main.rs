@@ -21,4 +21,5 @@ mod proxy_failures;
 mod proxy_replication;
 mod proxy_routing;
 mod proxy_session;
+mod proxy_tls;
 mod proxy_transparency;

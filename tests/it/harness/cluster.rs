@@ -1,11 +1,14 @@
 //! A real cluster for one test.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
 
 use primacy::model::NodeId;
-use primacy::postgres::{self, ClusterSpec, Durability, Instance, Step, Watchdog};
+use primacy::postgres::{self, ClusterSpec, Durability, Installation, Instance, Step, Watchdog};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::certificates::Certificates;
 use super::ports::PortLease;
 use super::proxy::ProxyBuilder;
 use super::template::{data_dir, installation, test_settings};
@@ -14,6 +17,7 @@ use super::wait::{LIMIT, eventually};
 /// A primary (node 0) and its replicas, ended and removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    installation: Arc<Installation>,
     servers: postgres::Cluster,
     dir: PathBuf,
     _ports: Vec<PortLease>,
@@ -49,6 +53,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Servers that offer TLS, with a certificate for `localhost`.
+    pub(crate) fn tls(self, certificates: &Certificates) -> Self {
+        self.setting("ssl", "on")
+            .setting("ssl_cert_file", &certificates.path("server.crt"))
+            .setting("ssl_key_file", &certificates.path("server.key"))
+    }
+
     /// Starts it; all replicas stream when this returns.
     pub(crate) async fn run(self) -> Cluster {
         let installation = installation().await;
@@ -67,7 +78,7 @@ impl ClusterBuilder {
         };
         let servers = postgres::Cluster::describe(&installation, &spec);
         servers.open_copies(&template, &|step: &Step<'_>| eprintln!("{step}")).await.unwrap();
-        Cluster { servers, dir, _ports: ports, _watchdog: watchdog }
+        Cluster { installation, servers, dir, _ports: ports, _watchdog: watchdog }
     }
 }
 
@@ -101,6 +112,17 @@ impl Cluster {
     /// One server.
     pub(crate) fn node(&self, index: usize) -> &Instance {
         self.servers.node(NodeId(u16::try_from(index).unwrap())).unwrap()
+    }
+
+    /// psql of the servers' version, with that connection string: what it printed, or its complaint.
+    pub(crate) async fn psql(&self, conninfo: &str, sql: &str) -> Result<String, String> {
+        let mut command = tokio::process::Command::new(self.installation.bin_dir.join("psql"));
+        command.args(["-X", "-w", "-A", "-t", "-c", sql, conninfo]).stdin(Stdio::null()).kill_on_drop(true);
+        // Nothing of whoever runs the tests: neither its service file nor its certificates.
+        command.env("HOME", &self.dir).env("PGSSLCERT", "/nonexistent").env_remove("PGSERVICE");
+        let ended = tokio::time::timeout(LIMIT, command.output()).await.expect("psql ends").unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
+        if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
     }
 
     /// A superuser's connection to the database `app` of one server.

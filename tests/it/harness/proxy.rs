@@ -50,6 +50,15 @@ impl<'a> ProxyBuilder<'a> {
         self
     }
 
+    /// Changes one key of every node.
+    pub(crate) fn set_nodes(mut self, key: &str, value: &str) -> Self {
+        let nodes = self.config.get_mut("nodes").and_then(Value::as_array_mut).unwrap();
+        for node in nodes {
+            node.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+        }
+        self
+    }
+
     /// Starts it and returns when it serves a query.
     pub(crate) async fn run(self) -> Proxy {
         let mut proxy = self.start();
