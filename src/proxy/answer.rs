@@ -13,7 +13,9 @@ use super::worker::Worker;
 use crate::model::{Epoch, Lsn, NodeId, SqlState, Timeline};
 use crate::observe::Retry;
 use crate::session::batch::End;
-use crate::session::{Ending, Event, Facts, Judge, Loss, Plan, Remains, Step, Stream as StreamKind};
+use crate::session::{
+    ClientError, Ending, Event, Facts, Judge, Loss, Plan, Remains, Step, Stream as StreamKind,
+};
 use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
 
@@ -255,14 +257,14 @@ impl Driver {
             _ => self.phase == Phase::Running,
         };
         let idle = self.phase == Phase::Idle;
-        let pins = self.machine.pins();
-        let pinned = pins.iter().find(|&cause| cause != PinCause::SessionMode);
-        if idle && let Some(cause) = pinned {
-            // Temporary tables, locks, LISTEN: going on as if they were there would be a lie.
-            let pin = cause.as_str();
-            return Err(Turn::Fail(crate::session::ClientError::SessionLost { pin }));
+        // Temporary tables, locks, LISTEN: going on as if they were there would be a lie.
+        let mut pins = self.machine.pins().iter();
+        let pin = pins.find(|&cause| cause != PinCause::SessionMode).map(PinCause::as_str);
+        if idle && let Some(pin) = pin {
+            return Err(Turn::Fail(ClientError::SessionLost { pin }));
         }
         if self.commit.is_some() && !idle {
+            self.lost_pin = pin;
             return Err(Turn::Resolve(node));
         }
         let Some(plan) = self.plan.take().filter(|_| !idle) else {
@@ -275,7 +277,8 @@ impl Driver {
             // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
             self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
         } else {
-            let held = Remains { kept: self.batch_kept, sync_sent, unsent: how == Lost::Unsent };
+            let (kept, on_replica) = (self.batch_kept, self.on_replica);
+            let held = Remains { kept, sync_sent, unsent: how == Lost::Unsent, on_replica };
             self.machine.lost(&plan, &name, held, &mut self.client_out)
         };
         match loss {
@@ -289,7 +292,8 @@ impl Driver {
                 self.rest_phase();
                 self.batch_kept = false;
                 self.set_resting();
-                Ok(())
+                // What became of the statement has been said; now that the session cannot go on.
+                pin.map_or(Ok(()), |pin| Err(Turn::Fail(ClientError::SessionLost { pin })))
             }
             Loss::Broken => Err(Turn::Close),
         }

@@ -98,8 +98,12 @@ pub struct Driver {
     pub(super) server_out: Vec<u8>,
     /// The commit that is running, where its outcome can be found out if its server is lost.
     pub(super) commit: Option<Commit>,
+    /// What tied the session to the connection on which that commit was lost.
+    pub(super) lost_pin: Option<&'static str>,
     /// How often the batch in flight was refused by a server.
     pub(super) refusals: u8,
+    /// The batch in flight was sent to a replica.
+    pub(super) on_replica: bool,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
 }
@@ -157,7 +161,9 @@ impl Driver {
             server_in: Vec::new(),
             server_out: Vec::new(),
             commit: None,
+            lost_pin: None,
             refusals: 0,
+            on_replica: false,
             loaded: false,
         }
     }
@@ -178,6 +184,10 @@ impl Driver {
                 },
                 Turn::Resolve(node) => {
                     if !Box::pin(self.resolve(node)).await {
+                        break;
+                    }
+                    if let Some(pin) = self.lost_pin.take() {
+                        self.say_last(&ClientError::SessionLost { pin }).await;
                         break;
                     }
                 }
@@ -298,18 +308,21 @@ impl Driver {
 
     /// Whether the first answers are kept back so that the batch can be run again elsewhere.
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
-        let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
         let whole = !plan.stays_open();
         let alone =
             matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
         let read = plan.place == crate::sql::Place::Anywhere;
-        if alone && whole && (on_replica || read) { Hold::UntilDecided } else { Hold::None }
+        if alone && whole && (self.on_replica || read) { Hold::UntilDecided } else { Hold::None }
     }
 
+    /// Whether the connection is to a node that is a replica in this epoch: one of an older epoch may be to what was the
+    /// primary then.
     pub(super) fn is_replica(&self, conn: &ServerConn) -> bool {
         let snapshot = self.worker.board().snapshot();
-        snapshot.primary != Some(conn.session.node)
-            || snapshot.node(conn.session.node).is_some_and(|node| node.role == Role::Replica)
+        let node = conn.session.node;
+        conn.epoch == snapshot.epoch
+            && (snapshot.primary != Some(node)
+                || snapshot.node(node).is_some_and(|node| node.role == Role::Replica))
     }
 
     /// Takes a connection over, for the batch that is kept.
@@ -367,7 +380,12 @@ impl Driver {
         error.encode_fatal(&mut self.client_out);
         let bytes = std::mem::take(&mut self.client_out);
         let limit = std::time::Duration::from_secs(1);
-        if !matches!(tokio::time::timeout(limit, self.client.write_all(&bytes)).await, Ok(Ok(()))) {
+        let client = &mut self.client;
+        let told = async {
+            client.write_all(&bytes).await?;
+            client.flush().await
+        };
+        if !matches!(tokio::time::timeout(limit, told).await, Ok(Ok(()))) {
             tracing::debug!("a client left before its last error reached it");
         }
     }

@@ -275,6 +275,7 @@ impl Driver {
     /// Sends a judged batch to the connection that the session holds.
     fn dispatch(&mut self, batch: &[u8], cx: &mut Context<'_>) -> Result<(), Turn> {
         let Some(plan) = self.plan.take() else { return Err(internal("a batch without a plan")) };
+        self.on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
         let hold = self.hold_for(&plan);
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
@@ -349,6 +350,7 @@ impl Driver {
     /// Begins to stream what is too large to be gathered.
     fn dispatch_stream(&mut self, cx: &mut Context<'_>) -> Result<(), Turn> {
         let end = self.plan.as_ref().map(|plan| plan.end);
+        self.on_replica = false;
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
         out.clear();

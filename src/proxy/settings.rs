@@ -116,7 +116,7 @@ pub enum Auth {
 pub struct PoolSettings {
     /// Most server connections at one time.
     pub size_max: u32,
-    /// Kept open while idle, once opened by use; opened ahead of need after a failover.
+    /// Kept open while idle: opened ahead of need once a client of the role has signed in, and after a failover.
     pub idle_min: u32,
     /// A statement waits this long for a connection, then fails with 57014... see `client_error`.
     pub wait_max: Duration,

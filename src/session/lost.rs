@@ -28,6 +28,8 @@ pub struct Remains {
     pub sync_sent: bool,
     /// Not a byte of it was sent.
     pub unsent: bool,
+    /// It ran on a replica, where nothing can be committed, whatever it was judged to be.
+    pub on_replica: bool,
 }
 
 /// How a transaction ended whose COMMIT got no answer.
@@ -80,7 +82,7 @@ impl Machine {
         &mut self,
         plan: &Plan,
         node: &Arc<str>,
-        Remains { kept, sync_sent, unsent }: Remains,
+        Remains { kept, sync_sent, unsent, on_replica }: Remains,
         out: &mut Vec<u8>,
     ) -> Loss {
         if self.relay.body_left > 0 {
@@ -91,7 +93,7 @@ impl Machine {
             return Loss::RunAgain;
         }
         let alone = self.is_alone();
-        let error = self.truth(plan, node, (alone, unsent));
+        let error = self.truth(plan, node, (alone, unsent || on_replica));
         error.encode(out);
         let in_transaction = !plan.commits && self.status() != TxStatus::Idle;
         self.connection_lost(node);
@@ -130,9 +132,9 @@ impl Machine {
         }
     }
 
-    fn truth(&self, plan: &Plan, node: &Arc<str>, (alone, unsent): (bool, bool)) -> ClientError {
+    fn truth(&self, plan: &Plan, node: &Arc<str>, (alone, harmless): (bool, bool)) -> ClientError {
         let node = node.to_string();
-        if plan.commits && !unsent {
+        if plan.commits && !harmless {
             ClientError::CommitUnknown { node }
         } else if alone && self.relay.began.is_none() {
             ClientError::StatementLost { node }

@@ -294,6 +294,20 @@ def cancel(c):
 
 
 @step
+def protocol_3_2(c):
+    if psycopg.pq.version() < 180000:  # libpq learnt it in PostgreSQL 18.
+        return
+    with psycopg.connect(c.url, autocommit=True, min_protocol_version="3.2", max_protocol_version="latest") as other:
+        same(other.pgconn.full_protocol_version, 30002)
+        # Its cancel keys are longer.
+        timer = threading.Timer(0.3, other.cancel_safe)
+        timer.start()
+        raises(psycopg.errors.QueryCanceled, lambda: other.execute("SELECT pg_sleep(30)"), "57014")
+        timer.join()
+        same(other.execute("SELECT 1").fetchone(), (1,))
+
+
+@step
 def composed_sql(c):
     found = c.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(TABLE))).fetchone()
     same(found[0] >= 20, True)

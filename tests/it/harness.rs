@@ -16,6 +16,6 @@ pub(crate) use certificates::Certificates;
 pub(crate) use cluster::Cluster;
 pub(crate) use ports::PortLease;
 pub(crate) use proxy::Proxy;
-pub(crate) use raw::{Raw, frame, startup, steps};
+pub(crate) use raw::{Raw, frame, send_cancel, startup, startup_of, steps};
 pub(crate) use template::installation;
 pub(crate) use wait::{LIMIT, eventually};

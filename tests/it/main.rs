@@ -18,6 +18,8 @@ mod local_servers;
 mod program;
 mod proxy_consistency;
 mod proxy_failures;
+mod proxy_limits;
+mod proxy_protocol;
 mod proxy_replication;
 mod proxy_routing;
 mod proxy_session;

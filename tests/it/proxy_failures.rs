@@ -171,6 +171,21 @@ async fn in_transaction(
     client.batch_execute("COMMIT").await
 }
 
+/// Waits until every node serves reads and nothing is under way.
+async fn all_in_service(proxy: &Proxy) {
+    eventually(LIMIT, "all nodes are in service", async || {
+        let address = format!("http://{}/api/v1/status", proxy.admin());
+        let text = tokio::task::spawn_blocking(move || {
+            ureq::get(&address).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok())
+        });
+        let status: serde_json::Value = serde_json::from_str(&text.await.unwrap()?).ok()?;
+        let nodes = status["nodes"].as_array()?;
+        let whole = nodes.iter().all(|node| node["readable"] == true);
+        (whole && status["state"] == "steady").then_some(())
+    })
+    .await;
+}
+
 fn post(proxy: &Proxy, what: &str) -> JoinHandle<String> {
     let address = format!("http://{}/api/v1/{what}", proxy.admin());
     tokio::task::spawn_blocking(move || {
@@ -184,20 +199,7 @@ async fn a_switchover_under_load_is_not_seen_and_a_failover_told_truthfully() {
     let cluster = Cluster::with_replicas(2).await;
     cluster.sql(0, SETUP).await;
     let proxy = cluster.proxy().run().await;
-    let all_follow = async || {
-        eventually(LIMIT, "all nodes are in service", async || {
-            let address = format!("http://{}/api/v1/status", proxy.admin());
-            let text = tokio::task::spawn_blocking(move || {
-                ureq::get(&address).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok())
-            });
-            let status: serde_json::Value = serde_json::from_str(&text.await.unwrap()?).ok()?;
-            let nodes = status["nodes"].as_array()?;
-            let whole = nodes.iter().all(|node| node["readable"] == true);
-            (whole && status["state"] == "steady").then_some(())
-        })
-        .await;
-    };
-    all_follow().await;
+    all_in_service(&proxy).await;
     let settings = proxy.client().await;
     settings.batch_execute("SET application_name TO 'survivor'").await.unwrap();
     let named = settings.prepare("SELECT current_setting('application_name') || $1::text").await.unwrap();
@@ -211,7 +213,7 @@ async fn a_switchover_under_load_is_not_seen_and_a_failover_told_truthfully() {
         );
     }
     assert_ne!(cluster.primary().await, 0);
-    all_follow().await;
+    all_in_service(&proxy).await;
 
     let mut open = Raw::connect(proxy.port(), &[]).await;
     open.run("Q BEGIN\nQ INSERT INTO t VALUES ('open')").await;
@@ -270,4 +272,110 @@ async fn under_load(proxy: &Proxy, deed: impl AsyncFn(usize)) -> Vec<Told> {
         told.push(writer.await.unwrap());
     }
     told
+}
+
+/// The node that runs a statement with these words.
+async fn runs(cluster: &Cluster, nodes: std::ops::Range<usize>, words: &str) -> usize {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE '%{words}%'"
+    );
+    eventually(LIMIT, &format!("{words} runs"), async || {
+        for node in nodes.clone() {
+            if cluster.value(node, &sql).await == "1" {
+                return Some(node);
+            }
+        }
+        None
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_result_that_breaks_off_ends_in_an_error_and_the_session_goes_on() {
+    let cluster = Cluster::with_replicas(2).await;
+    // A row is longer than what a server gathers before it sends.
+    let tick = "CREATE FUNCTION tick(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$
+        BEGIN PERFORM pg_sleep(0.01); RETURN repeat('x', 9000) || n; END $$";
+    cluster.sql(0, &format!("{SETUP} {tick}")).await;
+    let proxy = cluster.proxy().run().await;
+    all_in_service(&proxy).await;
+    for place in ["replica", "primary"] {
+        let mut client = Raw::connect(proxy.port(), &[]).await;
+        let sql = format!("/* primacy: {place} */ SELECT tick(g) FROM generate_series(1, 100000) g\0");
+        client.send(&frame(b'Q', sql.as_bytes())).await;
+        let mut rows = 0;
+        while rows < 5 {
+            rows += usize::from(client.message().await.unwrap().tag == b'D');
+        }
+        let node = runs(&cluster, 0..3, "tick(g)").await;
+        cluster.kill(node).await;
+        let last = loop {
+            let message = client.message().await.expect("the connection stays");
+            if message.tag != b'D' {
+                break message;
+            }
+        };
+        assert_eq!(
+            last.shown(),
+            "E 08006 the server was lost while it was answering this statement",
+            "{place}"
+        );
+        assert_eq!(client.until_ready().await, ["Z I"], "{place}");
+        let insert = format!("INSERT INTO t VALUES ('after {place}')");
+        assert_eq!(client.query(&insert).await, ["C INSERT 0 1", "Z I"], "{place}");
+        if place == "replica" {
+            cluster.start(node).await;
+            all_in_service(&proxy).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_cut_in_the_middle_ends_the_connection() {
+    let cluster = Cluster::with_replicas(1).await;
+    let proxy = cluster.proxy().run().await;
+    all_in_service(&proxy).await;
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    client.send(&frame(b'Q', b"/* primacy: replica */ SELECT repeat('x', 200000000)\0")).await;
+    assert_eq!(client.message().await.unwrap().tag, b'T');
+    // Nobody reads the row, so the server waits in the middle of it.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND wait_event = 'ClientWrite'";
+    eventually(LIMIT, "the row is on its way", async || (cluster.value(1, waits).await == "1").then_some(()))
+        .await;
+    cluster.kill(1).await;
+    assert!(client.message().await.is_none(), "nothing can follow half a row");
+}
+
+#[tokio::test]
+async fn a_pinned_session_ends_with_its_server() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    all_in_service(&proxy).await;
+    let pinned = async |script: &str| {
+        let mut client = Raw::connect(proxy.port(), &[]).await;
+        client.run(script).await;
+        client
+    };
+    let mut free = pinned("Q INSERT INTO t VALUES ('free')").await;
+    let mut listening = pinned("Q LISTEN news").await;
+    let mut open = pinned("Q CREATE TEMP TABLE mine (n int)\nQ BEGIN\nQ INSERT INTO mine VALUES (1)").await;
+    let mut writing = pinned("Q LISTEN news").await;
+    writing.send(&frame(b'Q', b"INSERT INTO t SELECT 'writing' FROM pg_sleep(60)\0")).await;
+    let mut reading = pinned("Q CREATE TEMP TABLE mine (n int)").await;
+    reading.send(&frame(b'Q', b"SELECT 'reading', count(*) FROM mine, pg_sleep(60)\0")).await;
+    runs(&cluster, 0..1, "writing").await;
+    runs(&cluster, 0..1, "reading").await;
+    cluster.kill(0).await;
+
+    let end = "E 57P01 terminating connection because the server that held its session state was lost";
+    assert_eq!(listening.until_ready().await, [end, "closed"]);
+    assert_eq!(open.until_ready().await, [end, "closed"]);
+    // First the truth about the statement, then the end.
+    for (client, code) in [(&mut writing, "E 08007"), (&mut reading, "E 0800")] {
+        let seen = client.until_ready().await;
+        assert!(seen[0].starts_with(code) && seen[1] == "Z I", "{seen:?}");
+        assert_eq!(client.until_ready().await, [end, "closed"]);
+    }
+    assert_eq!(free.query("INSERT INTO t VALUES ('free too')").await, ["C INSERT 0 1", "Z I"]);
 }

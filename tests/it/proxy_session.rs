@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::poll_fn;
 use tokio_postgres::{AsyncMessage, NoTls};
 
-use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, startup};
+use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, send_cancel, startup};
 
 #[tokio::test]
 async fn what_belongs_to_one_client_stays_with_it() {
@@ -143,32 +143,21 @@ async fn cancel(proxy: &Proxy, cluster: &Cluster) {
     waiting.send(&frame(b'Q', b"/* primacy: primary */ SELECT 2\0")).await;
     let mut wrong = victim.key.clone();
     wrong.1[0] ^= 1;
-    send_cancel(proxy, &wrong).await;
+    send_cancel(proxy.port(), &wrong).await;
     // Who waits for the pool's only connection gets its error, and the running statement goes on.
-    send_cancel(proxy, &waiting.key).await;
+    send_cancel(proxy.port(), &waiting.key).await;
     let seen = waiting.until_ready().await;
     assert!(seen[0].starts_with("E 57014"), "{seen:?}");
     assert_eq!(cluster.value(0, running).await, "1");
-    send_cancel(proxy, &victim.key).await;
+    send_cancel(proxy.port(), &victim.key).await;
     let seen = victim.until_ready().await;
     assert!(seen.iter().any(|shown| shown.starts_with("E 57014")), "{seen:?}");
     assert_eq!(one(&mut victim, "/* primacy: primary */ SELECT 3").await, "3");
     // A request that comes when its statement is over hits nobody.
     for _ in 0..20 {
-        send_cancel(proxy, &victim.key).await;
+        send_cancel(proxy.port(), &victim.key).await;
         assert_eq!(one(&mut waiting, "/* primacy: primary */ SELECT 4").await, "4");
     }
-}
-
-async fn send_cancel(proxy: &Proxy, (pid, secret): &(i32, Vec<u8>)) {
-    let mut raw = Raw::dial(proxy.port()).await;
-    let mut packet = u32::try_from(12 + secret.len()).unwrap().to_be_bytes().to_vec();
-    packet.extend_from_slice(&80_877_102_u32.to_be_bytes());
-    packet.extend_from_slice(&pid.to_be_bytes());
-    packet.extend_from_slice(secret);
-    raw.send(&packet).await;
-    // The server's side is done when it closes the connection.
-    assert!(raw.message().await.is_none());
 }
 
 /// Clients that leave in the middle of something leave nothing behind.

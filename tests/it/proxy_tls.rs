@@ -63,7 +63,8 @@ async fn servers_are_reached_over_tls_in_peace_and_in_a_failover() {
     for node in [1, 2] {
         let own = cluster.value(node, "SHOW primary_conninfo").await;
         assert!(own.contains("sslmode=disable"), "{own}");
-        let new = own.replace("sslmode=disable", &checked).replace("127.0.0.1", "localhost").replace('\'', "''");
+        let new =
+            own.replace("sslmode=disable", &checked).replace("127.0.0.1", "localhost").replace('\'', "''");
         cluster.sql(node, &format!("ALTER SYSTEM SET primary_conninfo = '{new}'")).await;
         cluster.sql(node, "SELECT pg_reload_conf()").await;
     }
@@ -113,7 +114,8 @@ async fn cancelled(cluster: &Cluster, client: &tokio_postgres::Client) {
     let token = client.cancel_token();
     let sleeping = client.batch_execute("/* primacy: primary */ SELECT pg_sleep(60)");
     let cancelling = async {
-        let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND usename = 'app'";
+        let running =
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND usename = 'app'";
         eventually(LIMIT, "it runs", async || (cluster.value(0, running).await == "1").then_some(())).await;
         token.cancel_query(tokio_postgres::NoTls).await.unwrap();
     };

@@ -92,7 +92,12 @@ pub(crate) fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// A startup packet of protocol 3.0.
 pub(crate) fn startup(params: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = 196_608_u32.to_be_bytes().to_vec();
+    startup_of(0, params)
+}
+
+/// A startup packet of protocol 3 with that minor version.
+pub(crate) fn startup_of(minor: u32, params: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = (196_608 + minor).to_be_bytes().to_vec();
     for (name, value) in params {
         body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
     }
@@ -100,6 +105,18 @@ pub(crate) fn startup(params: &[(&str, &str)]) -> Vec<u8> {
     let mut out = u32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
     out.extend_from_slice(&body);
     out
+}
+
+/// Sends a cancel request and waits until it has been taken.
+pub(crate) async fn send_cancel(port: u16, (pid, secret): &(i32, Vec<u8>)) {
+    let mut raw = Raw::dial(port).await;
+    let mut packet = u32::try_from(12 + secret.len()).unwrap().to_be_bytes().to_vec();
+    packet.extend_from_slice(&80_877_102_u32.to_be_bytes());
+    packet.extend_from_slice(&pid.to_be_bytes());
+    packet.extend_from_slice(secret);
+    raw.send(&packet).await;
+    // The server's side is done when it closes the connection.
+    assert!(raw.message().await.is_none());
 }
 
 impl Raw {
