@@ -23,7 +23,7 @@ pub use client_error::ClientError;
 pub use dispatch::Outgoing;
 pub use freshness::{Ahead, Moment};
 pub use local::Facts;
-pub use lost::{Ending, Loss, Remains};
+pub use lost::{Ending, Loss, Reached, Remains};
 pub use machine::{Judge, Machine, Settings, Step, Tx};
 pub use pins::Pins;
 pub use plan::Plan;

@@ -14,7 +14,7 @@ use crate::model::{Epoch, Lsn, NodeId, SqlState, Timeline};
 use crate::observe::Retry;
 use crate::session::batch::End;
 use crate::session::{
-    ClientError, Ending, Event, Facts, Judge, Loss, Plan, Remains, Step, Stream as StreamKind,
+    ClientError, Ending, Event, Facts, Judge, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
 };
 use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
@@ -277,8 +277,12 @@ impl Driver {
             // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
             self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
         } else {
-            let (kept, on_replica) = (self.batch_kept, self.on_replica);
-            let held = Remains { kept, sync_sent, unsent: how == Lost::Unsent, on_replica };
+            let reached = match how {
+                Lost::Unsent => Reached::Nothing,
+                _ if self.on_replica => Reached::Replica,
+                _ => Reached::Primary,
+            };
+            let held = Remains { kept: self.batch_kept, sync_sent, reached };
             self.machine.lost(&plan, &name, held, &mut self.client_out)
         };
         match loss {

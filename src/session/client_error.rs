@@ -369,7 +369,7 @@ impl ClientError {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::TooManyClients { clients_max } => {
-                Some(format!("The limit is {clients_max} (clients_max)."))
+                Some(format!("The limit is {clients_max} (limits.max_client_conn)."))
             }
             Self::SignInTimeout { limit } => {
                 Some(format!("The limit is {} s (login_timeout).", limit.as_secs_f64()))
@@ -381,13 +381,13 @@ impl ClientError {
                 Some(format!("The statement waited {} ms for it.", waited.as_millis()))
             }
             Self::TooManyHolds { limit: HoldLimit::Statements(max) } => {
-                Some(format!("The limit is {max} statements (holds_max)."))
+                Some(format!("The limit is {max} statements (failover.max_held)."))
             }
             Self::TooManyHolds { limit: HoldLimit::Bytes(max) } => {
-                Some(format!("The limit is {max} bytes (hold_bytes_max)."))
+                Some(format!("The limit is {max} bytes (failover.max_held_bytes)."))
             }
             Self::TooManyWaiters { waiters_max } => {
-                Some(format!("The limit is {waiters_max} per pool (waiters_max)."))
+                Some(format!("The limit is {waiters_max} per pool (pool.max_waiting)."))
             }
             Self::TransactionLost { node } => {
                 Some(format!("The server was \"{node}\". Nothing of the transaction took effect."))
@@ -418,7 +418,7 @@ impl ClientError {
             Self::ServerSignIn { .. } => Some(
                 "Roles need the same SCRAM verifier on every server, or their password in the users file.",
             ),
-            Self::PoolTimeout { .. } => Some("Raise the pool's size_max, or shorten transactions."),
+            Self::PoolTimeout { .. } => Some("Raise pool.default_pool_size, or shorten transactions."),
             Self::TransactionLost { .. } => Some("Run the transaction again from its beginning."),
             Self::CommitUnknown { .. } | Self::CommitNotReplicated => {
                 Some("Check whether the changes are there before you repeat them.")

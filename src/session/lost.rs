@@ -19,6 +19,17 @@ pub enum Loss {
     Broken,
 }
 
+/// How far a batch came before its connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// Not a byte of it was sent.
+    Nothing,
+    /// A replica, where nothing can be committed, whatever the batch was judged to be.
+    Replica,
+    /// The primary, or what was the primary.
+    Primary,
+}
+
 /// What is left of a batch when its connection is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remains {
@@ -26,10 +37,8 @@ pub struct Remains {
     pub kept: bool,
     /// The client waits for ReadyForQuery.
     pub sync_sent: bool,
-    /// Not a byte of it was sent.
-    pub unsent: bool,
-    /// It ran on a replica, where nothing can be committed, whatever it was judged to be.
-    pub on_replica: bool,
+    /// How far it came.
+    pub reached: Reached,
 }
 
 /// How a transaction ended whose COMMIT got no answer.
@@ -82,18 +91,18 @@ impl Machine {
         &mut self,
         plan: &Plan,
         node: &Arc<str>,
-        Remains { kept, sync_sent, unsent, on_replica }: Remains,
+        Remains { kept, sync_sent, reached }: Remains,
         out: &mut Vec<u8>,
     ) -> Loss {
         if self.relay.body_left > 0 {
             return Loss::Broken;
         }
-        if kept && self.can_begin_anew(plan, unsent) {
+        if kept && self.can_begin_anew(plan, reached == Reached::Nothing) {
             self.rewind();
             return Loss::RunAgain;
         }
         let alone = self.is_alone();
-        let error = self.truth(plan, node, (alone, unsent || on_replica));
+        let error = self.truth(plan, node, (alone, reached));
         error.encode(out);
         let in_transaction = !plan.commits && self.status() != TxStatus::Idle;
         self.connection_lost(node);
@@ -132,9 +141,9 @@ impl Machine {
         }
     }
 
-    fn truth(&self, plan: &Plan, node: &Arc<str>, (alone, harmless): (bool, bool)) -> ClientError {
+    fn truth(&self, plan: &Plan, node: &Arc<str>, (alone, reached): (bool, Reached)) -> ClientError {
         let node = node.to_string();
-        if plan.commits && !harmless {
+        if plan.commits && reached == Reached::Primary {
             ClientError::CommitUnknown { node }
         } else if alone && self.relay.began.is_none() {
             ClientError::StatementLost { node }

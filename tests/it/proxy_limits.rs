@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use primacy::wire::scram::Keys;
 
 use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, startup};
 
@@ -100,6 +103,13 @@ fn resident_kib(proxy: &Proxy) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// The SCRAM keys of the role `app`.
+async fn keys(cluster: &Cluster) -> Keys {
+    let verifier = cluster.value(0, "SELECT rolpassword FROM pg_authid WHERE rolname = 'app'").await;
+    let salt = verifier.split(['$', ':']).nth(2).unwrap();
+    Keys::from_password("app", &STANDARD.decode(salt).unwrap(), 4096)
+}
+
 /// The default limit, reached for real.
 #[tokio::test]
 #[ignore = "takes a minute, and 10,001 descriptors in each of two processes: run it by hand"]
@@ -113,19 +123,21 @@ async fn ten_thousand_clients_and_not_one_more() {
     let before = resident_kib(&proxy);
     let begun = Instant::now();
     let mut clients = Vec::with_capacity(10_000);
+    let keys = keys(&cluster).await;
+    let enter = async || {
+        let mut client = Raw::dial(proxy.port()).await;
+        client.send(&startup(&[("user", "app"), ("database", "app")])).await;
+        client.sign_in_with_keys(&keys).await.map(|()| client)
+    };
     for _ in 0..10_000 {
-        clients.push(Raw::connect(proxy.port(), &[]).await);
+        clients.push(enter().await.unwrap());
     }
     eprintln!("MEASURED 10,000 sign-ins one after another: {:?}", begun.elapsed());
     let grown = resident_kib(&proxy) - before;
-    eprintln!(
-        "MEASURED resident: {before} KiB before, {:.1} KiB more per idle client",
-        grown as f64 / 10_000.0
-    );
+    let each = grown * 1024 / 10_000;
+    eprintln!("MEASURED resident: {before} KiB before, {each} bytes more per idle client");
 
-    let mut last = Raw::dial(proxy.port()).await;
-    last.send(&startup(&[("user", "app"), ("database", "app")])).await;
-    let refused = last.sign_in("app").await.unwrap_err();
+    let refused = enter().await.unwrap_err();
     eprintln!("MEASURED the 10,001st: {}, {}", refused.shown(), refused.field(b'D'));
     assert!(refused.shown().starts_with("E 53300"), "{}", refused.shown());
 
@@ -133,15 +145,8 @@ async fn ten_thousand_clients_and_not_one_more() {
         assert_eq!(client.query("SELECT 1").await, ["T 1", "D 1", "C SELECT 1", "Z I"]);
     }
     let grown = resident_kib(&proxy) - before;
-    eprintln!(
-        "MEASURED after every tenth has run a statement: {:.1} KiB per client",
-        grown as f64 / 10_000.0
-    );
+    let each = grown * 1024 / 10_000;
+    eprintln!("MEASURED after every tenth has run a statement: {each} bytes per client");
     drop(clients.pop());
-    eventually(LIMIT, "a place is free", async || {
-        let mut next = Raw::dial(proxy.port()).await;
-        next.send(&startup(&[("user", "app"), ("database", "app")])).await;
-        next.sign_in("app").await.ok()
-    })
-    .await;
+    eventually(LIMIT, "a place is free", async || enter().await.ok()).await;
 }

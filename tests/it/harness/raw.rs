@@ -4,7 +4,7 @@
 //! `D:S:name` and `D:P:name` (Describe), `E:portal rows` (Execute), `C:S:name` (Close), `S` (Sync), `H n` (Flush, then n
 //! answers are awaited), `d text` (CopyData with a line's end), `c` (CopyDone), `f text` (CopyFail), `W` (wait until ready).
 
-use primacy::wire::scram::{AwaitingServerFirst, nonce};
+use primacy::wire::scram::{AwaitingServerFinal, AwaitingServerFirst, Keys, ScramError, nonce};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -139,6 +139,18 @@ impl Raw {
 
     /// Everything from the startup packet to ReadyForQuery.
     pub(crate) async fn sign_in(&mut self, password: &str) -> Result<(), Message> {
+        self.sign_in_by(|first, challenge| first.prove_password(challenge, password)).await
+    }
+
+    /// The same with keys that were made of the password before, which is what takes the time.
+    pub(crate) async fn sign_in_with_keys(&mut self, keys: &Keys) -> Result<(), Message> {
+        self.sign_in_by(|first, challenge| first.prove_keys(challenge, keys)).await
+    }
+
+    async fn sign_in_by(
+        &mut self,
+        prove: impl Fn(AwaitingServerFirst, &[u8]) -> Result<(AwaitingServerFinal, String), ScramError>,
+    ) -> Result<(), Message> {
         let (first, begin) = AwaitingServerFirst::begin(&nonce(*b"123456789012345678"));
         let (mut begun, mut first, mut last) = (Some(begin), Some(first), None);
         loop {
@@ -154,8 +166,7 @@ impl Raw {
                 }
                 (b'R', Some(11)) => {
                     let challenge = &message.body[4..];
-                    let (awaiting, proof) =
-                        first.take().unwrap().prove_password(challenge, password).unwrap();
+                    let (awaiting, proof) = prove(first.take().unwrap(), challenge).unwrap();
                     last = Some(awaiting);
                     self.send(&frame(b'p', proof.as_bytes())).await;
                 }
