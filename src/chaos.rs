@@ -1,0 +1,8 @@
+//! Breaks a cluster on purpose while clients use it, and says what they lost.
+//!
+//! `history` and `check` are pure: what clients were told, and what is wrong with it. `arena` is the cluster under test, a
+//! `primacy demo` in a process of its own; `load` are its clients, `faults` what is done to it, `relay` the network
+//! between proxy and servers. `report` puts it together.
+
+pub mod check;
+pub mod history;
