@@ -4,5 +4,11 @@
 //! `primacy demo` in a process of its own; `load` are its clients, `faults` what is done to it, `relay` the network
 //! between proxy and servers. `report` puts it together.
 
+pub mod arena;
 pub mod check;
+pub mod faults;
 pub mod history;
+pub mod load;
+pub mod relay;
+pub mod report;
+pub mod run;

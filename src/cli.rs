@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage.
 
+mod chaos;
 mod check;
 mod client;
 pub mod demo;
@@ -59,6 +60,8 @@ enum Command {
     Explain(explain::Args),
     /// Read the configuration again.
     Reload(reload::Args),
+    /// Break a cluster of its own on purpose while clients use it, and say what they lost.
+    Chaos(chaos::Args),
 }
 
 /// Runs the command that the arguments name.
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
     };
     match done {
         // Whoever read our output and closed it has had enough of it.
@@ -116,6 +120,7 @@ mod tests {
             "primacy history --json",
             "primacy explain --json select",
             "primacy reload --admin 127.0.0.1:7",
+            "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -127,6 +132,7 @@ mod tests {
             "primacy demo --durability maybe",
             "primacy rejoin",
             "primacy explain",
+            "primacy chaos --faults kil",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -11,7 +11,7 @@ mod service;
 use std::future::Future;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,9 @@ pub struct DemoArgs {
     /// Directory of PostgreSQL's server programs [default: searched for]
     #[arg(long, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
+    /// The proxy reaches the nodes through these ports of this machine, in their order: something stands in between
+    #[arg(long, value_name = "PORT", hide = true)]
+    pub via: Vec<u16>,
     /// Stop by itself after so many seconds of service
     #[arg(long = "for", value_name = "SECONDS")]
     pub for_seconds: Option<u64>,
@@ -359,11 +362,6 @@ impl Signals {
             _ = self.hangup.recv() => {}
         }
     }
-}
-
-/// The directory for a demo whose user named none.
-fn temporary_parents() -> [PathBuf; 3] {
-    [std::env::temp_dir(), Path::new("/tmp").into(), Path::new("/var/tmp").into()]
 }
 
 #[cfg(test)]

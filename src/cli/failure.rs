@@ -4,6 +4,7 @@ use std::io;
 
 use super::demo::DemoError;
 use crate::app::ServeError;
+use crate::chaos::run::RunError;
 use crate::config::ConfigProblems;
 
 /// Why a command failed.
@@ -52,6 +53,15 @@ pub(super) enum Failure {
     Checks {
         /// How many.
         errors: usize,
+    },
+    /// The cluster under test could not be built, or not be looked at.
+    #[error("{}", chain(.0))]
+    Chaos(#[from] RunError),
+    /// A promise was broken under `chaos`.
+    #[error("a promise was broken: {what}; see the report above")]
+    Broken {
+        /// Which.
+        what: String,
     },
     /// A person said no.
     #[error("nothing was done; say yes, or give --yes, if acknowledged writes may be lost")]

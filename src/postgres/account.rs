@@ -80,6 +80,31 @@ impl Account {
         self.own(path)
     }
 
+    /// Makes a new directory for a cluster that will be thrown away, where this account may enter: root's own place for
+    /// temporary files may be closed to others.
+    pub fn temporary_dir(&self, prefix: &str) -> Result<PathBuf, PostgresError> {
+        let own = std::env::temp_dir();
+        let usable = |dir: &&Path| dir.is_dir() && self.can_enter(dir).is_ok();
+        let places = [own.as_path(), Path::new("/tmp"), Path::new("/var/tmp")];
+        let Some(parent) = places.into_iter().find(usable) else {
+            // The error says what is in the way.
+            self.can_enter(&own)?;
+            return Err(PostgresError::File {
+                doing: "use",
+                path: own,
+                source: std::io::ErrorKind::NotADirectory.into(),
+            });
+        };
+        let made = tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
+        let made = made.map_err(|source| PostgresError::File {
+            doing: "make a directory in",
+            path: parent.to_path_buf(),
+            source,
+        })?;
+        self.own(made.path())?;
+        Ok(made.keep())
+    }
+
     /// Whether this account can reach `dir`: every directory down to it must let it in.
     /// Access lists and the like are not looked at; the programs' own errors tell about those.
     pub fn can_enter(&self, dir: &Path) -> Result<(), PostgresError> {

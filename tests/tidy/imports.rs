@@ -34,6 +34,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("control", &["failover", "model", "observe", "postgres"]),
     ("postgres", &["model"]),
+    // It tests primacy from outside: through the proxy's port, its HTTP API and the servers' processes.
+    ("chaos", &["postgres", "model", "admin"]),
     ("observe", &["model", "wire", "sql", "route", "failover", "session"]),
     ("config", &["proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
     ("admin", &["control", "proxy", "observe", "model"]),
@@ -41,6 +43,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "chaos",
             "config",
             "postgres",
             "model",

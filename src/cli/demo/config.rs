@@ -45,10 +45,14 @@ fn render(args: &DemoArgs, cluster: &Cluster) -> String {
         quoted(durability),
         quoted(&args.admin.to_string()),
     );
-    for node in cluster.nodes() {
-        let (name, port) = (quoted(node.name()), node.port());
+    for (number, node) in cluster.nodes().iter().enumerate() {
+        let (name, own) = (quoted(node.name()), node.port());
+        let port = args.via.get(number).copied().unwrap_or(own);
         // Writing to a string cannot fail.
         write!(text, "\n[[nodes]]\nname = {name}\nhost = \"127.0.0.1\"\nport = {port}\n").ok();
+        if port != own {
+            writeln!(text, "replication_address = \"127.0.0.1:{own}\"").ok();
+        }
     }
     text
 }

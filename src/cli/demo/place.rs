@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{DemoError, temporary_parents};
-use crate::postgres::{Account, PostgresError, Watchdog};
+use super::DemoError;
+use crate::postgres::{Account, Watchdog};
 
 /// Where the demo lives.
 #[derive(Debug)]
@@ -34,13 +34,9 @@ impl Place {
             let lock = lock(&dir)?;
             return Ok(Self { dir, unfinished, _lock: Some(lock), watchdog: None });
         }
-        let parent = usable_parent(account)?;
-        let made = tempfile::Builder::new().prefix("primacy-demo-").tempdir_in(&parent);
-        let made =
-            made.map_err(|source| DemoError::File { doing: "make a directory in", path: parent, source })?;
-        account.own(made.path())?;
-        let watchdog = Watchdog::over(made.path())?;
-        Ok(Self { dir: made.keep(), unfinished, _lock: None, watchdog: Some(watchdog) })
+        let dir = account.temporary_dir("primacy-demo-")?;
+        let watchdog = Watchdog::over(&dir)?;
+        Ok(Self { dir, unfinished, _lock: None, watchdog: Some(watchdog) })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -70,17 +66,4 @@ fn lock(dir: &Path) -> Result<Flock<File>, DemoError> {
     let file = file.map_err(|source| DemoError::File { doing: "open", path, source })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_file, _errno)| DemoError::DirInUse { dir: dir.to_path_buf() })
-}
-
-/// The first directory for temporary files that the servers' account may enter: root's own may be closed to it.
-fn usable_parent(account: &Account) -> Result<PathBuf, PostgresError> {
-    let [first, others @ ..] = temporary_parents();
-    let usable = |dir: &PathBuf| dir.is_dir() && account.can_enter(dir).is_ok();
-    if usable(&first) {
-        return Ok(first);
-    }
-    match others.into_iter().find(usable) {
-        Some(other) => Ok(other),
-        None => account.can_enter(&first).map(|()| first),
-    }
 }

@@ -1,0 +1,401 @@
+//! The verdict, as values, as JSON and for people.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::faults::Fault;
+use super::history::End;
+use super::load::{Entry, Notes};
+
+/// Columns of the chart.
+const CHART_COLUMNS: usize = 100;
+
+/// One fault that happened. Times are microseconds since the run began.
+#[derive(Clone, Debug)]
+pub struct Blow {
+    /// What was done.
+    pub fault: Fault,
+    /// To which node.
+    pub node: String,
+    /// When.
+    pub at: u64,
+    /// When everything was as before, or was waited for no longer.
+    pub whole_at: u64,
+    /// Whether it was.
+    pub whole: bool,
+    /// A server had to be started by hand for that.
+    pub helped: bool,
+    /// There is another primary than before.
+    pub promoted: bool,
+}
+
+/// What a fault did to the clients.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlowReport {
+    /// What was done.
+    pub fault: &'static str,
+    /// To which node.
+    pub node: String,
+    /// Seconds since the run began.
+    pub at_s: f64,
+    /// Milliseconds to the first acknowledged write among those that were sent after it.
+    pub first_write_ms: Option<f64>,
+    /// The longest time without an acknowledged write from then until all was whole, in milliseconds.
+    pub pause_ms: f64,
+    /// Whether there was another primary afterwards.
+    pub promoted: bool,
+    /// Milliseconds until all nodes served again.
+    pub whole_ms: Option<f64>,
+}
+
+/// Times of one kind of fault, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct FaultReport {
+    /// How many there were.
+    pub count: usize,
+    /// Of them with another primary afterwards.
+    pub promoted: usize,
+    /// Median of `first_write_ms`.
+    pub first_write_median_ms: f64,
+    /// 99th percentile.
+    pub first_write_p99_ms: f64,
+    /// The longest.
+    pub first_write_max_ms: f64,
+    /// Median of `pause_ms`.
+    pub pause_median_ms: f64,
+    /// The longest.
+    pub pause_max_ms: f64,
+}
+
+/// What a run has found. Lists of stories are empty in a good one.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether every promise was kept.
+    pub held: bool,
+    /// What was not, in short.
+    pub broken_promises: Vec<String>,
+    /// Where the dice started.
+    pub seed: u64,
+    /// How long clients ran.
+    pub seconds: f64,
+    /// Inserts that were acknowledged.
+    pub acknowledged: usize,
+    /// Of them not there in the end.
+    pub lost: Vec<i64>,
+    /// Inserts that are there more than once.
+    pub duplicated: Vec<i64>,
+    /// Inserts that were refused, and are there all the same.
+    pub refused_but_there: Vec<i64>,
+    /// Inserts whose client was told that nobody knows (08007): there, and not there.
+    pub unknown: [usize; 2],
+    /// Transactions on lists that were acknowledged.
+    pub transactions: usize,
+    /// Transfers that were acknowledged.
+    pub transfers: u64,
+    /// Reads that missed what their client knew to be there.
+    pub stale_reads: Vec<String>,
+    /// Sums of all accounts that were wrong.
+    pub wrong_sums: Vec<String>,
+    /// What no order of the transactions explains.
+    pub anomalies: Vec<String>,
+    /// Connections that broke without the proxy having been killed.
+    pub connections_broken: usize,
+    /// Errors that clients got, by SQLSTATE.
+    pub errors: BTreeMap<String, u64>,
+    /// Promotions where there should have been none, and none where there should have been one.
+    pub wrong_promotions: Vec<String>,
+    /// Faults after which not all nodes served again.
+    pub not_whole: Vec<String>,
+    /// Nodes that had to be started by hand.
+    pub helped: usize,
+    /// By kind of fault.
+    pub by_fault: BTreeMap<&'static str, FaultReport>,
+    /// One by one.
+    pub faults: Vec<BlowReport>,
+    /// Acknowledged inserts over time, `CHART_COLUMNS` equal parts.
+    pub writes_over_time: Vec<usize>,
+}
+
+impl Report {
+    /// From what was noted and what is there in the end; `settle` gives the verdict.
+    pub(super) fn new(seed: u64, seconds: f64, notes: &Notes, tokens: &[i64], blows: Vec<Blow>) -> Self {
+        let mut there: HashMap<i64, u32> = HashMap::with_capacity(tokens.len());
+        for token in tokens {
+            *there.entry(*token).or_default() += 1;
+        }
+        let with = |end: End, is_there: bool| {
+            let chosen = |entry: &&Entry| entry.end == end && there.contains_key(&entry.token) == is_there;
+            notes.entries.iter().filter(chosen).map(|entry| entry.token).collect::<Vec<_>>()
+        };
+        let duplicated = duplicates(tokens);
+        let (lost, refused_but_there) = (with(End::Committed, false), with(End::RolledBack, true));
+        let unknown = [with(End::Unknown, true).len(), with(End::Unknown, false).len()];
+        let mut acks: Vec<(u64, u64)> = notes
+            .entries
+            .iter()
+            .filter(|entry| entry.end == End::Committed)
+            .map(|entry| (entry.begun, entry.ended))
+            .collect();
+        acks.sort_by_key(|(_, ended)| *ended);
+        let excused = |at: u64| {
+            blows
+                .iter()
+                .any(|blow| blow.fault.breaks_connections() && (blow.at..=blow.whole_at).contains(&at))
+        };
+        let faults: Vec<BlowReport> = blows.iter().map(|blow| measured(blow, &acks)).collect();
+        Self {
+            held: false,
+            broken_promises: Vec::new(),
+            seed,
+            seconds,
+            acknowledged: acks.len(),
+            lost,
+            duplicated,
+            refused_but_there,
+            unknown,
+            transactions: notes.history.iter().filter(|t| t.end == End::Committed).count(),
+            transfers: notes.transfers,
+            stale_reads: notes.stale.clone(),
+            wrong_sums: notes.wrong_sums.clone(),
+            anomalies: Vec::new(),
+            connections_broken: notes.broken.iter().filter(|at| !excused(**at)).count(),
+            errors: notes.errors.clone(),
+            wrong_promotions: blows.iter().filter_map(wrong_promotion).collect(),
+            not_whole: blows
+                .iter()
+                .filter(|blow| !blow.whole)
+                .map(|b| format!("{} of {}", b.fault, b.node))
+                .collect(),
+            helped: blows.iter().filter(|blow| blow.helped).count(),
+            by_fault: by_fault(&faults),
+            writes_over_time: over_time(&acks, seconds),
+            faults,
+        }
+    }
+
+    /// Gives the verdict.
+    pub(super) fn settle(&mut self) {
+        let counts = [
+            ("acknowledged writes lost", self.lost.len()),
+            ("writes duplicated", self.duplicated.len()),
+            ("refused writes that are there", self.refused_but_there.len()),
+            ("stale reads", self.stale_reads.len()),
+            ("wrong sums", self.wrong_sums.len()),
+            ("anomalies", self.anomalies.len()),
+            ("connections broken", self.connections_broken),
+            ("wrong promotions", self.wrong_promotions.len()),
+            ("faults without recovery", self.not_whole.len()),
+            ("run without a single acknowledged write", usize::from(self.acknowledged == 0)),
+        ];
+        self.broken_promises = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect();
+        self.held = self.broken_promises.is_empty();
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        self.write(&mut out).ok();
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "writes acknowledged over {:.0} s, and faults:", self.seconds)?;
+        writeln!(out, "  {}\n  {}", bars(&self.writes_over_time), self.marks())?;
+        writeln!(out)?;
+        writeln!(
+            out,
+            "{:<13} {:>5} {:>8}   first write after it, ms          longest pause, ms",
+            "FAULT", "COUNT", "PROMOTED"
+        )?;
+        writeln!(
+            out,
+            "{:<13} {:>5} {:>8} {:>8} {:>8} {:>8}   {:>8} {:>8}",
+            "", "", "", "median", "p99", "max", "median", "max"
+        )?;
+        for (fault, seen) in &self.by_fault {
+            writeln!(
+                out,
+                "{fault:<13} {:>5} {:>8} {:>8.0} {:>8.0} {:>8.0}   {:>8.0} {:>8.0}",
+                seen.count,
+                seen.promoted,
+                seen.first_write_median_ms,
+                seen.first_write_p99_ms,
+                seen.first_write_max_ms,
+                seen.pause_median_ms,
+                seen.pause_max_ms
+            )?;
+        }
+        writeln!(out)?;
+        let [there, not_there] = self.unknown;
+        writeln!(
+            out,
+            "inserts: {} acknowledged, {} lost, {} duplicated; {} unknown (08007), of which {there} are there",
+            self.acknowledged,
+            self.lost.len(),
+            self.duplicated.len(),
+            there + not_there
+        )?;
+        writeln!(
+            out,
+            "transactions: {} on lists ({} anomalies), {} transfers ({} wrong sums); {} stale reads",
+            self.transactions,
+            self.anomalies.len(),
+            self.transfers,
+            self.wrong_sums.len(),
+            self.stale_reads.len()
+        )?;
+        let errors: Vec<String> =
+            self.errors.iter().map(|(code, count)| format!("{count} x {code}")).collect();
+        let errors = if errors.is_empty() { "none".to_owned() } else { errors.join(", ") };
+        writeln!(out, "connections broken: {}; errors that clients got: {errors}", self.connections_broken)?;
+        let stories =
+            [&self.stale_reads, &self.wrong_sums, &self.anomalies, &self.wrong_promotions, &self.not_whole];
+        for story in stories.into_iter().flat_map(|stories| stories.iter().take(10)) {
+            writeln!(out, "  ! {story}")?;
+        }
+        for (what, tokens) in
+            [("lost", &self.lost), ("duplicated", &self.duplicated), ("refused", &self.refused_but_there)]
+        {
+            if !tokens.is_empty() {
+                writeln!(out, "  ! {what}: {:?}", tokens.iter().take(10).collect::<Vec<_>>())?;
+            }
+        }
+        if self.held {
+            writeln!(out, "\nevery promise was kept (seed {})", self.seed)
+        } else {
+            writeln!(out, "\nBROKEN (seed {}): {}", self.seed, self.broken_promises.join(", "))
+        }
+    }
+
+    /// A mark under the column of each fault.
+    fn marks(&self) -> String {
+        let mut marks = vec![' '; CHART_COLUMNS];
+        for fault in &self.faults {
+            let column = column_of(fault.at_s, self.seconds);
+            if let Some(mark) = marks.get_mut(column) {
+                *mark = '^';
+            }
+        }
+        marks.into_iter().collect::<String>().trim_end().to_owned()
+    }
+}
+
+fn duplicates(tokens: &[i64]) -> Vec<i64> {
+    let mut sorted = tokens.to_vec();
+    sorted.sort_unstable();
+    let mut twice: Vec<i64> = sorted
+        .windows(2)
+        .filter(|pair| pair.first() == pair.last())
+        .filter_map(|pair| pair.first().copied())
+        .collect();
+    twice.dedup();
+    twice
+}
+
+fn wrong_promotion(blow: &Blow) -> Option<String> {
+    match (blow.fault.promotes(), blow.promoted) {
+        (Some(true), false) => Some(format!("{} of {}: no other primary", blow.fault, blow.node)),
+        (Some(false), true) => Some(format!("{} of {}: another primary", blow.fault, blow.node)),
+        _ => None,
+    }
+}
+
+/// What the inserts say of one fault; `acks` are begin and end of the acknowledged ones, by their end.
+fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
+    let first = acks.iter().find(|(begun, _)| *begun >= blow.at).map(|(_, ended)| millis(ended - blow.at));
+    // From the last one before it to the first one after.
+    let before = acks.iter().rev().find(|(_, ended)| *ended <= blow.at).map(|(_, ended)| *ended);
+    let during = acks.iter().map(|(_, ended)| *ended).filter(|ended| *ended > blow.at);
+    let mut last = before.unwrap_or(blow.at);
+    let mut pause = 0;
+    for ended in during {
+        pause = pause.max(ended - last);
+        if last > blow.whole_at {
+            break;
+        }
+        last = ended;
+    }
+    BlowReport {
+        fault: blow.fault.as_str(),
+        node: blow.node.clone(),
+        at_s: millis(blow.at) / 1000.0,
+        first_write_ms: first,
+        pause_ms: millis(pause),
+        promoted: blow.promoted,
+        whole_ms: blow.whole.then(|| millis(blow.whole_at - blow.at)),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a run has fewer microseconds than would matter")]
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+fn by_fault(faults: &[BlowReport]) -> BTreeMap<&'static str, FaultReport> {
+    let mut groups: BTreeMap<&'static str, Vec<&BlowReport>> = BTreeMap::new();
+    for fault in faults {
+        groups.entry(fault.fault).or_default().push(fault);
+    }
+    let report = |group: Vec<&BlowReport>| {
+        let sorted = |values: Vec<f64>| {
+            let mut values = values;
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let first = sorted(group.iter().filter_map(|blow| blow.first_write_ms).collect());
+        let pause = sorted(group.iter().map(|blow| blow.pause_ms).collect());
+        FaultReport {
+            count: group.len(),
+            promoted: group.iter().filter(|blow| blow.promoted).count(),
+            first_write_median_ms: percentile(&first, 50),
+            first_write_p99_ms: percentile(&first, 99),
+            first_write_max_ms: percentile(&first, 100),
+            pause_median_ms: percentile(&pause, 50),
+            pause_max_ms: percentile(&pause, 100),
+        }
+    };
+    groups.into_iter().map(|(fault, group)| (fault, report(group))).collect()
+}
+
+/// The smallest value that so many percent do not exceed.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a column between 0 and 99 of times that are not negative"
+)]
+fn column_of(seconds: f64, all: f64) -> usize {
+    ((seconds / all.max(0.001) * CHART_COLUMNS as f64) as usize).min(CHART_COLUMNS - 1)
+}
+
+fn over_time(acks: &[(u64, u64)], seconds: f64) -> Vec<usize> {
+    let mut columns = vec![0; CHART_COLUMNS];
+    for (_, ended) in acks {
+        if let Some(column) = columns.get_mut(column_of(millis(*ended) / 1000.0, seconds)) {
+            *column += 1;
+        }
+    }
+    columns
+}
+
+fn bars(columns: &[usize]) -> String {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = columns.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |count: &usize| BARS.get((count * (BARS.len() - 1)).div_ceil(most)).copied().unwrap_or('█');
+    columns.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests;

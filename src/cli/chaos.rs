@@ -1,0 +1,140 @@
+//! `primacy chaos`: breaks a cluster of its own while clients use it, and says what they lost.
+//!
+//! The report goes to stdout, what happens meanwhile to stderr. Exit status 1 where a promise was broken.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+
+use super::demo::DurabilityArg;
+use super::failure::Failure;
+use super::screen::Screen;
+use crate::chaos::arena::{Arena, ArenaError, ArenaSpec};
+use crate::chaos::faults::Fault;
+use crate::chaos::load::Clients;
+use crate::chaos::run::{self, Plan, RunError};
+use crate::clock;
+
+/// Arguments of `primacy chaos`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How long faults happen, in seconds.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60)]
+    for_seconds: u64,
+    /// Stop after so many faults.
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+    /// What is done, drawn at random: kill, kill-replica, backend, stop, stop-replica, immediate, fast, partition, one-way,
+    /// replay, proxy, proxy-too, double, switchover; or `all`.
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',', default_value = "kill,stop,partition", value_parser = faults)]
+    faults: Vec<Choice>,
+    /// Number of PostgreSQL servers.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<u16>::new().range(2..=9))]
+    nodes: u16,
+    /// What a commit waits for.
+    #[arg(long, value_enum, value_name = "MODE", default_value = "quorum")]
+    durability: DurabilityArg,
+    /// Number of clients; a third inserts, a third works on lists, a third transfers.
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    clients: u32,
+    /// Draw the same faults again.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Directory of PostgreSQL's server programs [default: searched for].
+    #[arg(long, value_name = "DIR")]
+    pg_bin: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One word of `--faults`.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    One(Fault),
+    All,
+}
+
+fn faults(word: &str) -> Result<Choice, String> {
+    if word == "all" { Ok(Choice::All) } else { word.parse().map(Choice::One) }
+}
+
+impl Args {
+    fn plan(&self) -> Plan {
+        let chosen = |choice: &Choice| match choice {
+            Choice::One(fault) => vec![*fault],
+            Choice::All => Fault::ALL.to_vec(),
+        };
+        let third = self.clients.div_ceil(3).max(1);
+        Plan {
+            duration: Duration::from_secs(self.for_seconds),
+            blows_max: self.count.unwrap_or(usize::MAX),
+            faults: self.faults.iter().flat_map(chosen).collect(),
+            clients: Clients { ledger: third, lists: third, bank: third },
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000)),
+        }
+    }
+
+    fn spec(&self) -> Result<ArenaSpec, Failure> {
+        let own = std::env::current_exe();
+        let program =
+            own.map_err(|why| Failure::System { what: "cannot find this program", why: why.to_string() })?;
+        #[expect(clippy::disallowed_methods, reason = "where programs are is the environment's to say")]
+        let path = std::env::var_os("PATH");
+        let durability = self.durability.into();
+        Ok(ArenaSpec { program, nodes: self.nodes, durability, pg_bin: self.pg_bin.clone(), path })
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let report = runtime.block_on(run_here(args))?;
+    let screen = Screen::stdout();
+    if args.json {
+        let text = serde_json::to_string(&report);
+        let text = text.map_err(|why| Failure::System { what: "cannot write JSON", why: why.to_string() })?;
+        screen.line(&text)?;
+    } else {
+        screen.text(&report.text())?;
+    }
+    if report.held { Ok(()) } else { Err(Failure::Broken { what: report.broken_promises.join(", ") }) }
+}
+
+async fn run_here(args: &Args) -> Result<crate::chaos::report::Report, Failure> {
+    let begun = clock::now();
+    let say = move |what: &str| {
+        let seconds = clock::now().duration_since(begun).as_secs_f32();
+        // Progress that nobody reads is no reason to stop.
+        writeln!(std::io::stderr(), "{seconds:6.2} s  {what}").ok();
+    };
+    let plan = args.plan();
+    say(&format!("building a cluster of {} servers (seed {})", args.nodes, plan.seed));
+    let opening = Arena::open(args.spec()?);
+    let ended = ended()?;
+    tokio::pin!(ended);
+    let mut arena = tokio::select! {
+        opened = opening => opened.map_err(RunError::from)?,
+        () = &mut ended => return Err(RunError::from(ArenaError::Ended).into()),
+    };
+    say("serving; clients begin");
+    let report = run::run(&mut arena, &plan, &say, ended).await;
+    say("stopping");
+    let stopped = arena.stop().await;
+    let report = report?;
+    stopped.map_err(RunError::from)?;
+    Ok(report)
+}
+
+/// Ctrl-C or SIGTERM.
+fn ended() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
