@@ -264,16 +264,33 @@ impl Arena {
         self.nodes().iter().position(|node| node.name() == primary)
     }
 
+    /// Counts the primaries.
+    pub async fn epoch(&self) -> Option<u64> {
+        Some(self.status().await?.cluster.epoch)
+    }
+
     /// Whether everything is as it was before anything was done to it: a primary that serves, and all others readable
-    /// replicas of it.
-    pub async fn is_whole(&self) -> bool {
+    /// replicas of it, by what they have said not longer ago than `since`.
+    pub async fn is_whole(&self, since: Duration) -> bool {
+        let fresh = |ago: Option<u64>| ago.is_some_and(|ago| u128::from(ago) < since.as_millis());
         let Some(status) = self.status().await else { return false };
         let cluster = status.cluster;
         cluster.service == "open"
             && cluster.state == "steady"
             && cluster.primary.is_some()
             && cluster.nodes.len() == self.nodes().len()
-            && cluster.nodes.iter().all(|node| node.readable)
+            && cluster.nodes.iter().all(|node| node.readable && fresh(node.answered_ms_ago))
+    }
+
+    /// Copies what tells the story of the run: the output of the demo and the logs of the servers.
+    pub fn keep_logs(&self, to: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(to)?;
+        let dir = self.cluster.dir();
+        std::fs::copy(dir.join("proxy").join("demo.log"), to.join("demo.log"))?;
+        for node in self.nodes() {
+            std::fs::copy(node.log_file(), to.join(format!("{}.log", node.name())))?;
+        }
+        Ok(())
     }
 
     /// The last lines of the demo's output.

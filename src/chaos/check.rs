@@ -121,6 +121,11 @@ impl<'h> Order<'h> {
         Some((at, self.history.get(at)?))
     }
 
+    /// Whether it is one of those that some order has to explain: committed, and no read by itself, which no server isolates.
+    fn is_serializable(&self, at: usize) -> bool {
+        self.is_committed(at) && self.history.get(at).is_some_and(|transaction| !transaction.anywhere)
+    }
+
     /// Whether the transaction is known, or seen, to be committed.
     fn is_committed(&self, at: usize) -> bool {
         let Some(transaction) = self.history.get(at) else { return false };
@@ -151,9 +156,9 @@ impl<'h> Order<'h> {
                 let missing: Vec<_> =
                     transaction.appends().filter(|append| !self.places.contains_key(append)).collect();
                 let told = if torn { "of which a part is there" } else { "acknowledged" };
+                let Transaction { client, begun, ended, .. } = transaction;
                 let story = format!(
-                    "{told}: transaction {at} of client {}, (list, member) {missing:?}",
-                    transaction.client
+                    "{told}: transaction {at} of client {client} ({begun} to {ended} us), (list, member) {missing:?}"
                 );
                 found.push(Anomaly { kind: Kind::Lost, story });
             }
@@ -177,6 +182,23 @@ impl<'h> Order<'h> {
         found.push(Anomaly { kind, story });
     }
 
+    /// A read outside of serializable transactions has to show what its own client knows to be there. (The others are held to
+    /// more than that, by cycles.)
+    fn check_own(&self, at: usize, (list, members): (List, &[Member]), found: &mut Vec<Anomaly>) {
+        let Some(read) = self.history.get(at).filter(|read| read.anywhere) else { return };
+        let place = |member: &Member| self.places.get(&(list, *member)).copied();
+        let known = |other: &&Transaction| {
+            other.client == read.client && other.end == End::Committed && other.ended <= read.begun
+        };
+        let own = self.history.iter().filter(known).flat_map(Transaction::appends);
+        let missed =
+            own.filter(|(l, member)| *l == list && place(member).is_some_and(|place| place >= members.len()));
+        for (_, member) in missed {
+            let story = format!("list {list} by transaction {at} without its own client's member {member}");
+            found.push(Anomaly { kind: Kind::OutOfOrder, story });
+        }
+    }
+
     /// What one transaction read: beginnings of the final lists, without halves of other transactions.
     fn check_reads(&self, at: usize, found: &mut Vec<Anomaly>) {
         let Some(transaction) = self.history.get(at) else { return };
@@ -198,6 +220,7 @@ impl<'h> Order<'h> {
                 found.push(Anomaly { kind: Kind::Forked, story });
                 continue;
             }
+            self.check_own(at, (list, members), found);
             let Some(&newest) = members.last() else { continue };
             let Some((writer, other)) = self.writer(list, newest) else { continue };
             let final_append = other.appends().filter(|(l, _)| *l == list).last();

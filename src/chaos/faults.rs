@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::arena::{Arena, ArenaError};
 use super::relay::Link;
+use crate::clock;
 use crate::postgres::{Instance, StopMode};
 
 /// How long a state that does not end by itself is kept up.
@@ -15,6 +16,8 @@ const KEPT: Duration = Duration::from_secs(3);
 
 /// The second blow of `double` comes so much later.
 const SECOND_BLOW: Duration = Duration::from_millis(50);
+
+const POLL: Duration = Duration::from_millis(20);
 
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -47,13 +50,15 @@ pub enum Fault {
     ProxyToo,
     /// kill -9 of the primary, and 50 ms later of a replica.
     Double,
+    /// kill -9 of the primary, and of the next one as soon as there is one.
+    Chase,
     /// A planned switchover.
     Switchover,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Kill,
         Self::KillReplica,
         Self::Backend,
@@ -67,6 +72,7 @@ impl Fault {
         Self::Proxy,
         Self::ProxyToo,
         Self::Double,
+        Self::Chase,
         Self::Switchover,
     ];
 
@@ -86,6 +92,7 @@ impl Fault {
             Self::Proxy => "proxy",
             Self::ProxyToo => "proxy-too",
             Self::Double => "double",
+            Self::Chase => "chase",
             Self::Switchover => "switchover",
         }
     }
@@ -93,9 +100,11 @@ impl Fault {
     /// Whether a change of primary is right (`Some(true)`), wrong (`Some(false)`), or either way allowed.
     pub fn promotes(self) -> Option<bool> {
         match self {
-            Self::Kill | Self::Immediate | Self::Stop | Self::ProxyToo | Self::Double | Self::Switchover => {
-                Some(true)
-            }
+            Self::Kill
+            | Self::Immediate
+            | Self::Stop
+            | Self::ProxyToo
+            | Self::Switchover => Some(true),
             // The primary is alive, and its replicas know: whoever promoted then would split the cluster.
             Self::Partition
             | Self::OneWay
@@ -103,7 +112,8 @@ impl Fault {
             | Self::StopReplica
             | Self::Replay
             | Self::Proxy => Some(false),
-            Self::Backend | Self::Fast => None,
+            // With two of three servers down nobody may be promoted; the primary, started again, goes on.
+            Self::Backend | Self::Fast | Self::Double | Self::Chase => None,
         }
     }
 
@@ -172,6 +182,13 @@ pub(super) async fn strike(
                 kill_postmaster(second);
             }
         }
+        Fault::Chase => {
+            kill_postmaster(server);
+            let next = next_primary(arena, at).await;
+            if let Some(next) = next.and_then(|next| arena.nodes().get(next)) {
+                kill_postmaster(next);
+            }
+        }
         Fault::Switchover => {
             if let Err(why) = arena.switchover().await {
                 tracing::warn!(why, "the switchover was refused");
@@ -203,6 +220,18 @@ pub(super) async fn heal(arena: &mut Arena, fault: Fault, node: usize) -> Result
         _ => {}
     }
     Ok(())
+}
+
+/// Waits for another primary than this.
+async fn next_primary(arena: &Arena, last: usize) -> Option<usize> {
+    let deadline = clock::now() + KEPT;
+    while clock::now() < deadline {
+        match arena.primary().await {
+            Some(next) if next != last => return Some(next),
+            _ => tokio::time::sleep(POLL).await,
+        }
+    }
+    None
 }
 
 fn kill_postmaster(server: &Instance) {

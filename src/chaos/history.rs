@@ -44,8 +44,8 @@ pub struct Transaction {
     pub end: End,
     /// What it did, in order; of what was not answered only the appends.
     pub ops: Vec<Op>,
-    /// It may have run on a replica: a read alone, outside of a transaction block. It is then later than every write of its own
-    /// client that was acknowledged before, and not necessarily than others'.
+    /// A read alone, outside of a transaction block: it may have run on a replica, and no server isolates it. It has to show
+    /// every write of its own client that was acknowledged before, and not necessarily others'.
     pub anywhere: bool,
 }
 

@@ -125,13 +125,14 @@ async fn strike_on(
             continue;
         }
         let Some(fault) = dice.choice(&plan.faults).copied() else { return Ok(()) };
-        let before = arena.status().await.map(|status| status.cluster.epoch);
+        let before = arena.epoch().await;
         let at = micros();
         let Some(node) = faults::strike(arena, fault, &mut dice).await? else { continue };
         faults::heal(arena, fault, node).await?;
-        let (whole, helped) = recover(arena).await?;
+        let struck = begun + Duration::from_micros(at);
+        let (whole, helped) = recover(arena, (fault, before, struck)).await?;
         let whole_at = micros();
-        let after = arena.status().await.map(|status| status.cluster.epoch);
+        let after = arena.epoch().await;
         let name = arena.nodes().get(node).map(|node| node.name().to_owned()).unwrap_or_default();
         let promoted = before != after;
         progress(&format!(
@@ -149,21 +150,39 @@ async fn strike_on(
 }
 
 /// Waits until the cluster is whole. Whether it became so, and whether a server had to be started for it.
-async fn recover(arena: &Arena) -> Result<(bool, bool), RunError> {
-    if whole_within(arena, HELP_AFTER).await {
+async fn recover(arena: &Arena, blow: (Fault, Option<u64>, Instant)) -> Result<(bool, bool), RunError> {
+    if recovered_within(arena, blow, HELP_AFTER).await {
         return Ok((true, false));
     }
     let mut helped = false;
     for node in arena.nodes().iter().filter(|node| node.running().is_none()) {
         helped |= node.start(RECOVERY_LIMIT).await.map_err(ArenaError::Servers).is_ok();
     }
-    Ok((whole_within(arena, RECOVERY_LIMIT - HELP_AFTER).await, helped))
+    Ok((recovered_within(arena, blow, RECOVERY_LIMIT - HELP_AFTER).await, helped))
+}
+
+/// Whole by what every node has said since the blow; where another primary has to come, with that one.
+async fn recovered_within(
+    arena: &Arena,
+    (fault, before, struck): (Fault, Option<u64>, Instant),
+    limit: Duration,
+) -> bool {
+    let deadline = clock::now() + limit;
+    while clock::now() < deadline {
+        let since = clock::now().duration_since(struck);
+        let changed = fault.promotes() != Some(true) || arena.epoch().await > before;
+        if changed && arena.is_whole(since).await {
+            return true;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    false
 }
 
 async fn whole_within(arena: &Arena, limit: Duration) -> bool {
     let deadline = clock::now() + limit;
     while clock::now() < deadline {
-        if arena.is_whole().await {
+        if arena.is_whole(limit).await {
             return true;
         }
         tokio::time::sleep(POLL).await;

@@ -27,7 +27,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     /// What is done, drawn at random: kill, kill-replica, backend, stop, stop-replica, immediate, fast, partition, one-way,
-    /// replay, proxy, proxy-too, double, switchover; or `all`.
+    /// replay, proxy, proxy-too, double, chase, switchover; or `all`.
     #[arg(long, value_name = "FAULT,...", value_delimiter = ',', default_value = "kill,stop,partition", value_parser = faults)]
     faults: Vec<Choice>,
     /// Number of PostgreSQL servers.
@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// Directory of PostgreSQL's server programs [default: searched for].
     #[arg(long, value_name = "DIR")]
     pg_bin: Option<PathBuf>,
+    /// Keep the logs of proxy and servers in this directory.
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -120,6 +123,11 @@ async fn run_here(args: &Args) -> Result<crate::chaos::report::Report, Failure> 
     };
     say("serving; clients begin");
     let report = run::run(&mut arena, &plan, &say, ended).await;
+    if let Some(dir) = &args.logs
+        && let Err(why) = arena.keep_logs(dir)
+    {
+        say(&format!("the logs could not be kept in {}: {why}", dir.display()));
+    }
     say("stopping");
     let stopped = arena.stop().await;
     let report = report?;

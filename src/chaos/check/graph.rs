@@ -76,7 +76,7 @@ pub(super) fn build(order: &Order<'_>) -> Graph {
             }
         }
     }
-    for (at, transaction) in order.history.iter().enumerate().filter(|(at, _)| order.is_committed(*at)) {
+    for (at, transaction) in order.history.iter().enumerate().filter(|(at, _)| order.is_serializable(*at)) {
         for (list, members) in transaction.reads() {
             read_edges(order, &mut graph, (at, list, members));
         }
@@ -99,7 +99,7 @@ fn read_edges(order: &Order<'_>, graph: &mut Graph, (at, list, members): (usize,
 /// A client's acknowledged writes come before all that it asks for later.
 fn client_edges(order: &Order<'_>, graph: &mut Graph) {
     let mut last_write = BTreeMap::new();
-    for at in by_begin(order) {
+    for at in by_begin(order).into_iter().filter(|at| order.is_serializable(*at)) {
         let Some(transaction) = order.history.get(at) else { continue };
         if let Some(before) = last_write.get(&transaction.client) {
             graph.add(*before, at, Because::Client);
@@ -114,10 +114,7 @@ fn client_edges(order: &Order<'_>, graph: &mut Graph) {
 /// Whatever was answered before another began comes before it, where both ran on the primary. Kept few: only from those
 /// that no other answered transaction stands between.
 fn time_edges(order: &Order<'_>, graph: &mut Graph) {
-    let on_primary = |at: &usize| {
-        order.history.get(*at).is_some_and(|transaction| !transaction.anywhere) && order.is_committed(*at)
-    };
-    let begins: Vec<usize> = by_begin(order).into_iter().filter(on_primary).collect();
+    let begins: Vec<usize> = by_begin(order).into_iter().filter(|at| order.is_serializable(*at)).collect();
     let mut ends: Vec<usize> = begins
         .iter()
         .copied()

@@ -125,6 +125,17 @@ fn answers_that_were_waited_for_bind() {
     assert_eq!(kinds(&others, &lists(&[(1, &[1])])), [], "on a replica that is allowed");
     others[1].client = 1;
     assert_eq!(kinds(&others, &lists(&[(1, &[1])])), [Kind::OutOfOrder], "but for the client's own");
+    // Two serializable transactions, and a plain read that fits neither order of them: nobody isolates that.
+    let mut three = timed(&[
+        (1, 0, 5, End::Committed, &[Read(2, vec![]), Append(1, 1)]),
+        (1, 10, 15, End::Committed, &[Read(2, vec![])]),
+        (2, 0, 20, End::Committed, &[Read(1, vec![]), Append(2, 2)]),
+    ]);
+    assert_eq!(kinds(&three, &lists(&[(1, &[1]), (2, &[2])])), [Kind::WriteSkew]);
+    three[0].ops.remove(0);
+    assert_eq!(kinds(&three, &lists(&[(1, &[1]), (2, &[2])])), [Kind::OutOfOrder]);
+    three[1].anywhere = true;
+    assert_eq!(kinds(&three, &lists(&[(1, &[1]), (2, &[2])])), []);
     let overlapping = timed(&[
         (1, 0, 12, End::Committed, &[Append(1, 1)]),
         (2, 10, 15, End::Committed, &[Read(1, vec![])]),
