@@ -27,6 +27,7 @@ mod read_only;
 mod record;
 mod recruit;
 mod resolve;
+mod revive;
 mod state;
 mod steady;
 mod suspect;

@@ -50,7 +50,7 @@ pub enum Fault {
     ProxyToo,
     /// kill -9 of the primary, and 50 ms later of a replica.
     Double,
-    /// kill -9 of the primary, and of the next one as soon as there is one.
+    /// kill -9 of the primary, and of the next one before the first is back.
     Chase,
     /// A planned switchover.
     Switchover,
@@ -100,11 +100,7 @@ impl Fault {
     /// Whether a change of primary is right (`Some(true)`), wrong (`Some(false)`), or either way allowed.
     pub fn promotes(self) -> Option<bool> {
         match self {
-            Self::Kill
-            | Self::Immediate
-            | Self::Stop
-            | Self::ProxyToo
-            | Self::Switchover => Some(true),
+            Self::Kill | Self::Immediate | Self::Stop | Self::ProxyToo | Self::Switchover => Some(true),
             // The primary is alive, and its replicas know: whoever promoted then would split the cluster.
             Self::Partition
             | Self::OneWay
@@ -185,6 +181,8 @@ pub(super) async fn strike(
         Fault::Chase => {
             kill_postmaster(server);
             let next = next_primary(arena, at).await;
+            // At any moment of the first one's return.
+            tokio::time::sleep(Duration::from_millis(dice.u64(0..4000))).await;
             if let Some(next) = next.and_then(|next| arena.nodes().get(next)) {
                 kill_postmaster(next);
             }

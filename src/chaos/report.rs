@@ -25,8 +25,6 @@ pub struct Blow {
     pub whole_at: u64,
     /// Whether it was.
     pub whole: bool,
-    /// A server had to be started by hand for that.
-    pub helped: bool,
     /// There is another primary than before.
     pub promoted: bool,
 }
@@ -108,8 +106,6 @@ pub struct Report {
     pub wrong_promotions: Vec<String>,
     /// Faults after which not all nodes served again.
     pub not_whole: Vec<String>,
-    /// Nodes that had to be started by hand.
-    pub helped: usize,
     /// By kind of fault.
     pub by_fault: BTreeMap<&'static str, FaultReport>,
     /// One by one.
@@ -168,7 +164,6 @@ impl Report {
                 .filter(|blow| !blow.whole)
                 .map(|b| format!("{} of {}", b.fault, b.node))
                 .collect(),
-            helped: blows.iter().filter(|blow| blow.helped).count(),
             by_fault: by_fault(&faults),
             writes_over_time: over_time(&acks, seconds),
             faults,

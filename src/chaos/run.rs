@@ -16,9 +16,6 @@ use crate::postgres::PostgresError;
 /// The cluster is whole again within this time, or the run says so.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// A server that nobody has started again by then is started by us, and the report says so.
-const HELP_AFTER: Duration = Duration::from_secs(15);
-
 /// The load runs undisturbed for at least so long before each blow.
 const QUIET_MIN: Duration = Duration::from_millis(500);
 
@@ -130,7 +127,7 @@ async fn strike_on(
         let Some(node) = faults::strike(arena, fault, &mut dice).await? else { continue };
         faults::heal(arena, fault, node).await?;
         let struck = begun + Duration::from_micros(at);
-        let (whole, helped) = recover(arena, (fault, before, struck)).await?;
+        let whole = recovered_within(arena, (fault, before, struck), RECOVERY_LIMIT).await;
         let whole_at = micros();
         let after = arena.epoch().await;
         let name = arena.nodes().get(node).map(|node| node.name().to_owned()).unwrap_or_default();
@@ -144,21 +141,9 @@ async fn strike_on(
                 "not whole again".to_owned()
             },
         ));
-        blows.push(Blow { fault, node: name, at, whole_at, whole, helped, promoted });
+        blows.push(Blow { fault, node: name, at, whole_at, whole, promoted });
     }
     Ok(())
-}
-
-/// Waits until the cluster is whole. Whether it became so, and whether a server had to be started for it.
-async fn recover(arena: &Arena, blow: (Fault, Option<u64>, Instant)) -> Result<(bool, bool), RunError> {
-    if recovered_within(arena, blow, HELP_AFTER).await {
-        return Ok((true, false));
-    }
-    let mut helped = false;
-    for node in arena.nodes().iter().filter(|node| node.running().is_none()) {
-        helped |= node.start(RECOVERY_LIMIT).await.map_err(ArenaError::Servers).is_ok();
-    }
-    Ok((recovered_within(arena, blow, RECOVERY_LIMIT - HELP_AFTER).await, helped))
 }
 
 /// Whole by what every node has said since the blow; where another primary has to come, with that one.

@@ -221,6 +221,7 @@ impl Actuator {
             Action::ArmStandbySignal(node) => self.arm_standby_signal(*node).await,
             Action::Demote { node, upstream } => self.demote(*node, *upstream).await,
             Action::Rejoin { node, upstream, rewind } => self.rejoin(*node, *upstream, *rewind).await,
+            Action::Start(node) => self.start_crashed(*node).await,
         }
     }
 

@@ -51,6 +51,6 @@ pub trait LocalServers: Send + Sync {
     /// Stops a node.
     fn stop(&self, node: NodeId) -> LocalFuture<'_>;
 
-    /// Starts a node as it is.
+    /// Starts a node that has crashed, as it is. `Unsupported` for one that was stopped in order: somebody wanted that.
     fn start(&self, node: NodeId) -> LocalFuture<'_>;
 }

@@ -49,7 +49,12 @@ impl LocalServers for OwnCluster {
     }
 
     fn start(&self, node: NodeId) -> LocalFuture<'_> {
-        local(async move { self.0.node(node)?.start(LIMIT).await.map(drop) })
+        Box::pin(async move {
+            let stopped = || LocalError::Unsupported("it was stopped in order".to_owned());
+            let started = self.0.start_crashed(node, LIMIT).await;
+            let started = started.map_err(|error| LocalError::Failed(chain(&error)))?;
+            if started { Ok(()) } else { Err(stopped()) }
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::input::{CommandId, Outcome};
 use super::journal::Record;
 use super::nodes::{Node, ReachKind};
 use super::observation::Facts;
+use super::revive;
 use super::rule::RuleId;
 use super::settings::node_ids;
 use super::status::{Alarm, Refusal, Standing};
@@ -43,6 +44,8 @@ pub(super) struct Care {
     fenced: bool,
     /// Not possible here: a person has to act.
     hopeless: bool,
+    /// Nobody here can start it, or may.
+    pub(super) unstartable: bool,
     command: Option<CommandId>,
     pub(super) upkeep: upkeep::Upkeep,
 }
@@ -130,9 +133,14 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
             needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
         } else if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
+        } else {
+            revive::one(world, now, id);
         }
         return;
     };
+    if let Some(node) = world.node_mut(id) {
+        node.care.unstartable = false;
+    }
     if facts.system_id != record.system_id {
         stand(world, id, Standing::Foreign);
         world.raise(RuleId::R8d, Alarm::ForeignNode { node: id });
@@ -426,7 +434,7 @@ pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: Comma
     Ok(())
 }
 
-fn set_job(world: &mut World, now: Instant, node: NodeId, order: Order) {
+pub(super) fn set_job(world: &mut World, now: Instant, node: NodeId, order: Order) {
     let epoch = world.epoch();
     let id = world.ask(now, epoch, order);
     assign(world, node, id);
@@ -454,7 +462,8 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
     let Some(node) = world.node_mut(node_id) else { return };
     match (action, outcome) {
         (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
-        (Action::Repoint { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
+        (Action::Repoint { .. } | Action::Start(_), Outcome::Done) => node.care.retry_at = Some(soon),
+        (Action::Start(_), Outcome::Unsupported(_)) => node.care.unstartable = true,
         (_, Outcome::Done) => {
             node.restarted(now);
             (node.care.own_name, node.care.fenced, node.care.repoints) = (false, false, 0);
@@ -468,7 +477,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         (_, failed) => {
             node.care.retry_at = Some(later);
             let why = failed.words().to_owned();
-            if matches!(action, Action::Rejoin { .. }) {
+            if matches!(action, Action::Rejoin { .. } | Action::Start(_)) {
                 needs_person(world, node_id, why);
             }
         }

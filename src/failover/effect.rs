@@ -191,6 +191,8 @@ pub enum Action {
         /// Whether it may have WAL that the primary does not have.
         rewind: bool,
     },
+    /// Start a server that has crashed, as it is; one that was stopped in order is left alone (`Unsupported`). Ends with `Done`.
+    Start(NodeId),
 }
 
 impl Action {
@@ -221,6 +223,7 @@ impl Action {
             | Self::SetSyncNames { node, .. }
             | Self::SetReceiverTimeout { node, .. }
             | Self::ArmStandbySignal(node)
+            | Self::Start(node)
             | Self::Demote { node, .. }
             | Self::Rejoin { node, .. } => Some(*node),
             Self::Publish(_)
@@ -261,6 +264,7 @@ impl Action {
             Self::ArmStandbySignal(_) => "arm-standby-signal",
             Self::Demote { .. } => "demote",
             Self::Rejoin { .. } => "rejoin",
+            Self::Start(_) => "start",
         }
     }
 }

@@ -11,6 +11,7 @@ use super::lock::Locking;
 use super::nodes::Node;
 use super::promote::half_promoted;
 use super::record::Recording;
+use super::revive;
 use super::rule::RuleId;
 use super::state::State;
 use super::status::Refusal;
@@ -37,6 +38,7 @@ impl ReadOnly {
     }
 
     pub(super) fn on(mut self, world: &mut World, now: Instant) -> State {
+        revive::all(world, now);
         if let Some(crowned) = self.finished_behind_us(world)
             && let Some(mut attempt) = self.carried.take()
         {

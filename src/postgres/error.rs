@@ -9,6 +9,12 @@ use std::time::Duration;
 /// An operation on a local PostgreSQL server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
+    /// A rewind was broken off, which leaves blocks of two histories in the data directory.
+    #[error("{name}: its rewind was broken off; rejoin it, or copy it anew from the primary")]
+    HalfRewound {
+        /// The node.
+        name: String,
+    },
     /// A program could not be started at all.
     #[error("cannot start {}", program.display())]
     Spawn {

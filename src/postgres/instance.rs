@@ -172,10 +172,34 @@ impl Instance {
             command.arg("--no-sync");
         }
         with_password(&mut command, source);
+        // Broken off in its middle it leaves blocks of two histories behind (manual, pg_rewind).
+        let mark = self.rewind_mark();
+        self.write_owned(&mark, "")?;
         // What it found is said on stderr by some versions and on stdout by others; the files tell for sure:
         // a rewind leaves a backup_label behind, to recover from.
         run(command, limit).await?;
+        self.forget_rewind()?;
         Ok(self.data_dir().join("backup_label").exists())
+    }
+
+    /// Whether a rewind was broken off: the data directory is neither here nor there, and must not be started.
+    pub fn is_half_rewound(&self) -> bool {
+        self.rewind_mark().exists()
+    }
+
+    pub(super) fn forget_rewind(&self) -> Result<(), PostgresError> {
+        let mark = self.rewind_mark();
+        match std::fs::remove_file(&mark) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(PostgresError::File { doing: "remove", path: mark, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Beside the data directory, because pg_rewind removes what it does not know.
+    fn rewind_mark(&self) -> PathBuf {
+        self.place.log_file.with_extension("rewinding")
     }
 
     /// Writes our settings, whatever a backup or a rewind has brought in from elsewhere.

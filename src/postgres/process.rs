@@ -80,6 +80,11 @@ impl Instance {
         works_in(file.pid, self.data_dir()).then_some(file.pid)
     }
 
+    /// Whether it ended without having been told to: its process file is there, and its process is not.
+    pub fn has_crashed(&self) -> bool {
+        self.data_dir().join("postmaster.pid").exists() && self.running().is_none()
+    }
+
     /// Starts the server and returns when it accepts connections. A server that already runs is waited for.
     ///
     /// A standby accepts connections only once it is consistent, so its primary must be there for the first start.
@@ -98,6 +103,9 @@ impl Instance {
     async fn start_and_wait(&self, log_from: u64) -> Result<Pid, PostgresError> {
         if let Some(pid) = self.running() {
             return self.wait_ready(pid).await;
+        }
+        if self.is_half_rewound() {
+            return Err(PostgresError::HalfRewound { name: self.name().to_owned() });
         }
         loop {
             self.end_orphans().await;

@@ -29,7 +29,7 @@ pub struct Rejoin {
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejoined {
-    /// Whether it had diverged and was taken back.
+    /// Whether it had diverged, and was taken back or copied anew.
     pub rewound: bool,
 }
 
@@ -54,6 +54,17 @@ impl Cluster {
         work.await.unwrap_or_else(|ended| Err(PostgresError::Interrupted { reason: ended.to_string() }))
     }
 
+    /// Starts `node` as it is, if it crashed; `false`: it was stopped in order, or runs.
+    pub async fn start_crashed(&self, node: NodeId, limit: Duration) -> Result<bool, PostgresError> {
+        let _busy = self.busy(node)?.lock_owned().await;
+        let node = self.node(node)?;
+        if !node.has_crashed() {
+            return Ok(false);
+        }
+        node.start(limit).await?;
+        Ok(true)
+    }
+
     pub(super) async fn rejoin_to(
         &self,
         node: &Instance,
@@ -66,8 +77,13 @@ impl Cluster {
         }
         node.end_orphans().await;
         let source = self.superuser_on(upstream, SQL_LIMIT).await?;
-        let rewound = if how.rewind { self.rewind(node, upstream, &source).await? } else { false };
         self.create_slots(upstream, &source).await?;
+        let rewound = if node.is_half_rewound() {
+            self.copy_anew(node, upstream).await?;
+            true
+        } else {
+            how.rewind && self.rewind(node, upstream, &source).await?
+        };
         // A rewind has brought the source's configuration with it.
         node.write_conf()?;
         drop_slots(node)?;
@@ -77,6 +93,16 @@ impl Cluster {
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await?;
         Ok(Rejoined { rewound })
+    }
+
+    /// What an interrupted rewind has left is of no use any more; it is a copy of the same cluster that was made here.
+    async fn copy_anew(&self, node: &Instance, upstream: &Instance) -> Result<(), PostgresError> {
+        let path = node.data_dir().to_path_buf();
+        let removed = std::fs::remove_dir_all(&path);
+        removed.map_err(|source| PostgresError::File { doing: "remove", path, source })?;
+        let source = Self::replication_from(upstream, node.name());
+        node.base_backup(&source, node.name(), self.sync(), REWIND_LIMIT).await?;
+        node.forget_rewind()
     }
 
     async fn rewind(

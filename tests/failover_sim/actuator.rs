@@ -96,7 +96,7 @@ impl Shell {
             return Some(Outcome::Done);
         }
         let i = run.action.node()?.index();
-        let by_agent = matches!(run.action, Action::Rejoin { .. } | Action::Demote { .. });
+        let by_agent = matches!(run.action, Action::Rejoin { .. } | Action::Demote { .. } | Action::Start(_));
         if by_agent && !self.odds.agent {
             return Some(Outcome::Unsupported("no agent".into()));
         }
@@ -186,6 +186,10 @@ impl Shell {
             Action::Demote { upstream, .. } | Action::Rejoin { upstream, .. } => {
                 let rewind = matches!(run.action, Action::Rejoin { rewind: true, .. });
                 Some(self.restart(i, (upstream.index(), rewind)))
+            }
+            Action::Start(_) => {
+                self.cluster.start(i, extra);
+                Some(Outcome::Done)
             }
             other => panic!("{other:?} is not about a node"),
         }

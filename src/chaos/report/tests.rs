@@ -5,7 +5,7 @@ fn entry(token: i64, begun: u64, ended: u64, end: End) -> Entry {
 }
 
 fn blow(fault: Fault, at: u64, whole_at: u64, promoted: bool) -> Blow {
-    Blow { fault, node: "node0".to_owned(), at, whole_at, whole: true, helped: false, promoted }
+    Blow { fault, node: "node0".to_owned(), at, whole_at, whole: true, promoted }
 }
 
 fn report(notes: &Notes, tokens: &[i64], blows: Vec<Blow>) -> Report {

@@ -78,6 +78,15 @@ impl Actuator {
         Ok(Outcome::Done)
     }
 
+    /// Starts a server that has crashed.
+    pub(super) async fn start_crashed(&self, node: NodeId) -> Result<Outcome, DeedError> {
+        let Some(local) = self.local.clone() else {
+            return Err(DeedError::Unsupported("nobody here can start it".into()));
+        };
+        local.start(node).await?;
+        Ok(Outcome::Done)
+    }
+
     async fn rejoin_locally(
         &self,
         local: Arc<dyn LocalServers>,
