@@ -116,7 +116,7 @@ pub struct Report {
 
 impl Report {
     /// From what was noted and what is there in the end; `settle` gives the verdict.
-    pub(super) fn new(seed: u64, seconds: f64, notes: &Notes, tokens: &[i64], blows: Vec<Blow>) -> Self {
+    pub(super) fn new(seed: u64, seconds: f64, notes: &Notes, tokens: &[i64], blows: &[Blow]) -> Self {
         let mut there: HashMap<i64, u32> = HashMap::with_capacity(tokens.len());
         for token in tokens {
             *there.entry(*token).or_default() += 1;

@@ -101,7 +101,7 @@ pub async fn run(
         progress("the cluster is not whole in the end");
     }
     let last = Last::read(arena).await?;
-    Ok(judge(plan, seconds, blows, (&notes, &last)))
+    Ok(judge(plan, seconds, &blows, (&notes, &last)))
 }
 
 /// One blow after another, each on a whole cluster.
@@ -208,7 +208,7 @@ impl Last {
     }
 }
 
-fn judge(plan: &Plan, seconds: f64, blows: Vec<Blow>, (notes, last): (&Notes, &Last)) -> Report {
+fn judge(plan: &Plan, seconds: f64, blows: &[Blow], (notes, last): (&Notes, &Last)) -> Report {
     let anomalies = check::anomalies(&notes.history, &last.lists);
     let mut report = Report::new(plan.seed, seconds, notes, &last.tokens, blows);
     report.anomalies = anomalies.iter().map(ToString::to_string).collect();

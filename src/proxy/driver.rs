@@ -70,6 +70,7 @@ pub(super) enum Turn {
 }
 
 /// One client's session.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own about the batch in flight")]
 #[derive(Debug)]
 pub struct Driver {
     pub(super) worker: Rc<Worker>,

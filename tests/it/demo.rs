@@ -22,6 +22,7 @@ fn args(dir: Option<&Path>) -> (DemoArgs, Vec<PortLease>) {
         admin: address(&leases[1]),
         base_port: nodes[0].number(),
         durability: DurabilityArg::Quorum,
+        via: Vec::new(),
         pg_bin: std::env::var_os("PRIMACY_TEST_PG_BIN").map(Into::into),
         for_seconds: Some(0),
     };

@@ -196,3 +196,36 @@ async fn a_dead_server_that_nobody_has_waited_for_can_be_rewound() {
     assert!(rejoin(&cluster, 0, "node0", true).await.rewound);
     zombie.wait().unwrap();
 }
+
+#[tokio::test]
+async fn a_crashed_server_is_started_and_a_half_rewound_one_copied_anew() {
+    let cluster = Cluster::with_replicas(2).await;
+    let servers = cluster.servers();
+    // One that was stopped in order stays down.
+    let stopped = cluster.node(2);
+    stopped.stop(postgres::StopMode::Fast, LIMIT).await.unwrap();
+    assert!(!servers.start_crashed(NodeId(2), LIMIT).await.unwrap());
+    assert_eq!(stopped.running(), None);
+    stopped.start(LIMIT).await.unwrap();
+    cluster.kill(2).await;
+    assert!(servers.start_crashed(NodeId(2), LIMIT).await.unwrap());
+    assert!(stopped.running().is_some());
+
+    // The primary dies, another is promoted, and dies itself while the first is being rewound.
+    cluster.kill(0).await;
+    cluster.sql(1, "ALTER SYSTEM SET synchronous_standby_names = ''").await;
+    cluster.sql(1, "SELECT pg_reload_conf()").await;
+    cluster.sql(1, "SELECT pg_promote()").await;
+    cluster.sql(1, "CREATE TABLE kept AS SELECT 1 AS n").await;
+    let mark = cluster.node(0).log_file().with_extension("rewinding");
+    std::fs::write(&mark, "").unwrap();
+    let error = cluster.node(0).start(LIMIT).await.unwrap_err();
+    assert!(matches!(error, PostgresError::HalfRewound { .. }), "{error}");
+    let rejoined = rejoin(&cluster, 0, "rejoin_node0", true).await;
+    assert!(rejoined.rewound && !mark.exists());
+    eventually(LIMIT, "the copy follows", async || {
+        let client = cluster.client(0).await;
+        client.query_one("SELECT n FROM kept WHERE pg_is_in_recovery()", &[]).await.ok()
+    })
+    .await;
+}

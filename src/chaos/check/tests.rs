@@ -1,5 +1,7 @@
 //! Hand-made histories, one for every kind of anomaly, and some that only look like one.
 
+#![expect(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use super::super::history::Op::{self, Append, Read};
 use super::*;
 

@@ -82,6 +82,7 @@ async fn steps(session: &mut Session, ops: &mut Vec<Op>) -> Result<(), Stopped> 
     Ok(())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
 fn stopped(failed: Failed) -> Stopped {
     match failed {
         Failed::Error(_) => Stopped::RolledBack,

@@ -8,7 +8,7 @@ fn blow(fault: Fault, at: u64, whole_at: u64, promoted: bool) -> Blow {
     Blow { fault, node: "node0".to_owned(), at, whole_at, whole: true, promoted }
 }
 
-fn report(notes: &Notes, tokens: &[i64], blows: Vec<Blow>) -> Report {
+fn report(notes: &Notes, tokens: &[i64], blows: &[Blow]) -> Report {
     let mut report = Report::new(7, 10.0, notes, tokens, blows);
     report.settle();
     report
@@ -17,9 +17,10 @@ fn report(notes: &Notes, tokens: &[i64], blows: Vec<Blow>) -> Report {
 fn notes() -> Notes {
     let mut notes = Notes::default();
     // One every 10 ms, for a second; then nothing for 250 ms.
-    notes
-        .entries
-        .extend((0..100).map(|n| entry(n, n as u64 * 10_000, n as u64 * 10_000 + 9_000, End::Committed)));
+    notes.entries.extend(
+        (0..100_u32)
+            .map(|n| entry(n.into(), u64::from(n) * 10_000, u64::from(n) * 10_000 + 9_000, End::Committed)),
+    );
     notes.entries.push(entry(100, 995_000, 1_001_000, End::Unknown));
     notes.entries.push(entry(101, 1_002_000, 1_240_000, End::Committed));
     notes.entries.push(entry(102, 1_241_000, 1_250_000, End::RolledBack));
@@ -29,7 +30,7 @@ fn notes() -> Notes {
 #[test]
 fn a_good_run_holds_and_the_pause_is_measured() {
     let tokens: Vec<i64> = (0..100).chain([101]).collect();
-    let report = report(&notes(), &tokens, vec![blow(Fault::Kill, 1_000_000, 2_000_000, true)]);
+    let report = report(&notes(), &tokens, &[blow(Fault::Kill, 1_000_000, 2_000_000, true)]);
     assert!(report.held, "{:?}", report.broken_promises);
     assert_eq!(report.unknown, [0, 1]);
     let kill = &report.by_fault["kill"];
@@ -41,20 +42,20 @@ fn a_good_run_holds_and_the_pause_is_measured() {
 #[test]
 fn every_broken_promise_breaks_the_verdict() {
     let good: Vec<i64> = (0..100).chain([101]).collect();
-    let kill = || vec![blow(Fault::Kill, 1_000_000, 2_000_000, true)];
-    let lost = report(&notes(), &good[1..], kill());
+    let kill = [blow(Fault::Kill, 1_000_000, 2_000_000, true)];
+    let lost = report(&notes(), &good[1..], &kill);
     assert_eq!((lost.held, lost.lost), (false, vec![0]));
-    let twice = report(&notes(), &[&good[..], &[5]].concat(), kill());
+    let twice = report(&notes(), &[&good[..], &[5]].concat(), &kill);
     assert_eq!((twice.held, twice.duplicated), (false, vec![5]));
-    let refused = report(&notes(), &[&good[..], &[102]].concat(), kill());
+    let refused = report(&notes(), &[&good[..], &[102]].concat(), &kill);
     assert_eq!((refused.held, refused.refused_but_there), (false, vec![102]));
-    let unknown = report(&notes(), &[&good[..], &[100]].concat(), kill());
+    let unknown = report(&notes(), &[&good[..], &[100]].concat(), &kill);
     assert_eq!((unknown.held, unknown.unknown), (true, [1, 0]));
-    let none = report(&notes(), &good, vec![blow(Fault::Kill, 1_000_000, 2_000_000, false)]);
+    let none = report(&notes(), &good, &[blow(Fault::Kill, 1_000_000, 2_000_000, false)]);
     assert_eq!((none.held, none.wrong_promotions.len()), (false, 1));
-    let needless = report(&notes(), &good, vec![blow(Fault::Partition, 1_000_000, 2_000_000, true)]);
+    let needless = report(&notes(), &good, &[blow(Fault::Partition, 1_000_000, 2_000_000, true)]);
     assert_eq!((needless.held, needless.wrong_promotions.len()), (false, 1));
-    let empty = report(&Notes::default(), &[], Vec::new());
+    let empty = report(&Notes::default(), &[], &[]);
     assert!(!empty.held);
 }
 
@@ -63,16 +64,16 @@ fn a_broken_connection_counts_unless_the_proxy_was_killed() {
     let tokens: Vec<i64> = (0..100).chain([101]).collect();
     let mut notes = notes();
     notes.broken.push(1_100_000);
-    let kill = report(&notes, &tokens, vec![blow(Fault::Kill, 1_000_000, 2_000_000, true)]);
+    let kill = report(&notes, &tokens, &[blow(Fault::Kill, 1_000_000, 2_000_000, true)]);
     assert_eq!((kill.held, kill.connections_broken), (false, 1));
-    let proxy = report(&notes, &tokens, vec![blow(Fault::ProxyToo, 1_000_000, 2_000_000, true)]);
+    let proxy = report(&notes, &tokens, &[blow(Fault::ProxyToo, 1_000_000, 2_000_000, true)]);
     assert_eq!((proxy.held, proxy.connections_broken), (true, 0));
 }
 
 #[test]
 fn percentiles_are_of_what_was_seen() {
     let values: Vec<f64> = (1..=100).map(f64::from).collect();
-    assert_eq!([50, 99, 100].map(|percent| percentile(&values, percent)), [50.0, 99.0, 100.0]);
-    assert_eq!(percentile(&[7.0], 50), 7.0);
-    assert_eq!(percentile(&[], 50), 0.0);
+    let seen = [50, 99, 100].map(|percent| format!("{:.1}", percentile(&values, percent)));
+    assert_eq!(seen, ["50.0", "99.0", "100.0"]);
+    assert_eq!([percentile(&[7.0], 50), percentile(&[], 50)].map(|value| value.to_string()), ["7", "0"]);
 }
