@@ -192,7 +192,7 @@ impl Driver {
                     }
                 }
                 Turn::Settle => match Box::pin(self.settle()).await {
-                    Ok(()) => self.answer_position(),
+                    Ok(()) => self.answer_kept(),
                     Err(Refusal::Error(error)) if !error.fatal() => self.refuse(&error),
                     Err(_) => break,
                 },
@@ -267,7 +267,8 @@ impl Driver {
         if self.handle.take(Kick::Fenced) && self.lease.is_some() {
             return self.server_lost(Lost::Broken).err();
         }
-        if self.handle.take(Kick::NodeDown) && self.moves() {
+        let roams_idly = self.phase == Phase::Idle && self.machine.is_roaming();
+        if self.handle.take(Kick::NodeDown) && (roams_idly || self.moves()) {
             return self.server_lost(Lost::Broken).err();
         }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
@@ -309,8 +310,9 @@ impl Driver {
     /// Whether the first answers are kept back so that the batch can be run again elsewhere.
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
         let whole = !plan.stays_open();
-        let alone =
-            matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
+        let alone = (matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. })
+            && self.machine.pins().is_empty())
+            || self.machine.is_roaming();
         let read = plan.place == crate::sql::Place::Anywhere;
         if alone && whole && (self.on_replica || read) { Hold::UntilDecided } else { Hold::None }
     }

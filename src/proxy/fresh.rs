@@ -9,7 +9,7 @@ use super::acquire::Refusal;
 use super::driver::Driver;
 use crate::clock;
 use crate::model::{NodeId, Snapshot};
-use crate::route::{self, Consistency, Floor, Request};
+use crate::route::{self, Consistency, Floor, Request, TransactionRouting};
 use crate::session::{ClientError, Machine, Moment, Plan};
 
 /// A sample that does not come is asked for again after this long.
@@ -28,6 +28,7 @@ impl Driver {
         let all = self.worker.shared.route.load();
         if !Arc::ptr_eq(&all, &self.routing.all) {
             let own = all.for_session(&self.pool.user, &self.pool.database);
+            self.machine.optimistic = own.transactions == TransactionRouting::Optimistic;
             self.routing = Routing { all: Arc::clone(&all), own };
         }
         request.hint = request.hint.or(self.routing.own.hint);
@@ -115,8 +116,8 @@ impl Driver {
         }
     }
 
-    /// Answers the batch that asked for the position.
-    pub(super) fn answer_position(&mut self) {
+    /// Answers the kept batch without a server.
+    pub(super) fn answer_kept(&mut self) {
         let Some(plan) = self.plan.take() else { return };
         let batch = std::mem::take(&mut self.batch);
         let facts = self.facts();

@@ -18,6 +18,8 @@ pub(super) struct Calls {
     pub(super) found: Option<(Reason, String)>,
     /// What the calls do to the session.
     pub(super) effects: Vec<SessionEffect>,
+    /// It is nothing but settings, given as literals.
+    pub(super) only_sets: bool,
     /// Another literal could have given another answer.
     pub(super) by_literal: bool,
 }
@@ -63,6 +65,7 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
     if let Some(effects) = plain_set_config(words) {
         calls.note(Reason::SessionState, "set_config");
         calls.effects = effects;
+        calls.only_sets = true;
         calls.by_literal = true;
         return calls;
     }
