@@ -138,8 +138,8 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
     worker.meter.client_signed_in();
     let startup = startup_overlay(&application_name);
     let mut machine = Machine::new(key as u64, worker.machine_settings(), startup);
-    machine.optimistic = worker.shared.route.load().for_session(&user, &database).transactions
-        == TransactionRouting::Optimistic;
+    let routing = worker.shared.route.load().for_session(&user, &database);
+    machine.set_optimistic(routing.transactions == TransactionRouting::Optimistic);
     if profile.mentions("transaction_isolation") {
         machine.keep_transactions_whole();
     }

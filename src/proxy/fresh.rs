@@ -28,7 +28,7 @@ impl Driver {
         let all = self.worker.shared.route.load();
         if !Arc::ptr_eq(&all, &self.routing.all) {
             let own = all.for_session(&self.pool.user, &self.pool.database);
-            self.machine.optimistic = own.transactions == TransactionRouting::Optimistic;
+            self.machine.set_optimistic(own.transactions == TransactionRouting::Optimistic);
             self.routing = Routing { all: Arc::clone(&all), own };
         }
         request.hint = request.hint.or(self.routing.own.hint);

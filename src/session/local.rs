@@ -198,6 +198,7 @@ impl Machine {
             queries.push(text);
             declared.read_only = mode.read_only.or(declared.read_only);
             declared.deferrable |= mode.deferrable;
+            declared.isolation_given |= mode.isolation_given;
             if mode.isolation_given {
                 declared.serializable = mode.serializable;
             }

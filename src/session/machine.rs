@@ -15,7 +15,7 @@ use super::freshness::Freshness;
 use super::overlay::Overlay;
 use super::pins::Pins;
 use super::relay::{Relay, Written};
-use super::roaming::Roaming;
+use super::roaming::{Optimism, Roaming};
 use super::statement::{ServerSession, Statement, Statements};
 use crate::model::Consistency;
 use crate::route::{Floor, Request, Transaction};
@@ -113,10 +113,8 @@ pub struct Machine {
     /// `SET primacy.consistency`.
     pub(super) consistency: Option<Consistency>,
     pub(super) ddl_in_transaction: bool,
-    /// Configuration wants transactions to read on a replica until they write.
-    pub optimistic: bool,
-    /// No transaction is moved.
-    pub(super) whole_transactions: bool,
+    /// Whether transactions read on a replica until they write.
+    pub(super) optimism: Optimism,
     /// The open transaction is on a replica and can go on elsewhere.
     pub(super) roaming: Option<Box<Roaming>>,
     /// The transaction has been elsewhere before.
@@ -171,8 +169,7 @@ impl Machine {
             route_hint: None,
             consistency: None,
             ddl_in_transaction: false,
-            optimistic: false,
-            whole_transactions: false,
+            optimism: Optimism::default(),
             roaming: None,
             hopped: false,
             set_aside: None,

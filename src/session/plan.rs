@@ -171,7 +171,7 @@ impl Machine {
         }
         self.complete(&mut plan);
         plan.leaves_portal |= plan.bound > 0;
-        if self.optimistic {
+        if self.is_optimistic() {
             plan.movable = self.is_movable(batch, &plan, judge.catalog);
         }
         Ok(plan)

@@ -12,7 +12,8 @@ use super::batch::{End, frames};
 use super::machine::{Machine, Tx};
 use super::plan::Plan;
 use super::statement::text_in;
-use crate::sql::{BeginMode, Catalog, Kind, Moving, Place, moment};
+use crate::model::Consistency;
+use crate::sql::{BeginMode, Catalog, Hint, Kind, Moving, Place, moment};
 use crate::wire::Tag;
 use crate::wire::frontend::Bind;
 
@@ -35,7 +36,31 @@ impl Roaming {
     }
 }
 
+/// Whether transactions read on a replica until they write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Optimism {
+    /// Configuration does not want it.
+    #[default]
+    Off,
+    /// It does.
+    On,
+    /// The session's connections have an isolation level of their own, whatever configuration wants.
+    Never,
+}
+
 impl Machine {
+    /// Whether transactions read on a replica until they write.
+    pub(super) fn is_optimistic(&self) -> bool {
+        self.optimism == Optimism::On
+    }
+
+    /// What configuration wants of transactions.
+    pub fn set_optimistic(&mut self, wanted: bool) {
+        if self.optimism != Optimism::Never {
+            self.optimism = if wanted { Optimism::On } else { Optimism::Off };
+        }
+    }
+
     /// Whether the session is in a transaction on a replica that can go on elsewhere.
     pub fn is_roaming(&self) -> bool {
         self.roaming.is_some() && self.tx == Tx::Open
@@ -43,7 +68,7 @@ impl Machine {
 
     /// Its server connections are started with an isolation level of their own: no transaction is moved.
     pub fn keep_transactions_whole(&mut self) {
-        self.whole_transactions = true;
+        self.optimism = Optimism::Never;
     }
 
     /// Whether a judged batch may run on a replica in a transaction that may have to be moved later.
@@ -51,6 +76,8 @@ impl Machine {
         let begins_or_roams = match &self.tx {
             Tx::Deferred { mode, .. } => self.may_roam(*mode, catalog),
             Tx::Open => self.roaming.as_ref().is_some_and(|roaming| !roaming.is_full()),
+            // What brings it back to a savepoint has to be kept, too.
+            Tx::Failed => self.roaming.is_some(),
             _ => false,
         };
         begins_or_roams && stays(plan) && !self.spells_moment(batch)
@@ -58,8 +85,7 @@ impl Machine {
 
     /// READ COMMITTED, by nobody's choice: what else a transaction was begun as, or may be by default, is kept whole.
     fn may_roam(&self, mode: BeginMode, catalog: &Catalog) -> bool {
-        self.optimistic
-            && !self.whole_transactions
+        self.is_optimistic()
             && mode.read_only.is_none()
             && !mode.isolation_given
             && !mode.serializable
@@ -138,7 +164,8 @@ impl Machine {
 
 /// Whether nothing of the batch ties its transaction to the server that runs it.
 fn stays(plan: &Plan) -> bool {
-    if !matches!(plan.end, End::Query | End::Sync) || plan.leaves_portal {
+    let wished_elsewhere = plan.hint == Some(Hint::Primary) || plan.consistency == Some(Consistency::Global);
+    if !matches!(plan.end, End::Query | End::Sync) || plan.leaves_portal || wished_elsewhere {
         return false;
     }
     match plan.solo().map(|verdict| (&verdict.kind, verdict.moving)) {

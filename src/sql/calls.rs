@@ -65,7 +65,9 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
     if let Some(effects) = plain_set_config(words) {
         calls.note(Reason::SessionState, "set_config");
         calls.effects = effects;
-        calls.only_sets = true;
+        // The transaction's own modes are no settings that another transaction could be given later.
+        calls.only_sets =
+            words.source().is_some_and(|text| !text.to_ascii_lowercase().contains("transaction_"));
         calls.by_literal = true;
         return calls;
     }
