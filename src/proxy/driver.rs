@@ -82,8 +82,6 @@ pub struct Driver {
     pub(super) database: Rc<Database>,
     pub(super) profile: Rc<Profile>,
     pub(super) routing: Routing,
-    /// The lease was chosen without a look at what the session has to see.
-    pub(super) glimpses: bool,
     pub(super) lease: Option<Box<ServerConn>>,
     pub(super) phase: Phase,
     pub(super) plan: Option<Plan>,
@@ -149,7 +147,6 @@ impl Driver {
             database: parts.database,
             profile: parts.profile,
             routing: Routing::default(),
-            glimpses: false,
             lease: None,
             phase: Phase::Idle,
             plan: None,
