@@ -232,7 +232,7 @@ async fn kept_whole(raw: &mut Raw) {
         "SET TRANSACTION READ WRITE",
         "/* primacy: primary */ SELECT 1",
         "/* primacy: global */ SELECT 1",
-        "SELECT set_config('transaction_deferrable', 'off', true)",
+        "SELECT set_config('transaction_read_only', 'off', true)",
         "SELECT pg_current_xact_id() IS NULL",
     ] {
         run(raw, &[BEGIN, (sql, ""), PRIMARY, ROLLBACK, BEGIN, REPLICA]).await;
