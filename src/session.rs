@@ -16,6 +16,7 @@ mod pins;
 mod plan;
 mod refusal;
 mod relay;
+mod roaming;
 mod statement;
 mod stream;
 

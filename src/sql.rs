@@ -21,6 +21,7 @@ pub mod verdict;
 mod cache;
 mod calls;
 mod fingerprint;
+pub mod moment;
 mod outcome;
 mod query;
 mod rewrite;
@@ -32,7 +33,7 @@ mod words;
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError};
 pub use classifier::{CacheStats, Classifier};
 pub use settings::Settings;
-pub use verdict::{BeginMode, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+pub use verdict::{BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
 
 #[cfg(test)]
 mod tests;

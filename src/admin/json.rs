@@ -112,6 +112,9 @@ pub struct ExplainReport {
     pub statements: u32,
     /// What it does to the session.
     pub effects: Vec<String>,
+    /// Inside of a transaction that reads on a replica until it writes: what becomes of it.
+    #[serde(default)]
+    pub optimistic: String,
 }
 
 /// What came of a command.

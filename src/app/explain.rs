@@ -50,6 +50,7 @@ impl Running {
                 .hint
                 .map(|hint| if hint == Hint::Primary { "primary" } else { "replica" }.to_owned()),
             statements: verdict.statements,
+            optimistic: verdict.moving.as_str().to_owned(),
             effects: verdict.effects.iter().map(|effect| format!("{effect:?}")).collect(),
         }
     }
@@ -57,9 +58,12 @@ impl Running {
 
 fn question(verdict: &Verdict) -> Request {
     let transaction = match verdict.kind {
-        Kind::Begin(mode) => {
-            Transaction::Deferred { read_only: mode.read_only == Some(true), serializable: mode.serializable }
-        }
+        Kind::Begin(mode) => Transaction::Deferred {
+            read_only: mode.read_only == Some(true),
+            serializable: mode.serializable,
+            movable: false,
+            moved: false,
+        },
         _ => Transaction::None,
     };
     Request {

@@ -50,6 +50,7 @@ fn text(report: &ExplainReport, screen: &Screen) -> String {
     if report.statements != 1 {
         lines.push(("statements", Cell::new(report.statements.to_string())));
     }
+    lines.push(("optimistic", Cell::new(&report.optimistic)));
     lines.extend(report.effects.iter().map(|effect| ("effect", Cell::new(effect))));
     let rows: Vec<Vec<Cell>> =
         lines.iter().map(|(name, value)| vec![Cell::toned(*name, Tone::Dim), value.clone()]).collect();

@@ -145,10 +145,12 @@ impl Label for PinCause {
     }
 }
 
-const ROUTE_REASONS: [RouteReason; 9] = [
+const ROUTE_REASONS: [RouteReason; 11] = [
     RouteReason::Hint,
     RouteReason::Transaction,
     RouteReason::ReadOnlyTransaction,
+    RouteReason::OptimisticTransaction,
+    RouteReason::MovedTransaction,
     RouteReason::Serializable,
     RouteReason::SplittingOff,
     RouteReason::NoReplica,
@@ -179,12 +181,14 @@ impl Label for RouteReason {
             Self::Hint => 0,
             Self::Transaction => 1,
             Self::ReadOnlyTransaction => 2,
-            Self::Serializable => 3,
-            Self::SplittingOff => 4,
-            Self::NoReplica => 5,
-            Self::Freshness => 6,
-            Self::Share => 7,
-            Self::Pinned => 8,
+            Self::OptimisticTransaction => 3,
+            Self::MovedTransaction => 4,
+            Self::Serializable => 5,
+            Self::SplittingOff => 6,
+            Self::NoReplica => 7,
+            Self::Freshness => 8,
+            Self::Share => 9,
+            Self::Pinned => 10,
         };
         Reason::ALL.len() + after_verdicts
     }

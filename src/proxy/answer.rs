@@ -13,6 +13,7 @@ use super::worker::Worker;
 use crate::model::{Epoch, Lsn, NodeId, SqlState, Timeline};
 use crate::observe::Retry;
 use crate::session::batch::End;
+use crate::session::overlay::Overlay;
 use crate::session::{
     ClientError, Ending, Event, Facts, Judge, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
 };
@@ -206,13 +207,31 @@ impl Driver {
     /// Sends the kept batch elsewhere.
     fn run_again(&mut self, avoid: Option<NodeId>) -> Result<(), Turn> {
         let Some(plan) = &self.plan else { return Err(internal("a second try without a plan")) };
-        let Step::Route(mut request) = self.machine.step(plan, false) else {
-            return Err(internal("a second try that needs no server"));
+        let mut request = match self.machine.step(plan, false) {
+            Step::Route(request) => request,
+            // The end of a transaction that was on a replica: there is nothing left to be ended.
+            Step::Local => {
+                self.answer_kept();
+                return Ok(());
+            }
+            Step::Held | Step::Move => return Err(internal("a second try that needs no server")),
         };
         request.avoid = avoid;
         self.phase = Phase::Acquiring;
         self.handle.set_doing(Doing::Waiting, self.worker.coarse_now());
         Err(Turn::Acquire(request))
+    }
+
+    /// The transaction goes on elsewhere: what it has been doing here is ended, and the connection given back.
+    pub(super) fn leave_replica(&mut self) {
+        let settings = self.machine.settings_outside();
+        if !self.machine.leave_replica() {
+            return;
+        }
+        let Some(conn) = self.lease.take() else { return };
+        self.handle.set_held(None);
+        self.server_in.clear();
+        tokio::task::spawn_local(roll_back(Rc::clone(&self.worker), Rc::clone(&self.pool), *conn, settings));
     }
 
     /// The batch in flight goes to the primary, whose word is the last, against any hint.
@@ -257,6 +276,12 @@ impl Driver {
             _ => self.phase == Phase::Running,
         };
         let idle = self.phase == Phase::Idle;
+        if idle && self.machine.leave_replica() {
+            // Nothing was running, and what the transaction has done can be repeated anywhere.
+            self.machine.freshness.leave_home();
+            self.set_resting();
+            return Ok(());
+        }
         // Temporary tables, locks, LISTEN: going on as if they were there would be a lie.
         let mut pins = self.machine.pins().iter();
         let pin = pins.find(|&cause| cause != PinCause::SessionMode).map(PinCause::as_str);
@@ -273,7 +298,7 @@ impl Driver {
             return Ok(());
         };
         let unseen = how == Lost::Unsent || (how == Lost::Closed && self.machine.commit_unseen());
-        let loss = if plan.is_commit() && unseen {
+        let loss = if plan.is_commit() && unseen && !self.machine.is_roaming() {
             // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
             self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
         } else {
@@ -361,6 +386,20 @@ async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn) {
     let limit = std::time::Duration::from_secs(5);
     if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok((_, TxStatus::Idle)))) {
         conn.session = crate::session::ServerSession::new(conn.session.node);
+        give_back(&worker, &pool, conn);
+    } else {
+        worker.left(&mut conn);
+        pool.discard(conn);
+    }
+}
+
+/// Ends the transaction that a session has left on a connection, which then has these settings again, and gives it back.
+async fn roll_back(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn, settings: Overlay) {
+    let rolled_back = super::query::rows(&mut conn.stream, "ROLLBACK");
+    let limit = std::time::Duration::from_secs(5);
+    if matches!(tokio::time::timeout(limit, rolled_back).await, Ok(Ok((_, TxStatus::Idle)))) {
+        conn.session.applied = settings;
+        conn.session.unnamed = None;
         give_back(&worker, &pool, conn);
     } else {
         worker.left(&mut conn);

@@ -17,6 +17,7 @@ use super::worker::{Command, Worker, pid_of, place_of};
 use crate::clock;
 use crate::model::NodeId;
 use crate::observe::{Origin, SignInRefusal};
+use crate::route::TransactionRouting;
 use crate::session::overlay::Overlay;
 use crate::session::{ClientError, Machine};
 use crate::wire::startup::Version;
@@ -136,7 +137,12 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
     }
     worker.meter.client_signed_in();
     let startup = startup_overlay(&application_name);
-    let machine = Machine::new(key as u64, worker.machine_settings(), startup);
+    let mut machine = Machine::new(key as u64, worker.machine_settings(), startup);
+    let routing = worker.shared.route.load().for_session(&user, &database);
+    machine.set_optimistic(routing.transactions == TransactionRouting::Optimistic);
+    if profile.mentions("transaction_isolation") {
+        machine.keep_transactions_whole();
+    }
     let parts = Parts {
         worker: Rc::clone(worker),
         handle,

@@ -83,8 +83,6 @@ pub struct Driver {
     pub(super) database: Rc<Database>,
     pub(super) profile: Rc<Profile>,
     pub(super) routing: Routing,
-    /// The lease was chosen without a look at what the session has to see.
-    pub(super) glimpses: bool,
     pub(super) lease: Option<Box<ServerConn>>,
     pub(super) phase: Phase,
     pub(super) plan: Option<Plan>,
@@ -150,7 +148,6 @@ impl Driver {
             database: parts.database,
             profile: parts.profile,
             routing: Routing::default(),
-            glimpses: false,
             lease: None,
             phase: Phase::Idle,
             plan: None,
@@ -193,7 +190,7 @@ impl Driver {
                     }
                 }
                 Turn::Settle => match Box::pin(self.settle()).await {
-                    Ok(()) => self.answer_position(),
+                    Ok(()) => self.answer_kept(),
                     Err(Refusal::Error(error)) if !error.fatal() => self.refuse(&error),
                     Err(_) => break,
                 },
@@ -268,7 +265,8 @@ impl Driver {
         if self.handle.take(Kick::Fenced) && self.lease.is_some() {
             return self.server_lost(Lost::Broken).err();
         }
-        if self.handle.take(Kick::NodeDown) && self.moves() {
+        let roams_idly = self.phase == Phase::Idle && self.machine.is_roaming();
+        if self.handle.take(Kick::NodeDown) && (roams_idly || self.moves()) {
             return self.server_lost(Lost::Broken).err();
         }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
@@ -310,8 +308,9 @@ impl Driver {
     /// Whether the first answers are kept back so that the batch can be run again elsewhere.
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
         let whole = !plan.stays_open();
-        let alone =
-            matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }) && self.machine.pins().is_empty();
+        let alone = (matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. })
+            && self.machine.pins().is_empty())
+            || self.machine.is_roaming();
         let read = plan.place == crate::sql::Place::Anywhere;
         if alone && whole && (self.on_replica || read) { Hold::UntilDecided } else { Hold::None }
     }

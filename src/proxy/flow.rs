@@ -209,7 +209,7 @@ impl Driver {
     fn take_batch(&mut self, batch: &[u8], end: End, cx: &mut Context<'_>) -> Result<(), Turn> {
         let plan = self.judge(batch, end)?;
         self.handle.set_committing(plan.is_commit());
-        match self.machine.step(&plan, self.lease.is_some()) {
+        match self.step(&plan) {
             Step::Local if self.must_settle(&plan) => {
                 self.plan = Some(plan);
                 self.keep_batch(batch);
@@ -217,7 +217,7 @@ impl Driver {
                 Err(Turn::Settle)
             }
             Step::Local => self.answer_locally(batch, &plan, cx),
-            Step::Held => {
+            Step::Held | Step::Move => {
                 self.plan = Some(plan);
                 self.dispatch(batch, cx)
             }
@@ -232,6 +232,17 @@ impl Driver {
                 self.handle.set_doing(Doing::Waiting, self.worker.coarse_now());
                 Err(Turn::Acquire(request))
             }
+        }
+    }
+
+    /// What to do with a judged batch. A transaction that cannot go on on its replica has left it.
+    fn step(&mut self, plan: &Plan) -> Step {
+        match self.machine.step(plan, self.lease.is_some()) {
+            Step::Move => {
+                self.leave_replica();
+                self.machine.step(plan, self.lease.is_some())
+            }
+            step => step,
         }
     }
 
@@ -280,8 +291,12 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
         out.clear();
+        let on_replica = plan.movable && self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
         let Some(conn) = &mut self.lease else { return Err(internal("a batch without a connection")) };
         let outgoing = self.machine.dispatch((batch, &plan), &mut conn.session, hold, &mut out);
+        if on_replica {
+            self.machine.note_roaming(batch, &plan);
+        }
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
@@ -327,8 +342,8 @@ impl Driver {
         };
         let plan = Plan::unjudged(end);
         self.batch_kept = false;
-        match self.machine.step(&plan, self.lease.is_some()) {
-            Step::Held => {
+        match self.step(&plan) {
+            Step::Held | Step::Move => {
                 self.plan = Some(plan);
                 self.dispatch_stream(cx)
             }

@@ -9,7 +9,7 @@ use super::acquire::Refusal;
 use super::driver::Driver;
 use crate::clock;
 use crate::model::{NodeId, Snapshot};
-use crate::route::{self, Consistency, Floor, Request};
+use crate::route::{self, Consistency, Floor, Request, TransactionRouting};
 use crate::session::{ClientError, Machine, Moment, Plan};
 
 /// A sample that does not come is asked for again after this long.
@@ -20,6 +20,8 @@ const SAMPLE_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub(super) struct Routing {
     all: Arc<route::Settings>,
     pub(super) own: Arc<route::Settings>,
+    /// The lease was chosen without a look at what the session has to see.
+    glimpses: bool,
 }
 
 impl Driver {
@@ -28,7 +30,8 @@ impl Driver {
         let all = self.worker.shared.route.load();
         if !Arc::ptr_eq(&all, &self.routing.all) {
             let own = all.for_session(&self.pool.user, &self.pool.database);
-            self.routing = Routing { all: Arc::clone(&all), own };
+            self.machine.set_optimistic(own.transactions == TransactionRouting::Optimistic);
+            self.routing = Routing { all: Arc::clone(&all), own, ..Routing::default() };
         }
         request.hint = request.hint.or(self.routing.own.hint);
     }
@@ -48,8 +51,8 @@ impl Driver {
 
     /// Brings what the session has to see up to the snapshot and the newest sample.
     pub(super) fn refresh(&mut self, request: &mut Request, arrived: &mut Floor, snapshot: &Snapshot) {
-        self.glimpses = self.consistency(request) == Consistency::Eventual;
-        if self.glimpses {
+        self.routing.glimpses = self.consistency(request) == Consistency::Eventual;
+        if self.routing.glimpses {
             (request.floor, request.home) = (Floor::NONE, None);
             return;
         }
@@ -115,8 +118,8 @@ impl Driver {
         }
     }
 
-    /// Answers the batch that asked for the position.
-    pub(super) fn answer_position(&mut self) {
+    /// Answers the kept batch without a server.
+    pub(super) fn answer_kept(&mut self) {
         let Some(plan) = self.plan.take() else { return };
         let batch = std::mem::take(&mut self.batch);
         let facts = self.facts();
@@ -134,7 +137,7 @@ impl Driver {
             self.machine.freshness.ran_on_primary(ticket);
         } else {
             let moment = Moment { ticket, round: board.rounds().next(), run: board.run_of(node) };
-            if self.glimpses {
+            if self.routing.glimpses {
                 self.machine.freshness.glimpsed(node, moment);
             } else {
                 self.machine.freshness.read_on(node, moment);

@@ -30,6 +30,14 @@ pub struct Profile {
     pub params: Vec<(String, String)>,
 }
 
+impl Profile {
+    /// Whether a setting with this in its name may be among them, given by itself or in `options`.
+    pub fn mentions(&self, word: &str) -> bool {
+        let has = |text: &str| text.to_ascii_lowercase().contains(word);
+        self.params.iter().any(|(name, value)| has(name) || (name == "options" && has(value)))
+    }
+}
+
 /// A server connection, signed in and, while in the pool, without a trace of any client.
 #[derive(Debug)]
 pub struct ServerConn {

@@ -7,7 +7,7 @@
 use super::balance::{Candidate, Candidates, pick};
 use super::decision::{Decision, Positions, Request, RouteReason, Transaction};
 use super::dice::Dice;
-use super::settings::{PrimaryReads, Settings};
+use super::settings::{PrimaryReads, Settings, TransactionRouting};
 use crate::model::{Consistency, Lsn, NodeId, NodeView, Role, Snapshot};
 use crate::sql::{Hint, Place, Reason};
 
@@ -26,7 +26,7 @@ pub struct Scene<'a> {
 
 /// Where a request goes.
 pub fn decide(request: &Request, scene: &Scene<'_>, dice: &mut impl Dice) -> Decision {
-    match aim(request, scene.settings) {
+    match aim(request, scene) {
         Aim::Primary(reason) => Decision::Primary(reason),
         Aim::Replica(reason) => replica(request, scene, reason, dice),
     }
@@ -38,8 +38,8 @@ enum Aim {
     Replica(RouteReason),
 }
 
-fn aim(request: &Request, settings: &Settings) -> Aim {
-    if !settings.splitting {
+fn aim(request: &Request, scene: &Scene<'_>) -> Aim {
+    if !scene.settings.splitting {
         return Aim::Primary(RouteReason::SplittingOff);
     }
     match request.hint {
@@ -52,6 +52,18 @@ fn aim(request: &Request, settings: &Settings) -> Aim {
         Transaction::None if request.place == Place::Anywhere => Aim::Replica(by_verdict),
         // A hot standby has no SERIALIZABLE, not even for reading (manual, 26.4.1).
         Transaction::Deferred { serializable: true, .. } => Aim::Primary(RouteReason::Serializable),
+        // What a transaction reads later on the same connection is not held against the commits of others.
+        Transaction::Deferred { .. } if consistency(request, scene) == Consistency::Global => {
+            Aim::Primary(RouteReason::Transaction)
+        }
+        Transaction::Deferred { movable: true, .. }
+            if scene.settings.transactions == TransactionRouting::Optimistic =>
+        {
+            Aim::Replica(RouteReason::OptimisticTransaction)
+        }
+        Transaction::Deferred { read_only: false, moved: true, .. } => {
+            Aim::Primary(RouteReason::MovedTransaction)
+        }
         Transaction::Deferred { read_only: false, .. } => Aim::Primary(RouteReason::Transaction),
         Transaction::Deferred { read_only: true, .. } if request.place == Place::Anywhere => {
             Aim::Replica(RouteReason::ReadOnlyTransaction)

@@ -82,6 +82,10 @@ pub enum Transaction {
         read_only: bool,
         /// SERIALIZABLE.
         serializable: bool,
+        /// READ COMMITTED, and the next statement leaves nothing behind that could not be repeated elsewhere.
+        movable: bool,
+        /// It has been on a replica before.
+        moved: bool,
     },
 }
 
@@ -120,6 +124,10 @@ pub enum RouteReason {
     Transaction,
     /// Inside a READ ONLY transaction.
     ReadOnlyTransaction,
+    /// Inside a transaction that has not written yet.
+    OptimisticTransaction,
+    /// Inside a transaction that has left its replica, in order to write for example.
+    MovedTransaction,
     /// SERIALIZABLE transactions run on the primary.
     Serializable,
     /// Splitting is off.
@@ -142,6 +150,8 @@ impl RouteReason {
             Self::Hint => "hint",
             Self::Transaction => "transaction",
             Self::ReadOnlyTransaction => "read-only-transaction",
+            Self::OptimisticTransaction => "optimistic-transaction",
+            Self::MovedTransaction => "moved-transaction",
             Self::Serializable => "serializable",
             Self::SplittingOff => "splitting-off",
             Self::NoReplica => "no-replica",

@@ -24,6 +24,8 @@ pub enum TransactionRouting {
     /// On the primary from the first statement.
     #[default]
     Primary,
+    /// On a replica until the first statement that is no read, where READ COMMITTED allows it.
+    Optimistic,
 }
 
 impl TransactionRouting {
@@ -31,6 +33,7 @@ impl TransactionRouting {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
+            Self::Optimistic => "optimistic",
         }
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     Consistency, Decision, Floor, Positions, PrimaryReads, Request, RouteReason, Scene, Settings,
-    Transaction, decide,
+    Transaction, TransactionRouting, decide,
 };
 use crate::model::{Address, Epoch, Lsn, NodeId, NodeView, Role, Service, Snapshot, Timeline, Unreadable};
 use crate::sql::{Hint, Place, Reason};
@@ -96,8 +96,8 @@ fn a_hint_wins_over_verdict_and_transaction() {
     for place in [Place::Anywhere, Place::Primary] {
         for transaction in [
             Transaction::None,
-            Transaction::Deferred { read_only: false, serializable: false },
-            Transaction::Deferred { read_only: true, serializable: true },
+            Transaction::Deferred { read_only: false, serializable: false, movable: false, moved: false },
+            Transaction::Deferred { read_only: true, serializable: true, movable: false, moved: false },
         ] {
             let request = Request { place, transaction, hint: Some(Hint::Primary), ..read() };
             assert_eq!(one(&request), Decision::Primary(RouteReason::Hint));
@@ -111,11 +111,43 @@ fn a_hint_wins_over_verdict_and_transaction() {
 }
 
 #[test]
+fn an_optimistic_transaction_stays_on_replicas_while_it_can_be_moved() {
+    let optimistic = Settings { transactions: TransactionRouting::Optimistic, ..Settings::default() };
+    for (movable, moved, place) in [
+        (true, false, Place::Anywhere),
+        (true, true, Place::Primary),
+        (false, false, Place::Anywhere),
+        (false, true, Place::Primary),
+    ] {
+        let transaction = Transaction::Deferred { read_only: false, serializable: false, movable, moved };
+        let request = Request { place, transaction, ..read() };
+        let decision = ask(&request, &cluster(), &optimistic);
+        match (movable, moved) {
+            (true, _) => {
+                assert!(
+                    matches!(decision, Decision::Replica(_, RouteReason::OptimisticTransaction)),
+                    "{decision:?}"
+                );
+            }
+            (false, true) => assert_eq!(decision, Decision::Primary(RouteReason::MovedTransaction)),
+            (false, false) => assert_eq!(decision, Decision::Primary(RouteReason::Transaction)),
+        }
+        assert!(
+            matches!(ask(&request, &cluster(), &Settings::default()), Decision::Primary(_)),
+            "switched off"
+        );
+        // Its later reads would not be held against the commits of others.
+        let global = Request { consistency: Some(Consistency::Global), ..request };
+        assert_eq!(ask(&global, &cluster(), &optimistic), Decision::Primary(RouteReason::Transaction));
+    }
+}
+
+#[test]
 fn every_kind_of_deferred_transaction_has_its_place() {
     for (read_only, serializable) in [(false, false), (false, true), (true, false), (true, true)] {
         for reason in Reason::ALL {
             let place = if reason == Reason::Read { Place::Anywhere } else { Place::Primary };
-            let transaction = Transaction::Deferred { read_only, serializable };
+            let transaction = Transaction::Deferred { read_only, serializable, movable: false, moved: false };
             let decision = one(&Request { place, verdict_reason: reason, transaction, ..read() });
             let local = matches!(
                 reason,

@@ -33,7 +33,8 @@ impl Machine {
         out: &mut Vec<u8>,
     ) -> Outgoing {
         self.begin_dispatch(server, hold, out);
-        if self.settings.resolve_commits && self.wrote && plan.is_commit() && self.tx == Tx::Open {
+        let wrote = self.wrote && self.roaming.is_none();
+        if self.settings.resolve_commits && wrote && plan.is_commit() && self.tx == Tx::Open {
             // In the same packet as COMMIT, so it costs no round trip; and its answer leaves the server before COMMIT
             // is looked at. With the id the outcome can be had from another server if this one is lost.
             encode::query(out, b"SELECT pg_catalog.pg_current_xact_id_if_assigned()");
@@ -97,6 +98,10 @@ impl Machine {
             }
             server.unnamed = None;
             self.relay.began = Some((queries, mode));
+            if let Some(settings) = self.set_aside.take() {
+                server.applied = settings.clone();
+                self.current = settings;
+            }
         }
     }
 

@@ -160,12 +160,19 @@ impl Machine {
     }
 
     fn end_deferred(&mut self, tag: &'static str) -> Answer {
+        // It may have been on a replica, and has set something there.
+        if let Some(settings) = self.set_aside.take().filter(|_| tag == "COMMIT") {
+            self.current = settings;
+        }
+        self.before = None;
+        self.savepoints.clear();
+        self.hopped = false;
         self.tx = Tx::None;
         Answer::Done(tag)
     }
 
     /// The text of the batch's only statement, as the client wrote it.
-    fn text_of(&self, batch: &[u8]) -> Box<[u8]> {
+    pub(super) fn text_of(&self, batch: &[u8]) -> Box<[u8]> {
         for frame in frames(batch) {
             match frame.tag {
                 Tag::QUERY => {
@@ -191,6 +198,7 @@ impl Machine {
             queries.push(text);
             declared.read_only = mode.read_only.or(declared.read_only);
             declared.deferrable |= mode.deferrable;
+            declared.isolation_given |= mode.isolation_given;
             if mode.isolation_given {
                 declared.serializable = mode.serializable;
             }

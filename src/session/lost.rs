@@ -125,7 +125,8 @@ impl Machine {
         let read = (plan.place == Place::Anywhere || unsent) && self.is_alone();
         // The transaction began with this batch and does not end with it: it is lost whole, and can be begun again.
         let uncommitted = self.relay.began.is_some() && !plan.commits;
-        (read || uncommitted) && !self.relay.answered && self.pins.is_empty()
+        // On a replica it has written nothing, not even with its COMMIT.
+        (read || uncommitted || self.is_roaming()) && !self.relay.answered && self.pins.is_empty()
     }
 
     /// The state before the batch was dispatched, so that it can be dispatched again.
@@ -136,8 +137,14 @@ impl Machine {
         self.relay.reset();
         self.relay.tentative = tentative;
         self.relay.replacements = replacements;
+        if self.leave_replica() {
+            return;
+        }
         if let Some((queries, mode)) = began {
             self.tx = Tx::Deferred { queries, mode };
+            if let Some(before) = self.before.as_ref().filter(|_| self.hopped) {
+                self.put_aside(before.overlay.clone());
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use super::freshness::Freshness;
 use super::overlay::Overlay;
 use super::pins::Pins;
 use super::relay::{Relay, Written};
+use super::roaming::{Optimism, Roaming};
 use super::statement::{ServerSession, Statement, Statements};
 use crate::model::Consistency;
 use crate::route::{Floor, Request, Transaction};
@@ -112,6 +113,14 @@ pub struct Machine {
     /// `SET primacy.consistency`.
     pub(super) consistency: Option<Consistency>,
     pub(super) ddl_in_transaction: bool,
+    /// Whether transactions read on a replica until they write.
+    pub(super) optimism: Optimism,
+    /// The open transaction is on a replica and can go on elsewhere.
+    pub(super) roaming: Option<Box<Roaming>>,
+    /// The transaction has been elsewhere before.
+    pub(super) hopped: bool,
+    /// The settings of a transaction between two servers; `current` are those from before it.
+    pub(super) set_aside: Option<Overlay>,
     /// The open transaction has executed something that may write.
     pub(super) wrote: bool,
     /// The node whose loss cost the session its transaction.
@@ -130,6 +139,8 @@ pub enum Step {
     Held,
     /// Ask the router.
     Route(Request),
+    /// The transaction leaves the replica that it is on: `Machine::leave_replica`, then `step` again.
+    Move,
 }
 
 impl Machine {
@@ -158,6 +169,10 @@ impl Machine {
             route_hint: None,
             consistency: None,
             ddl_in_transaction: false,
+            optimism: Optimism::default(),
+            roaming: None,
+            hopped: false,
+            set_aside: None,
             wrote: false,
             lost_node: None,
             freshness: Freshness::default(),
@@ -220,6 +235,11 @@ impl Machine {
         self.settle_names();
         self.executed.clear();
         if self.tx != Tx::None {
+            if let Some(before) = self.before.take() {
+                self.current = before.overlay;
+            }
+            self.savepoints.clear();
+            self.forget_move();
             self.tx = Tx::Lost { reported: true };
         }
     }
@@ -253,12 +273,14 @@ impl Machine {
             return Step::Local;
         }
         if held {
-            return Step::Held;
+            return if self.is_roaming() && !plan.movable { Step::Move } else { Step::Held };
         }
         let transaction = match (&self.tx, &plan.begin) {
             (Tx::Deferred { mode, .. }, _) | (_, Some(mode)) => Transaction::Deferred {
                 read_only: mode.read_only == Some(true),
                 serializable: mode.serializable,
+                movable: plan.movable,
+                moved: self.hopped,
             },
             _ => Transaction::None,
         };
@@ -297,7 +319,7 @@ impl Machine {
             Kind::Commit { chain: false } | Kind::Rollback { chain: false } => {
                 matches!(self.tx, Tx::Deferred { .. }) && (!plan.extended() || plan.reason == Reason::Empty)
             }
-            Kind::SetTransaction(_) => matches!(self.tx, Tx::Deferred { .. }),
+            Kind::SetTransaction(_) => matches!(self.tx, Tx::Deferred { .. }) && !self.hopped,
             _ => false,
         }
     }
@@ -343,6 +365,7 @@ impl Machine {
             TxStatus::InTransaction => Tx::Open,
             TxStatus::Failed => Tx::Failed,
         };
+        self.finish_roaming(failed);
         stale
     }
 
@@ -399,9 +422,17 @@ impl Machine {
         }
         self.savepoints.clear();
         self.wrote = false;
+        self.forget_move();
         self.relay.reset();
         self.executed.clear();
         self.forget_pins();
+    }
+
+    /// The transaction is over, wherever it was.
+    fn forget_move(&mut self) {
+        self.roaming = None;
+        self.hopped = false;
+        self.set_aside = None;
     }
 
     /// What lived in the lost connection lives no more.

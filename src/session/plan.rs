@@ -9,7 +9,7 @@ use super::client_error::ClientError;
 use super::machine::{Judge, Machine, Tx, Unnamed};
 use super::statement::{Statement, text_in};
 use crate::model::Consistency;
-use crate::sql::{BeginMode, Hint, Kind, Place, Reason, Verdict};
+use crate::sql::{BeginMode, Hint, Kind, Moving, Place, Reason, Verdict};
 use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, Target};
 use crate::wire::{FrameError, Tag, TxStatus};
 
@@ -48,6 +48,14 @@ pub struct Plan {
     pub(super) own: Option<Kind>,
     /// It prepares or uses other statements too.
     foreign: bool,
+    /// Nothing that it executes, prepares or describes would tie its transaction to the server that runs it.
+    pub(super) all_free: bool,
+    /// It binds a portal that it does not execute to its end.
+    pub(super) leaves_portal: bool,
+    /// Portals bound and not executed yet.
+    bound: u32,
+    /// It may run on a replica in a transaction that may have to be moved to the primary later.
+    pub movable: bool,
     /// It ends transactions: a cancel request must not meet the commit, and a loss leaves it in doubt.
     pub commits: bool,
 }
@@ -69,6 +77,10 @@ impl Plan {
             closes: SmallVec::new(),
             own: None,
             foreign: false,
+            all_free: true,
+            leaves_portal: false,
+            bound: 0,
+            movable: false,
             commits: false,
         }
     }
@@ -116,6 +128,7 @@ impl Plan {
         } else {
             self.foreign = true;
         }
+        self.all_free &= verdict.moving == Moving::Free;
         self.hint = self.hint.or(verdict.hint);
         self.consistency = self.consistency.or(verdict.consistency);
         if self.place == Place::Anywhere {
@@ -126,6 +139,7 @@ impl Plan {
 
     fn primary(&mut self, reason: Reason) {
         self.needs_no_server = false;
+        self.all_free = false;
         if self.place == Place::Anywhere {
             self.place = Place::Primary;
             self.reason = reason;
@@ -156,6 +170,10 @@ impl Machine {
             }
         }
         self.complete(&mut plan);
+        plan.leaves_portal |= plan.bound > 0;
+        if self.is_optimistic() {
+            plan.movable = self.is_movable(batch, &plan, judge.catalog);
+        }
         Ok(plan)
     }
 
@@ -211,6 +229,8 @@ impl Machine {
             Tag::BIND => {
                 let bind = Bind::decode(frame.body)?;
                 plan.runs = true;
+                plan.bound += 1;
+                plan.leaves_portal |= !bind.portal.is_empty();
                 self.plan_bind(bind.portal, bind.statement, plan, judge);
             }
             Tag::DESCRIBE => {
@@ -226,6 +246,8 @@ impl Machine {
             Tag::EXECUTE => {
                 let execute = Execute::decode(frame.body)?;
                 plan.runs = true;
+                plan.bound = plan.bound.saturating_sub(1);
+                plan.leaves_portal |= execute.max_rows > 0;
                 match self.relay.portals.iter().rev().find(|(name, _)| **name == *execute.portal) {
                     Some((_, verdict)) => self.executed.push(Rc::clone(verdict)),
                     // A portal of an earlier batch: its effects were counted when it was first executed.
@@ -392,6 +414,7 @@ fn nonexistent() -> Verdict {
         kind: Kind::Plain,
         hint: None,
         consistency: None,
+        moving: Moving::Never,
         effects: Box::new([]),
         statements: 1,
     }

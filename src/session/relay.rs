@@ -88,6 +88,8 @@ pub(super) struct Relay {
     pub(super) answered: bool,
     /// The BEGIN that went out with this batch.
     pub(super) began: Option<Begun>,
+    /// What the batch does to a transaction that may go on elsewhere: to be repeated there.
+    pub(super) repeat: Option<Box<[u8]>>,
     /// The Sync at the end is ours: the client has sent Flush, and does not wait for ReadyForQuery.
     pub(super) own_sync: bool,
     /// A wait for synchronous replication was given up: the commit is not known to be durable.
@@ -142,6 +144,7 @@ impl Relay {
         self.error_seen = false;
         self.answered = false;
         self.began = None;
+        self.repeat = None;
         self.asks_xid = false;
         self.xid = None;
         self.unsynced = false;

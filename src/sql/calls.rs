@@ -18,6 +18,8 @@ pub(super) struct Calls {
     pub(super) found: Option<(Reason, String)>,
     /// What the calls do to the session.
     pub(super) effects: Vec<SessionEffect>,
+    /// It is nothing but settings, given as literals.
+    pub(super) only_sets: bool,
     /// Another literal could have given another answer.
     pub(super) by_literal: bool,
 }
@@ -63,6 +65,9 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
     if let Some(effects) = plain_set_config(words) {
         calls.note(Reason::SessionState, "set_config");
         calls.effects = effects;
+        // The transaction's own modes are no settings that another transaction could be given later.
+        calls.only_sets =
+            words.source().is_some_and(|text| !text.to_ascii_lowercase().contains("transaction_"));
         calls.by_literal = true;
         return calls;
     }

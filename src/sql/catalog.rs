@@ -30,6 +30,10 @@ pub struct Catalog {
     operators: FxHashSet<Box<str>>,
     fields: FxHashSet<Box<str>>,
     types: FxHashSet<Box<str>>,
+    /// Views, and tables with row security: what may show the time at which a transaction began.
+    moments: FxHashSet<Box<str>>,
+    /// Transactions that name no isolation level are READ COMMITTED, for every role in this database.
+    read_committed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,7 @@ impl FunctionClass {
     const SETTING: u8 = 1 << 3;
     const ADVISORY: u8 = 1 << 4;
     const LISTEN: u8 = 1 << 5;
+    const MOMENT: u8 = 1 << 6;
 
     fn parse(letters: &str) -> Option<Self> {
         letters.bytes().try_fold(Self::default(), |class, letter| {
@@ -69,6 +74,7 @@ impl FunctionClass {
                 b'c' => Self::SETTING,
                 b'a' => Self::ADVISORY,
                 b'l' => Self::LISTEN,
+                b'm' => Self::MOMENT,
                 _ => return None,
             };
             Some(Self(class.0 | bit))
@@ -162,6 +168,22 @@ impl Catalog {
             .filter(|fact| schema.matches(fact.schema))
             .filter(|fact| (fact.arguments_min..=fact.arguments_max).contains(&arguments))
             .fold(FunctionClass::default(), |worst, fact| FunctionClass(worst.0 | fact.class.0))
+    }
+
+    /// Whether a function of this name may show the time at which its transaction began.
+    pub(super) fn function_of_moment(&self, name: &str) -> bool {
+        let facts = self.functions.get(name).map_or(&[][..], SmallVec::as_slice);
+        facts.iter().any(|fact| fact.class.has(FunctionClass::MOMENT))
+    }
+
+    /// Whether a relation of this name may show it.
+    pub(super) fn relation_of_moment(&self, name: &str) -> bool {
+        self.moments.contains(name)
+    }
+
+    /// Whether a transaction that names no isolation level is READ COMMITTED, whatever role began it.
+    pub fn is_read_committed(&self) -> bool {
+        self.read_committed
     }
 
     pub(super) fn knows_function(&self, schema: Option<&str>, name: &str) -> bool {
@@ -266,6 +288,8 @@ impl CatalogBuilder {
             operators: FxHashSet::default(),
             fields: FxHashSet::default(),
             types: FxHashSet::default(),
+            moments: FxHashSet::default(),
+            read_committed: false,
         };
         Self { catalog, rows: 0 }
     }
@@ -310,6 +334,8 @@ impl CatalogBuilder {
             "o" => drop(self.catalog.operators.insert(name.into())),
             "a" => drop(self.catalog.fields.insert(name.into())),
             "t" => drop(self.catalog.types.insert(name.into())),
+            "m" => drop(self.catalog.moments.insert(name.into())),
+            "i" => self.catalog.read_committed = class == "s",
             _ => return Err(unexpected("kind", kind)),
         }
         Ok(())

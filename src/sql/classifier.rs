@@ -10,7 +10,7 @@ use super::catalog::Catalog;
 use super::fingerprint::{Fingerprint, hash};
 use super::settings::Settings;
 use super::statement::{Judgement, judge};
-use super::verdict::{Kind, Place, Reason, Verdict};
+use super::verdict::{Kind, Moving, Place, Reason, Verdict};
 
 /// Classifies texts and remembers what it found. One per worker thread: no locks, not shared.
 #[derive(Debug)]
@@ -75,7 +75,8 @@ impl Classifier {
     /// verdict is pushed out of the cache.
     pub fn learn_primary(&mut self, text: &[u8], catalog: &Catalog) {
         let Judgement { verdict, by_literal } = judge(text, catalog, &self.settings);
-        let learned = Verdict { place: Place::Primary, reason: Reason::Learned, ..verdict };
+        let learned =
+            Verdict { place: Place::Primary, reason: Reason::Learned, moving: Moving::Never, ..verdict };
         self.keep(text, catalog, Rc::new(learned), by_literal);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::verdict::{Kind, PinCause, Place, Reason, SessionEffect};
+use super::verdict::{Kind, Moving, PinCause, Place, Reason, SessionEffect};
 
 /// A detail is cut to this many characters: it is for people, and it is kept in caches.
 const DETAIL_CHARS_MAX: usize = 120;
@@ -15,13 +15,14 @@ pub(super) struct Outcome {
     pub(super) detail: Option<Arc<str>>,
     pub(super) kind: Kind,
     pub(super) effects: Vec<SessionEffect>,
+    pub(super) moving: Moving,
     /// Another literal could have given another outcome.
     pub(super) by_literal: bool,
 }
 
 impl Outcome {
     pub(super) fn read() -> Self {
-        Self::new(Place::Anywhere, Reason::Read)
+        Self { moving: Moving::Free, ..Self::new(Place::Anywhere, Reason::Read) }
     }
 
     pub(super) fn primary(reason: Reason) -> Self {
@@ -34,7 +35,15 @@ impl Outcome {
     }
 
     fn new(place: Place, reason: Reason) -> Self {
-        Self { place, reason, detail: None, kind: Kind::Plain, effects: Vec::new(), by_literal: false }
+        Self {
+            place,
+            reason,
+            detail: None,
+            kind: Kind::Plain,
+            effects: Vec::new(),
+            moving: Moving::Never,
+            by_literal: false,
+        }
     }
 
     pub(super) fn with_detail(mut self, detail: &str) -> Self {
@@ -45,6 +54,11 @@ impl Outcome {
     pub(super) fn with_effect(mut self, effect: SessionEffect) -> Self {
         self.effects.push(effect);
         self
+    }
+
+    /// Running it again elsewhere does the same there.
+    pub(super) fn again(self) -> Self {
+        Self { moving: Moving::Again, ..self }
     }
 
     pub(super) fn pinned(self, cause: PinCause) -> Self {

@@ -7,14 +7,14 @@ use sqlparser::ast::{SetExpr, TableFactor, Visit, Visitor};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
-use super::calls;
 use super::catalog::{Catalog, Relation};
 use super::outcome::Outcome;
 use super::rewrite::rewrite;
 use super::scan::{Token, TokenKind};
 use super::statement::Context;
-use super::verdict::{PinCause, Reason, SessionEffect};
+use super::verdict::{Moving, PinCause, Reason, SessionEffect};
 use super::words::{Words, cut_name};
+use super::{calls, moment};
 
 /// How deep sqlparser may recurse. Brackets are bounded before it is called; this bounds its other recursions.
 const RECURSION_MAX: usize = 150;
@@ -79,6 +79,11 @@ pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
             (None, None) => judge_tree(words, context),
         },
     };
+    if calls.only_sets && calls.effects.iter().all(|effect| matches!(effect, SessionEffect::Set { .. })) {
+        outcome = outcome.again();
+    } else if outcome.moving == Moving::Free && moment::is_shown(words, context.catalog) {
+        outcome.moving = Moving::Never;
+    }
     outcome.effects.extend(calls.effects);
     outcome.by_literal |= calls.by_literal;
     outcome

@@ -7,7 +7,7 @@ use super::query;
 use super::scan::{Scanner, Token, TokenKind};
 use super::settings::Settings;
 use super::utility;
-use super::verdict::{Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+use super::verdict::{Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
 use super::words::Words;
 
 /// EXPLAIN and COPY wrap another statement; PostgreSQL's grammar nests them at most this deep.
@@ -103,6 +103,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         kind,
         hint: None,
         consistency: None,
+        moving: Moving::Never,
         effects: effects.into_boxed_slice(),
         statements,
     };
@@ -111,13 +112,21 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         return verdict(Place::Anywhere, Reason::Empty, Kind::Empty, None, Vec::new());
     };
     if statements == 1 {
-        return verdict(first.place, first.reason, first.kind, first.detail, first.effects);
+        let moving = first.moving;
+        return Verdict {
+            moving,
+            ..verdict(first.place, first.reason, first.kind, first.detail, first.effects)
+        };
     }
     let mut effects = Vec::new();
     let mut primary = None;
     let mut kind = Kind::Several;
+    let mut moving = Moving::Free;
     for outcome in std::iter::once(first).chain(outcomes) {
         effects.extend(outcome.effects);
+        if outcome.moving != Moving::Free {
+            moving = Moving::Never;
+        }
         if outcome.kind.controls_transactions() {
             kind = Kind::Block;
         }
@@ -126,7 +135,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         }
     }
     match primary {
-        None => verdict(Place::Anywhere, Reason::Read, kind, None, effects),
+        None => Verdict { moving, ..verdict(Place::Anywhere, Reason::Read, kind, None, effects) },
         Some(detail) => verdict(Place::Primary, Reason::Several, kind, detail, effects),
     }
 }
@@ -225,7 +234,8 @@ fn declare(words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcome {
     let hold = utility::recognise("declare", words).filter(|outcome| !outcome.effects.is_empty());
     match hold {
         Some(outcome) => add_calls(outcome, words, context),
-        None => judge_statement(query.rest(), context, wrappers + 1),
+        // The cursor stays where its transaction is.
+        None => Outcome { moving: Moving::Never, ..judge_statement(query.rest(), context, wrappers + 1) },
     }
 }
 

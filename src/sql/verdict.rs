@@ -112,6 +112,29 @@ pub struct BeginMode {
     pub deferrable: bool,
 }
 
+/// What it means for a text that the transaction it ran in goes on on another server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Moving {
+    /// Nothing: it read what any transaction of that moment would have read.
+    Free,
+    /// It did something to the transaction that running it again elsewhere does there.
+    Again,
+    /// It cannot be: it wrote, locked, or showed what belongs to its transaction alone, such as the time of its start.
+    #[default]
+    Never,
+}
+
+impl Moving {
+    /// The words for `explain`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "may run on a replica",
+            Self::Again => "may run on a replica, and is repeated on the primary",
+            Self::Never => "runs on the primary",
+        }
+    }
+}
+
 /// What the text is, as far as the session machine treats it differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -259,6 +282,8 @@ pub struct Verdict {
     pub hint: Option<Hint>,
     /// The promise that its comments ask for.
     pub consistency: Option<Consistency>,
+    /// What it means that its transaction goes on elsewhere.
+    pub moving: Moving,
     /// What it does to the session, in the order of its statements.
     pub effects: Box<[SessionEffect]>,
     /// How many statements the text holds (1 where it was not parsed).

@@ -157,15 +157,22 @@ async fn global_sees_what_anybody_was_told() {
 async fn eventual_breaks_what_it_does_not_promise() {
     let (cluster, seed) = (cluster().await, seed());
     let proxy = proxy(&cluster, "eventual").await;
-    let (notes, disturbed) = run(&cluster, &proxy, seed).await;
-    eprintln!("eventual: replay {disturbed:?}");
-    let found = broken(&notes, GLOBAL);
-    report("eventual", seed, &notes, &found);
-    for kind in [Broken::OwnWrite, Broken::BackOnReplica, Broken::Everyones] {
-        assert!(found.contains_key(&kind), "the check does not see {kind:?} (seed {seed})");
+    let kinds = [Broken::OwnWrite, Broken::BackOnReplica, Broken::Everyones];
+    let mut seen = BTreeMap::new();
+    // What is left to chance, on a machine that may be busy, gets more than one.
+    for round in 0..8 {
+        let (notes, disturbed) = run(&cluster, &proxy, seed + round).await;
+        eprintln!("eventual: replay {disturbed:?}");
+        let found = broken(&notes, GLOBAL);
+        report("eventual", seed + round, &notes, &found);
+        // What a replica shows was there once, however late it shows it.
+        check_lists(&cluster, 0, &notes).await;
+        seen.extend(found);
+        if kinds.iter().all(|kind| seen.contains_key(kind)) {
+            return;
+        }
     }
-    // What a replica shows was there once, however late it shows it.
-    check_lists(&cluster, 0, &notes).await;
+    panic!("the check does not see all of {kinds:?}, but {seen:?} (seed {seed})");
 }
 
 /// The primary is killed in the middle, twice where there is time for it: what sessions were told and shown is not

@@ -20,6 +20,7 @@ mod program;
 mod proxy_consistency;
 mod proxy_failures;
 mod proxy_limits;
+mod proxy_optimistic;
 mod proxy_protocol;
 mod proxy_replication;
 mod proxy_routing;

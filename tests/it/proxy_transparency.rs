@@ -97,23 +97,29 @@ async fn transcript(port: u16, script: &Script, mut intruder: Option<&mut Intrud
     seen
 }
 
+/// The same through the proxy as on a direct connection, wherever transactions may begin.
 async fn compare(scripts: &[Script]) {
     let cluster = Cluster::with_replicas(2).await;
     cluster.sql(0, SETUP).await;
-    let proxy = cluster.proxy().set("pool.default_pool_size", 1).run().await;
-    let mut intruder = Intruder::enter(&proxy).await;
     let mut different = Vec::new();
-    for script in scripts {
-        let direct = transcript(cluster.node(0).port(), script, None).await;
-        let through = transcript(proxy.port(), script, Some(&mut intruder)).await;
-        if let Some(at) = (0..direct.len().max(through.len())).find(|&at| direct.get(at) != through.get(at)) {
-            different.push(format!(
-                "{}, message {at}\n   before:  {:?}\n   direct:  {:?}\n   through: {:?}",
-                script.name,
-                &direct[at.saturating_sub(6)..at],
-                &direct[at..],
-                &through[at..],
-            ));
+    for transactions in ["primary", "optimistic"] {
+        let proxy =
+            cluster.proxy().set("pool.default_pool_size", 1).set("routing.transactions", transactions);
+        let proxy = proxy.run().await;
+        let mut intruder = Intruder::enter(&proxy).await;
+        for script in scripts {
+            let direct = transcript(cluster.node(0).port(), script, None).await;
+            let through = transcript(proxy.port(), script, Some(&mut intruder)).await;
+            let longer = direct.len().max(through.len());
+            if let Some(at) = (0..longer).find(|&at| direct.get(at) != through.get(at)) {
+                different.push(format!(
+                    "{}, transactions = {transactions}, message {at}\n   before:  {:?}\n   direct:  {:?}\n   through: {:?}",
+                    script.name,
+                    &direct[at.saturating_sub(6)..at],
+                    &direct[at..],
+                    &through[at..],
+                ));
+            }
         }
     }
     assert!(different.is_empty(), "{} scripts differ:\n{}", different.len(), different.join("\n"));

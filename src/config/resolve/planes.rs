@@ -13,6 +13,13 @@ use crate::route::{self, Consistency, Override, PrimaryReads, TransactionRouting
 use crate::sql::Hint;
 use crate::{admin, sql};
 
+/// Where transactions may run. "master" is an older word for the primary.
+const TRANSACTIONS: [(&str, TransactionRouting); 3] = [
+    ("primary", TransactionRouting::Primary),
+    ("optimistic", TransactionRouting::Optimistic),
+    ("master", TransactionRouting::Primary),
+];
+
 pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings {
     let (written, default) = (&document.routing, route::Settings::default());
     let reads = [
@@ -20,14 +27,12 @@ pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings
         ("always", PrimaryReads::Always),
         ("never", PrimaryReads::Never),
     ];
-    // "master" is an older word for the primary.
-    let transactions = [("primary", TransactionRouting::Primary), ("master", TransactionRouting::Primary)];
     let wait = Duration::ZERO..=Duration::from_secs(60);
     route::Settings {
         splitting: written.splitting.unwrap_or(default.splitting),
         consistency: check.word("routing.consistency", written.consistency.as_deref(), &Consistency::WORDS),
         primary_reads: check.word("routing.primary_reads", written.primary_reads.as_deref(), &reads),
-        transactions: check.word("routing.transactions", written.transactions.as_deref(), &transactions),
+        transactions: check.word("routing.transactions", written.transactions.as_deref(), &TRANSACTIONS),
         causal_wait: check.duration("routing.causal_wait", written.causal_wait, default.causal_wait, wait),
         hint: None,
         overrides: sessions(&written.sessions, check),
@@ -44,7 +49,6 @@ fn sessions(written: &[SessionRouting], check: &mut Checker) -> Vec<Override> {
         ("master", Some(Hint::Primary)),
         ("replica", Some(Hint::Replica)),
     ];
-    let transactions = [("primary", TransactionRouting::Primary), ("master", TransactionRouting::Primary)];
     let mut overrides = Vec::with_capacity(written.len());
     for (number, entry) in written.iter().enumerate() {
         let key = |what: &str| format!("routing.sessions[{number}]{what}");
@@ -67,7 +71,7 @@ fn sessions(written: &[SessionRouting], check: &mut Checker) -> Vec<Override> {
             transactions: entry
                 .transactions
                 .is_some()
-                .then(|| check.word(&key(".transactions"), entry.transactions.as_deref(), &transactions)),
+                .then(|| check.word(&key(".transactions"), entry.transactions.as_deref(), &TRANSACTIONS)),
             causal_wait: entry.causal_wait.is_some().then(|| {
                 check.duration(&key(".causal_wait"), entry.causal_wait, Duration::ZERO, wait.clone())
             }),

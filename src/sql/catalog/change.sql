@@ -7,6 +7,9 @@ SELECT concat_ws(' ',
     (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_policy),
     (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_aggregate),
     (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_inherits),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint))
+       FROM pg_catalog.pg_db_role_setting),
+    current_setting('default_transaction_isolation'),
     (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_namespace
       WHERE nspname !~ '^pg_(toast_)?temp_'),
     (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(r.xmin::text::bigint)::bigint)) FROM pg_catalog.pg_rewrite r

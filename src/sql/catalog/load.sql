@@ -5,6 +5,8 @@
 -- kind r: a relation. class: s readable on a replica, u unlogged or foreign, n node-local, v calls volatile functions.
 -- kind o: an operator that calls an unsafe function. kind a: an unsafe function that can be called like a column.
 -- kind t: a type whose values call unsafe functions when they are cast or checked.
+-- kind m: a relation that may show the time at which a transaction began. Functions that may have the letter m.
+-- kind i: one row. class: s transactions are READ COMMITTED unless they say otherwise, v some are not.
 WITH RECURSIVE
 -- Volatile, and yet nothing but a value comes of them. Extensions' functions are believed when they are written in C,
 -- because only a superuser can make those.
@@ -51,7 +53,10 @@ functions AS (
                     THEN 'c' ELSE '' END
             || CASE WHEN p.prosrc ~* E'\\mpg_(try_)?advisory_lock(_shared)?\\s*\\(' THEN 'a' ELSE '' END
             || CASE WHEN p.prosrc ~* E'(^|;|\\mbegin|\\mthen|\\melse|\\mloop)\\s*listen\\s' THEN 'l' ELSE '' END
-               END AS class
+               END
+           -- What is not immutable may call now(), and an aggregate is marked so whatever its parts are.
+           || CASE WHEN p.oid < 16384 AND p.proname IN ('now', 'transaction_timestamp', 'age') THEN 'm'
+                   WHEN p.oid >= 16384 AND (p.provolatile <> 'i' OR p.prokind = 'a') THEN 'm' ELSE '' END AS class
       FROM pg_catalog.pg_proc p
       JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
       JOIN pg_catalog.pg_language l ON l.oid = p.prolang
@@ -151,6 +156,16 @@ SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's')
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN (SELECT oid, max(class) AS class FROM bad_relations GROUP BY oid) b ON b.oid = c.oid
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
+UNION ALL
+SELECT DISTINCT 'm', '', c.relname::text, '0', '0', 'm'
+  FROM pg_catalog.pg_class c
+ WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND (c.relkind = 'v' OR c.relrowsecurity)
+UNION ALL
+SELECT 'i', '', '', '0', '0',
+       CASE WHEN current_setting('default_transaction_isolation') = 'read committed'
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d, unnest(d.setconfig) AS given (setting)
+                              WHERE given.setting ~* '^default_transaction_isolation=(?!read committed$)')
+            THEN 's' ELSE 'v' END
 UNION ALL
 SELECT DISTINCT 'o', '', o.oprname::text, '0', '0', 'v'
   FROM pg_catalog.pg_operator o JOIN unsafe u ON u.oid = o.oprcode

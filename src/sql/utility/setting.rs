@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::calls::is_session_setting;
 use super::super::outcome::Outcome;
 use super::super::scan::TokenKind;
-use super::super::verdict::{BeginMode, Kind, PinCause, SessionEffect};
+use super::super::verdict::{BeginMode, Kind, Moving, PinCause, SessionEffect};
 use super::super::words::{Words, string_value};
 use super::{set_effect, transaction};
 
@@ -45,7 +45,7 @@ pub(super) fn set(whole: Words<'_>, mut words: Words<'_>) -> Option<Outcome> {
     }
     // Tables made on a search path that begins with pg_temp are temporary without saying so.
     if whole.source().is_none_or(|text| text.to_ascii_lowercase().contains("pg_temp")) {
-        outcome = outcome.pinned(PinCause::TemporaryTable);
+        outcome = Outcome { moving: Moving::Never, ..outcome.pinned(PinCause::TemporaryTable) };
     }
     Some(outcome)
 }
@@ -84,7 +84,7 @@ fn assignment(whole: Words<'_>, words: &mut Words<'_>) -> Option<Outcome> {
         return Some(Outcome::session(Kind::SetTransaction(transaction_setting(&name, words)?)));
     }
     if words.sees("default") || (name == "client_encoding" && words.at_end()) {
-        return Some(reset_of(&name));
+        return Some(reset_of(&name).again());
     }
     if words.at_end() {
         return None;
@@ -94,7 +94,9 @@ fn assignment(whole: Words<'_>, words: &mut Words<'_>) -> Option<Outcome> {
     }
     let effect =
         whole.source().map_or(SessionEffect::Pin(PinCause::UnknownSetting), |sql| set_effect(&name, sql));
-    Some(Outcome::session(Kind::Plain).with_effect(effect))
+    let outcome = Outcome::session(Kind::Plain).with_effect(effect);
+    // The seed is used up by what follows it.
+    Some(if name == "seed" { outcome } else { outcome.again() })
 }
 
 /// `SET NAMES v`, `SET ROLE v`, `SET SCHEMA v`, `SET SEED v`: without TO or `=`, which would make them plain names.

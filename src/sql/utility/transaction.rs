@@ -30,7 +30,9 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>) -> Option<Outcome> 
         }
         _ => rollback(&mut words)?,
     };
-    words.at_end().then(|| Outcome::session(kind))
+    let again = matches!(kind, Kind::Savepoint(_) | Kind::Release(_) | Kind::RollbackTo(_));
+    let outcome = words.at_end().then(|| Outcome::session(kind))?;
+    Some(if again { outcome.again() } else { outcome })
 }
 
 fn rollback(words: &mut Words<'_>) -> Option<Kind> {
