@@ -37,8 +37,15 @@ impl ReadOnly {
         State::ReadOnly(Self { why, since: now, retry_at, carried: carried.map(Box::new) })
     }
 
-    pub(super) fn on(mut self, world: &mut World, now: Instant) -> State {
-        revive::all(world, now);
+    pub(super) fn on(self, world: &mut World, now: Instant) -> State {
+        let next = self.decide(world, now);
+        if matches!(next, State::ReadOnly(_)) {
+            revive::all(world, now);
+        }
+        next
+    }
+
+    fn decide(mut self, world: &mut World, now: Instant) -> State {
         if let Some(crowned) = self.finished_behind_us(world)
             && let Some(mut attempt) = self.carried.take()
         {

@@ -40,6 +40,7 @@ async fn promises_hold_through_a_kill_and_a_partition() {
 
 #[tokio::test]
 async fn a_death_in_the_middle_of_a_rewind_costs_nothing() {
-    let (status, report) = run(&["--faults", "chase", "--count", "1", "--for", "60", "--clients", "3"]).await;
+    let (status, report) =
+        run(&["--faults", "chase,double", "--count", "2", "--for", "90", "--clients", "3"]).await;
     assert_eq!((status, &report["held"]), (Some(0), &Value::Bool(true)), "{report}");
 }
