@@ -97,6 +97,7 @@ rules! {
     Q1a: "The same synchronous_standby_names on every node, so that a new primary is fenced from its first commit.";
     Q1b: "While the cohort changes, both the old and the new one count.";
     Q1c: "wal_receiver_timeout is set so that a silent primary is noticed.";
+    Q1d: "A setting that is overridden elsewhere is made ever more rarely, and a person is told.";
     V1a: "The topology as it is seen now is published.";
     V1b: "A replica that is not on the epoch's timeline, or does not stream while there is a primary, serves no reads.";
     C1a: "A command was carried out, refused or answered.";

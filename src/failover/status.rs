@@ -151,6 +151,13 @@ pub enum Alarm {
         /// Why.
         why: String,
     },
+    /// A setting of a node was made again and again, and something else is in force there.
+    SettingOverridden {
+        /// Where.
+        node: NodeId,
+        /// What.
+        what: &'static str,
+    },
     /// The journal cannot be written: nothing is changed while that is so.
     JournalFailed {
         /// Why.
@@ -200,6 +207,13 @@ impl Alarm {
                 format!("the new primary {} waits for its quorum: {why}", name(*primary))
             }
             Self::SettingFailed { node, what, why } => format!("{what} failed on {}: {why}", name(*node)),
+            Self::SettingOverridden { node, what } => {
+                let node = name(*node);
+                format!(
+                    "{what} has no effect on {node}: another value is in force there (set on its command line, or by \
+                     another primacy?)"
+                )
+            }
             Self::JournalFailed { why } => format!("the journal cannot be written: {why}"),
             Self::WritesLost { bytes } => {
                 format!("{bytes} bytes of WAL that the old primary had written are not on the new one")

@@ -17,6 +17,12 @@ use crate::model::NodeId;
 /// A failed setting is tried again after this many `retry_after`: it will hardly work by itself.
 const RETRIES_APART: u32 = 12;
 
+/// A setting that was made so often and is still not in force is overridden by somebody.
+const FRUITLESS_MAX: u32 = 3;
+
+/// From then on it is made again after `RETRIES_APART` times `retry_after`, and each time twice as late, so often.
+const DOUBLINGS_MAX: u32 = 4;
+
 /// What is being set on one node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Upkeep {
@@ -24,6 +30,8 @@ pub(super) struct Upkeep {
     pub(super) retry_at: Option<Instant>,
     hopeless: bool,
     armed: bool,
+    /// The setting that was made last and has not been seen in force, and how often in a row it was made.
+    made: Option<(Action, u32)>,
 }
 
 /// Keeps the settings of every node.
@@ -42,6 +50,7 @@ pub(super) fn tend_primary(world: &mut World, now: Instant) {
 }
 
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
+    note_effect(world, id);
     let Some(node) = world.node_mut(id) else { return };
     let upkeep = &mut node.care.upkeep;
     if upkeep.retry_at.is_some_and(|at| at <= now) {
@@ -56,6 +65,23 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         if let Some(node) = world.node_mut(id) {
             node.care.upkeep.job = Some(job);
         }
+    }
+}
+
+/// Forgets a setting that is seen in force.
+fn note_effect(world: &mut World, id: NodeId) {
+    let Some(node) = world.node(id) else { return };
+    let (Some((made, _)), Some(facts)) = (&node.care.upkeep.made, node.facts()) else { return };
+    let in_force = match made {
+        Action::SetSyncNames { text, .. } => facts.sync_names == *text,
+        Action::SetReceiverTimeout { timeout, .. } => facts.receiver_timeout == *timeout,
+        _ => true,
+    };
+    if in_force {
+        if let Some(node) = world.node_mut(id) {
+            node.care.upkeep.made = None;
+        }
+        world.clear_alarms(|alarm| matches!(alarm, Alarm::SettingOverridden { node, .. } if *node == id));
     }
 }
 
@@ -180,15 +206,28 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
     let soon = now + world.settings.probe_interval * 2;
     // As long as it is fenced the primary takes no writes: that is tried again and again.
     let urgent = matches!(action, Action::Unfence(_));
-    let later = if urgent { soon } else { now + world.settings.retry_after * RETRIES_APART };
+    let apart = world.settings.retry_after * RETRIES_APART;
+    let later = if urgent { soon } else { now + apart };
     let Some(node) = world.nodes.iter_mut().find(|node| node.care.upkeep.job == Some(id)) else { return };
+    let (at, what) = (node.id, action.as_str());
     let upkeep = &mut node.care.upkeep;
     upkeep.job = None;
     match outcome {
         Outcome::Done => {
             upkeep.armed |= matches!(action, Action::ArmStandbySignal(_));
-            // The next probe shows the new value; until then it is not set again.
-            upkeep.retry_at = Some(soon);
+            let times = upkeep.made_again(action);
+            // The next probe shows the new value; until then it is not set again. Where it never shows, somebody else's
+            // value counts, and making it twice a second would only wear that server's files out.
+            upkeep.retry_at = match times.checked_sub(FRUITLESS_MAX) {
+                None => Some(soon),
+                Some(more) => Some(now + apart * 2_u32.pow(more.min(DOUBLINGS_MAX))),
+            };
+            world.clear_alarms(|alarm| {
+                matches!(alarm, Alarm::SettingFailed { node, what: failed, .. } if (*node, *failed) == (at, what))
+            });
+            if times >= FRUITLESS_MAX {
+                world.raise(RuleId::Q1d, Alarm::SettingOverridden { node: at, what });
+            }
         }
         failed => {
             if matches!(failed, Outcome::Unsupported(_)) {
@@ -196,9 +235,23 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
             } else {
                 upkeep.retry_at = Some(later);
             }
-            let alarm =
-                Alarm::SettingFailed { node: node.id, what: action.as_str(), why: failed.words().to_owned() };
+            let alarm = Alarm::SettingFailed { node: at, what, why: failed.words().to_owned() };
             world.raise(RuleId::Q1a, alarm);
         }
+    }
+}
+
+impl Upkeep {
+    /// A setting was made; how often in a row.
+    fn made_again(&mut self, action: &Action) -> u32 {
+        if !matches!(action, Action::SetSyncNames { .. } | Action::SetReceiverTimeout { .. }) {
+            return 0;
+        }
+        let times = match &self.made {
+            Some((before, times)) if before == action => times.saturating_add(1),
+            _ => 1,
+        };
+        self.made = Some((action.clone(), times));
+        times
     }
 }
