@@ -6,6 +6,7 @@ mod checks;
 mod follow;
 mod guard;
 pub mod json;
+mod limit;
 mod operator;
 mod page;
 pub mod report;

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 
 use super::guard;
 use super::json::CommandReport;
+use super::limit::{Limited, Peer};
 use super::operator::Operator;
 use super::settings::Settings;
 use super::{checks, follow, page, verbs, views};
@@ -75,8 +76,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let follower = follow::changes_of_primary(context.clone());
-    let service = router(settings, context).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(shutdown).into_future();
+    let service = router(settings, context).into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(Limited::new(listener), service).with_graceful_shutdown(shutdown).into_future();
     tokio::select! {
         served = server => served,
         () = follower => Ok(()),
@@ -123,7 +124,7 @@ async fn guard_looking(State(shared): State<Arc<Shared>>, request: Request, next
 
 async fn guard_changing(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {

@@ -39,8 +39,12 @@ impl<'e> Exposition<'e> {
             "reason",
             &all.iter().map(|c| &c.sign_in_refusals),
         )?;
-        self.counter("client_read_bytes", "Bytes read from clients", sum(|c| &c.client_bytes_in))?;
-        self.counter("client_written_bytes", "Bytes written to clients", sum(|c| &c.client_bytes_out))?;
+        self.counter("client_read_bytes", "Bytes read from signed-in clients", sum(|c| &c.client_bytes_in))?;
+        self.counter(
+            "client_written_bytes",
+            "Bytes written to signed-in clients",
+            sum(|c| &c.client_bytes_out),
+        )?;
         self.counter("transactions", "Transactions ended", sum(|c| &c.transactions))?;
         self.counter("cancels", "Cancel requests carried out", sum(|c| &c.cancels))?;
         self.counter("verdict_cache_hits", "Verdicts from the cache", sum(|c| &c.verdict_cache.hits))?;

@@ -166,12 +166,12 @@ impl Meter {
         self.0.sign_in_refusals.count(why);
     }
 
-    /// Bytes read from a client.
+    /// Bytes read from a client. Per read, not per message.
     pub fn client_read(&self, bytes: usize) {
         self.0.client_bytes_in.add(bytes as u64);
     }
 
-    /// Bytes written to a client.
+    /// Bytes written to a client. Per write, not per message.
     pub fn client_written(&self, bytes: usize) {
         self.0.client_bytes_out.add(bytes as u64);
     }

@@ -82,6 +82,8 @@ pub enum Step<'a> {
     },
     /// A dead primary whose replicas run is not started.
     LeftDown(&'a str),
+    /// A replica that died runs again.
+    Revived(&'a str),
     /// The replicas that were started stream.
     Streaming {
         /// How many.
@@ -101,6 +103,7 @@ impl fmt::Display for Step<'_> {
             }
             Self::Found { name, port } => write!(f, "{name}: runs already, on port {port}"),
             Self::LeftDown(name) => write!(f, "{name}: dead while its replicas run, left to the failover"),
+            Self::Revived(name) => write!(f, "{name}: it died and was started again"),
             Self::Streaming { replicas: 1 } => f.write_str("1 replica streams from the primary"),
             Self::Streaming { replicas } => write!(f, "{replicas} replicas stream from the primary"),
         }
@@ -116,7 +119,7 @@ pub struct Cluster {
     dir: PathBuf,
     sync: bool,
     nodes: Vec<Instance>,
-    /// Per node: held while it is being rejoined.
+    /// Per node: held while it is being rejoined or revived.
     busy: Vec<Arc<Mutex<()>>>,
 }
 

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::driver::{Driver, Lost, Phase, Turn};
 use super::handle::Doing;
 use super::stream::Stream;
+use super::worker::Worker;
 use crate::session::batch::{End, Scan};
 use crate::session::{ClientError, Hold, Judge, Outgoing, Plan, Step, Stream as StreamKind};
 use crate::wire::{HEADER_LEN, Header, Tag, encode};
@@ -24,6 +25,20 @@ pub(super) fn poll_read(
     let mut buffer = ReadBuf::new(into);
     ready!(std::pin::Pin::new(stream).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// The same from a client, counted: once per read, however many messages that brings.
+fn read_client(
+    worker: &Worker,
+    client: &mut Stream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<std::io::Result<usize>> {
+    let polled = poll_read(client, cx, into);
+    if let Poll::Ready(Ok(len)) = &polled {
+        worker.meter.client_read(*len);
+    }
+    polled
 }
 
 /// Writes as much as the socket takes now; how much it took. An error means that it took nothing.
@@ -55,6 +70,7 @@ impl Driver {
             return Ok(true);
         }
         let Ok(written) = write_some(&mut self.client, cx, &self.client_out) else { return Err(Turn::Close) };
+        self.worker.meter.client_written(written);
         self.client_out.drain(..written);
         Ok(self.client_out.is_empty())
     }
@@ -67,6 +83,7 @@ impl Driver {
         let mut written = 0;
         if self.client_out.is_empty() {
             written = write_some(&mut self.client, cx, bytes).map_err(|_gone| Turn::Close)?;
+            self.worker.meter.client_written(written);
         }
         self.client_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(())
@@ -86,7 +103,7 @@ impl Driver {
         }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        match poll_read(&mut self.client, cx, &mut scratch) {
+        match read_client(&worker, &mut self.client, cx, &mut scratch) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Turn::Close),
             Poll::Ready(Ok(len)) => {
@@ -107,8 +124,10 @@ impl Driver {
     /// Appends to an unfinished batch.
     fn read_more(&mut self, cx: &mut Context<'_>) -> Result<bool, Turn> {
         let have = self.client_in.len();
+        let worker = Rc::clone(&self.worker);
         self.client_in.resize(have + 64 * 1024, 0);
-        let polled = poll_read(&mut self.client, cx, self.client_in.get_mut(have..).unwrap_or_default());
+        let polled =
+            read_client(&worker, &mut self.client, cx, self.client_in.get_mut(have..).unwrap_or_default());
         let len = if let Poll::Ready(Ok(len)) = &polled { *len } else { 0 };
         self.client_in.truncate(have + len);
         match polled {
@@ -131,7 +150,7 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
         let room = AHEAD_MAX.min(scratch.len());
-        match poll_read(&mut self.client, cx, scratch.get_mut(..room).unwrap_or_default()) {
+        match read_client(&worker, &mut self.client, cx, scratch.get_mut(..room).unwrap_or_default()) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Turn::Close),
             Poll::Ready(Ok(len)) => {
@@ -421,7 +440,7 @@ impl Driver {
         }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        match poll_read(&mut self.client, cx, &mut scratch) {
+        match read_client(&worker, &mut self.client, cx, &mut scratch) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Turn::Close),
             Poll::Ready(Ok(len)) if have == 0 => {

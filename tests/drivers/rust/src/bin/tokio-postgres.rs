@@ -120,12 +120,16 @@ async fn copy(c: &Client) -> Result<(), Error> {
 
 async fn cancel(c: &Client) -> Result<(), Error> {
     let token = c.cancel_token();
-    let cancelling = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        token.cancel_query(NoTls).await
+    let mut sleeping = Box::pin(c.query("SELECT pg_sleep(20)", &[]));
+    // A request that overtakes its statement cancels nothing: it is sent until one has an effect.
+    let slept = loop {
+        let pause = tokio::time::sleep(Duration::from_millis(100));
+        tokio::select! {
+            slept = &mut sleeping => break slept,
+            () = pause => token.cancel_query(NoTls).await?,
+        }
     };
-    let (slept, sent) = tokio::join!(c.query("SELECT pg_sleep(20)", &[]), cancelling);
-    sent?;
+    drop(sleeping);
     let Err(error) = slept else { return Err("it was not cancelled".into()) };
     same(error.code(), Some(&SqlState::QUERY_CANCELED))?;
     same(count(c, "id < 20").await?, 20)
