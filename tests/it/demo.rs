@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use primacy::cli::demo::{DemoArgs, DemoError, DurabilityArg, Handover, run};
 use primacy::model::NodeId;
 use primacy::postgres::{PostgresError, StopMode};
@@ -66,10 +67,13 @@ async fn a_replica_that_is_killed_runs_again_and_one_that_is_stopped_does_not() 
         handover.ready.send(()).unwrap();
         stopped.stop(StopMode::Fast, LIMIT).await.unwrap();
         let before = killed.running().unwrap();
-        killed.kill(LIMIT).await.unwrap();
-        eventually(LIMIT, "it runs again", async || killed.running().filter(|pid| *pid != before).map(drop))
-            .await;
-        handover.cluster.superuser_on(killed, LIMIT).await.unwrap();
+        kill(before, Signal::SIGKILL).unwrap();
+        eventually(LIMIT, "it runs again", async || {
+            let again = killed.running().is_some_and(|pid| pid != before);
+            let client = handover.cluster.superuser_on(killed, LIMIT).await.ok();
+            client.filter(|_| again).map(drop)
+        })
+        .await;
         assert!(stopped.running().is_none(), "somebody wanted it so");
         Ok(())
     };
