@@ -16,6 +16,7 @@ mod instance;
 mod process;
 mod rejoin;
 mod resume;
+mod revive;
 mod sql;
 mod watchdog;
 

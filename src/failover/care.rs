@@ -138,9 +138,7 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         }
         return;
     };
-    if let Some(node) = world.node_mut(id) {
-        node.care.unstartable = false;
-    }
+    revive::runs(world, id);
     if facts.system_id != record.system_id {
         stand(world, id, Standing::Foreign);
         world.raise(RuleId::R8d, Alarm::ForeignNode { node: id });

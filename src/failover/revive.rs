@@ -41,6 +41,13 @@ pub(super) fn one(world: &mut World, now: Instant, id: NodeId) {
     care::set_job(world, now, id, Order::new(RuleId::R8h, limit, Action::Start(id)));
 }
 
+/// It runs: whoever stopped it has changed his mind.
+pub(super) fn runs(world: &mut World, id: NodeId) {
+    if let Some(node) = world.node_mut(id) {
+        node.care.unstartable = false;
+    }
+}
+
 fn stays_down(node: &Node, now: Instant) -> bool {
     let down = matches!(node.last.map(|last| last.reach), Some(ReachKind::Refused | ReachKind::Reset));
     down && node.failing_since.is_some_and(|since| now >= since + PATIENCE)

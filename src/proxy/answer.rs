@@ -302,11 +302,7 @@ impl Driver {
             // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
             self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
         } else {
-            let reached = match how {
-                Lost::Unsent => Reached::Nothing,
-                _ if self.on_replica => Reached::Replica,
-                _ => Reached::Primary,
-            };
+            let reached = if how == Lost::Unsent { Reached::Nothing } else { self.reached };
             let held = Remains { kept: self.batch_kept, sync_sent, reached };
             self.machine.lost(&plan, &name, held, &mut self.client_out)
         };

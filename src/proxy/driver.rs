@@ -19,7 +19,7 @@ use crate::model::{NodeId, Role};
 use crate::observe::Origin;
 use crate::route::Request;
 use crate::session::batch::{Lookahead, Scanner};
-use crate::session::{ClientError, Hold, Machine, Plan, Stream as StreamKind, Tx};
+use crate::session::{ClientError, Hold, Machine, Plan, Reached, Stream as StreamKind, Tx};
 use crate::wire::encode;
 
 /// Longest SQL text that is gathered whole, in bytes; longer ones stream to the primary and tie the session.
@@ -70,7 +70,6 @@ pub(super) enum Turn {
 }
 
 /// One client's session.
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own about the batch in flight")]
 #[derive(Debug)]
 pub struct Driver {
     pub(super) worker: Rc<Worker>,
@@ -101,8 +100,8 @@ pub struct Driver {
     pub(super) lost_pin: Option<&'static str>,
     /// How often the batch in flight was refused by a server.
     pub(super) refusals: u8,
-    /// The batch in flight was sent to a replica.
-    pub(super) on_replica: bool,
+    /// Where the batch in flight was sent to.
+    pub(super) reached: Reached,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
 }
@@ -161,7 +160,7 @@ impl Driver {
             commit: None,
             lost_pin: None,
             refusals: 0,
-            on_replica: false,
+            reached: Reached::Nothing,
             loaded: false,
         }
     }
@@ -312,7 +311,8 @@ impl Driver {
             && self.machine.pins().is_empty())
             || self.machine.is_roaming();
         let read = plan.place == crate::sql::Place::Anywhere;
-        if alone && whole && (self.on_replica || read) { Hold::UntilDecided } else { Hold::None }
+        let on_replica = self.reached == Reached::Replica;
+        if alone && whole && (on_replica || read) { Hold::UntilDecided } else { Hold::None }
     }
 
     /// Whether the connection is to a node that is a replica in this epoch: one of an older epoch may be to what was the

@@ -10,7 +10,7 @@ use super::handle::Doing;
 use super::stream::Stream;
 use super::worker::Worker;
 use crate::session::batch::{End, Scan};
-use crate::session::{ClientError, Hold, Judge, Outgoing, Plan, Step, Stream as StreamKind};
+use crate::session::{ClientError, Hold, Judge, Outgoing, Plan, Reached, Step, Stream as StreamKind};
 use crate::wire::{HEADER_LEN, Header, Tag, encode};
 
 /// How much of what a client sends ahead is read while its batch runs, in bytes.
@@ -305,7 +305,8 @@ impl Driver {
     /// Sends a judged batch to the connection that the session holds.
     fn dispatch(&mut self, batch: &[u8], cx: &mut Context<'_>) -> Result<(), Turn> {
         let Some(plan) = self.plan.take() else { return Err(internal("a batch without a plan")) };
-        self.on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
+        let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
+        self.reached = if on_replica { Reached::Replica } else { Reached::Primary };
         let hold = self.hold_for(&plan);
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
@@ -384,7 +385,7 @@ impl Driver {
     /// Begins to stream what is too large to be gathered.
     fn dispatch_stream(&mut self, cx: &mut Context<'_>) -> Result<(), Turn> {
         let end = self.plan.as_ref().map(|plan| plan.end);
-        self.on_replica = false;
+        self.reached = Reached::Primary;
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
         out.clear();

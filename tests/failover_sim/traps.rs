@@ -132,7 +132,9 @@ fn a_follower_ahead_of_the_candidate_is_not_repointed_under_its_own_name() {
 fn a_returning_node_is_neutral_until_it_is_vetted() {
     trap(RuleId::R8a, |without| {
         let mut shell = shell(3, without, true);
-        // n0 writes on alone, n2 is away; somebody promotes n1 by hand, which is adopted without knowing the fork.
+        // n0 writes on alone, n2 is away and nobody starts it; somebody promotes n1 by hand, which is adopted without knowing
+        // the fork.
+        shell.odds.agent = false;
         for peer in [1, 2, 3] {
             shell.cluster.cut[0][peer] = true;
         }
@@ -143,6 +145,7 @@ fn a_returning_node_is_neutral_until_it_is_vetted() {
         shell.cluster.nodes[1].promote_at = Some(at);
         run(&mut shell, 3000);
         // n0 returns as a standby with the WAL that nobody else has.
+        shell.odds.agent = true;
         shell.cluster.cut = vec![vec![false; 4]; 4];
         shell.cluster.nodes[0].in_recovery = true;
         shell.cluster.nodes[0].upstream = None;
