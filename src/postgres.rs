@@ -16,7 +16,6 @@ mod instance;
 mod process;
 mod rejoin;
 mod resume;
-mod revive;
 mod sql;
 mod watchdog;
 

@@ -232,7 +232,6 @@ impl Demo {
         tokio::select! {
             outcome = &mut serving => return outcome.map_err(DemoError::Proxy),
             () = self.serve_until(is_ready, &mut ended) => {}
-            never = self.cluster.keep_standbys(&progress) => match never {},
         }
         say(self.begun, "stopping");
         stop.send_replace(true);

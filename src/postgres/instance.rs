@@ -91,11 +91,6 @@ impl Instance {
         self.data_dir().join(STANDBY_SIGNAL).exists()
     }
 
-    /// Whether it ran and was killed: a server that is stopped takes its `postmaster.pid` with it.
-    pub(super) fn has_died(&self) -> bool {
-        self.running().is_none() && self.data_dir().join("postmaster.pid").exists()
-    }
-
     /// Makes a new data directory: checksums, SCRAM, UTF-8, locale C.
     pub async fn init(&self, options: &InitOptions, limit: Duration) -> Result<(), PostgresError> {
         let account = &self.installation.account;

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
 use primacy::cli::demo::{DemoArgs, DemoError, DurabilityArg, Handover, run};
 use primacy::model::NodeId;
-use primacy::postgres::{PostgresError, StopMode};
+use primacy::postgres::PostgresError;
 
-use crate::harness::{LIMIT, PortLease, eventually, installation};
+use crate::harness::{LIMIT, PortLease, installation};
 
 /// Three ports in a row for the servers, and two more.
 fn args(dir: Option<&Path>) -> (DemoArgs, Vec<PortLease>) {
@@ -57,28 +56,6 @@ async fn a_temporary_demo_is_up_within_its_time_and_leaves_nothing() {
     };
     run(args, path(), looking).await.unwrap();
     assert!(!dir.unwrap().exists());
-}
-
-#[tokio::test]
-async fn a_replica_that_is_killed_runs_again_and_one_that_is_stopped_does_not() {
-    let (mut args, _ports) = args(None);
-    args.for_seconds = None;
-    let killing = async |handover: Handover| {
-        let [stopped, killed] = [1, 2].map(|id| handover.cluster.node(NodeId(id)).unwrap());
-        handover.ready.send(()).unwrap();
-        stopped.stop(StopMode::Fast, LIMIT).await.unwrap();
-        let before = killed.running().unwrap();
-        kill(before, Signal::SIGKILL).unwrap();
-        eventually(LIMIT, "it runs again", async || {
-            let again = killed.running().is_some_and(|pid| pid != before);
-            let client = handover.cluster.superuser_on(killed, LIMIT).await.ok();
-            client.filter(|_| again).map(drop)
-        })
-        .await;
-        assert!(stopped.running().is_none(), "somebody wanted it so");
-        Ok(())
-    };
-    run(args, path(), killing).await.unwrap();
 }
 
 #[tokio::test]
