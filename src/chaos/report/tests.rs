@@ -1,3 +1,5 @@
+//! The verdict on hand-made notes.
+
 use super::*;
 
 fn entry(token: i64, begun: u64, ended: u64, end: End) -> Entry {
