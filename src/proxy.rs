@@ -2,9 +2,11 @@
 //! machine and carries out its actions.
 
 mod acquire;
+mod affinity;
 mod answer;
 pub mod auth;
 mod barrier;
+mod beside;
 pub mod cancel;
 pub mod catalog;
 mod client;

@@ -17,8 +17,10 @@ mod plan;
 mod refusal;
 mod relay;
 mod roaming;
+mod sequences;
 mod statement;
 mod stream;
+mod temporary;
 
 pub use client_error::ClientError;
 pub use dispatch::Outgoing;

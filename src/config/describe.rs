@@ -160,10 +160,19 @@ fn describe_tls(list: &mut List, tls: &ClientTls) {
 }
 
 fn describe_pool(list: &mut List, pool: &PoolSettings) {
-    let PoolSettings { size_max, idle_min, wait_max, waiters_max, idle_timeout, lifetime, connect_timeout } =
-        pool;
+    let PoolSettings {
+        size_max,
+        idle_min,
+        fresh,
+        wait_max,
+        waiters_max,
+        idle_timeout,
+        lifetime,
+        connect_timeout,
+    } = pool;
     list.live("pool.default_pool_size", size_max);
     list.live("pool.min_pool_size", idle_min);
+    list.live("pool.fresh_connections", fresh);
     list.duration("pool.query_wait_timeout", *wait_max);
     list.live("pool.max_waiting", waiters_max);
     list.duration("pool.server_idle_timeout", *idle_timeout);

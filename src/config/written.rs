@@ -159,6 +159,7 @@ pub(super) struct Pool {
     pub(super) default_pool_size: Option<i64>,
     /// Kept while idle.
     pub(super) min_pool_size: Option<i64>,
+    pub(super) fresh_connections: Option<bool>,
     /// Longest wait for one.
     pub(super) query_wait_timeout: Option<WrittenDuration>,
     /// Waiting at one time.

@@ -132,6 +132,7 @@ impl Label for PinCause {
         Self::Load,
         Self::UnknownSetting,
         Self::SessionAuthorization,
+        Self::Sequence,
         Self::SessionMode,
         Self::Replication,
     ];

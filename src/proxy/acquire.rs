@@ -40,11 +40,13 @@ impl Driver {
         self.refresh(&mut request, &mut arrived, &snapshot);
         let (node, reason) = match worker.decide(&request, &snapshot, &self.routing.own) {
             Decision::Primary(_) if self.must_pass_barrier(&request) => return None,
+            // The session's own connection is what it has there.
+            Decision::Primary(_) if self.parked.is_some() => return self.take_parked(),
             Decision::Primary(reason) => (snapshot.writable_primary()?, reason),
             Decision::Replica(node, reason) => (node, reason),
             Decision::WaitForReplica | Decision::Nowhere => return None,
         };
-        let mut conn = self.pool.take_idle(node, &self.profile)?;
+        let mut conn = self.pool.take_idle(node, &self.profile, self.machine.id())?;
         conn.epoch = snapshot.epoch;
         drop(snapshot);
         self.enter(conn, reason)
@@ -97,7 +99,13 @@ impl Driver {
                     self.wait_at_barrier(wait.started, &snapshot).await?;
                     continue;
                 }
-                Decision::Primary(reason) => snapshot.writable_primary().map(|node| (node, reason)),
+                Decision::Primary(reason) => {
+                    if let Some(conn) = self.take_parked() {
+                        wait.stop_catching_up();
+                        return Ok(conn);
+                    }
+                    snapshot.writable_primary().map(|node| (node, reason))
+                }
                 Decision::Replica(node, reason) => Some((node, reason)),
                 Decision::WaitForReplica => {
                     self.wait_for_replica(wait).await?;
@@ -105,9 +113,7 @@ impl Driver {
                 }
                 Decision::Nowhere => None,
             };
-            if let Some(waiting) = wait.catching_up.take() {
-                waiting.ended(if wait.request.waited { WaitEnd::TimedOut } else { WaitEnd::Served });
-            }
+            wait.stop_catching_up();
             let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
             let pause = match target {
                 Some((node, reason)) => {
@@ -147,8 +153,9 @@ impl Driver {
     ) -> Result<Option<ServerConn>, Refusal> {
         let (pool, profile) = (Rc::clone(&self.pool), Rc::clone(&self.profile));
         let run = self.worker.board().run_of(node);
+        let session = self.machine.id();
         let acquired = tokio::select! {
-            acquired = pool.acquire(node, &profile, snapshot.epoch) => acquired,
+            acquired = pool.acquire(node, (&profile, session), snapshot.epoch) => acquired,
             gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
         };
         match acquired {
@@ -277,4 +284,13 @@ struct Wait {
     bytes: u64,
     /// It has waited for a replica to catch up.
     catching_up: Option<observe::Waiting>,
+}
+
+impl Wait {
+    /// The wait for a replica to catch up is over, if there was one.
+    fn stop_catching_up(&mut self) {
+        if let Some(waiting) = self.catching_up.take() {
+            waiting.ended(if self.request.waited { WaitEnd::TimedOut } else { WaitEnd::Served });
+        }
+    }
 }

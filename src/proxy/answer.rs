@@ -85,7 +85,14 @@ impl Driver {
                     self.server_in.extend_from_slice(rest.get(relayed.consumed..).unwrap_or_default());
                     return Ok(());
                 }
-                Some(Event::Ready(status)) => self.finished(status),
+                Some(Event::Ready(status)) => {
+                    self.finished(status);
+                    if self.parked.is_some() {
+                        drop(out);
+                        self.release();
+                        return self.unpark();
+                    }
+                }
                 Some(Event::CopyIn) => self.phase = self.copy_in_phase(),
                 Some(Event::CopyBoth) => return Err(internal("a server began to talk both ways")),
                 Some(Event::Refused(state)) => {
@@ -116,8 +123,9 @@ impl Driver {
     fn finished(&mut self, status: TxStatus) {
         let Some(conn) = &mut self.lease else { return };
         let node = conn.session.node;
-        if self.machine.finish(status, &mut conn.session) {
-            self.database.facts.invalidate();
+        let changes = self.machine.finish(status, &mut conn.session);
+        if !changes.is_empty() {
+            self.database.facts.take(changes);
         }
         self.note_pins();
         if self.loaded {
@@ -317,6 +325,7 @@ impl Driver {
                 self.rest_phase();
                 self.batch_kept = false;
                 self.set_resting();
+                self.unpark()?;
                 // What became of the statement has been said; now that the session cannot go on.
                 pin.map_or(Ok(()), |pin| Err(Turn::Fail(ClientError::SessionLost { pin })))
             }
@@ -338,10 +347,13 @@ impl Driver {
     pub(super) fn end(mut self) {
         let busy = self.machine.is_busy();
         let in_transaction = self.machine.keeps_status();
+        self.pool.leave(self.machine.id());
+        self.discard_parked();
         let Some(mut conn) = self.lease.take() else { return };
         if self.loaded {
             self.worker.add_load(conn.session.node, -1);
         }
+        conn.session.last_user = 0;
         self.handle.set_held(None);
         let (worker, pool) = (Rc::clone(&self.worker), Rc::clone(&self.pool));
         if busy || in_transaction {
@@ -353,6 +365,11 @@ impl Driver {
             pool.discard(*conn);
             return;
         }
+        if conn.session.tainted || pool.is_fresh() {
+            worker.left(&mut conn);
+            pool.discard(*conn);
+            return;
+        }
         tokio::task::spawn_local(clean(worker, pool, *conn));
     }
 }
@@ -360,7 +377,7 @@ impl Driver {
 /// Gives a clean connection to the pool, unless nothing counts any more that comes from its node.
 pub(super) fn give_back(worker: &Rc<Worker>, pool: &Rc<UserPool>, mut conn: ServerConn) {
     worker.left(&mut conn);
-    if worker.is_fenced(&conn) {
+    if conn.session.tainted || worker.is_fenced(&conn) {
         pool.discard(conn);
         return;
     }

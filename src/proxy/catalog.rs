@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,10 +18,11 @@ use super::pool::NodeLink;
 use super::query::{self, QueryError};
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::Service;
+use crate::clock;
 use crate::control::Board;
 use crate::model::NodeId;
 use crate::sql::catalog::{CHANGE_SQL, LOAD_SQL};
-use crate::sql::{Catalog, CatalogBuilder, CatalogRowError};
+use crate::sql::{Catalog, CatalogBuilder, CatalogRowError, Change};
 
 /// The facts of one database.
 #[derive(Debug)]
@@ -29,9 +30,21 @@ pub struct Facts {
     id: u64,
     database: Arc<str>,
     catalog: ArcSwap<Catalog>,
-    /// One more with every change that the proxy has seen; what was loaded before it is not published.
-    changes: AtomicU64,
+    seen: Mutex<Seen>,
+    /// One more with every state of any database's facts.
+    generation: Arc<AtomicU64>,
     wake: Notify,
+}
+
+/// The changes that the proxy has seen since the facts were last asked for.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Numbers the changes.
+    count: u64,
+    /// Each with its number.
+    changes: Vec<(u64, Change)>,
+    /// The last one that may have touched anything: facts that were asked for before it are worth nothing.
+    worthless_until: u64,
 }
 
 impl Facts {
@@ -41,29 +54,74 @@ impl Facts {
         self.catalog.load()
     }
 
-    /// DDL was committed: nothing is known until the facts are loaded again.
-    pub fn invalidate(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-        self.clear();
+    /// DDL was committed: what it touches is not known until the facts are loaded again.
+    pub fn take(&self, changes: Vec<Change>) {
+        let mut seen = self.lock();
+        let catalog = self.catalog.load().after(&changes, self.next_generation());
+        for change in changes {
+            seen.count += 1;
+            let number = seen.count;
+            if change == Change::Anything {
+                seen.worthless_until = number;
+            }
+            seen.changes.push((number, change));
+        }
+        if catalog.is_empty() {
+            debug!(database = %self.database, change = ?seen.changes.last(), "nothing is known until the facts are loaded");
+            // Facts are published next if they were asked for after all of these.
+            seen.worthless_until = seen.count;
+            seen.changes.clear();
+        }
+        self.catalog.store(Arc::new(catalog));
+        drop(seen);
         self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn clear(&self) {
         self.catalog.store(Arc::new(Catalog::empty_for(self.id)));
     }
 
-    /// Publishes what was loaded, unless a change was seen since `seen`.
-    fn publish(&self, catalog: Catalog, seen: u64) -> bool {
-        if self.changes.load(Ordering::SeqCst) != seen {
+    /// Waits, so that where one definition follows another, loading is not all that the server does; but not while nothing
+    /// is known.
+    async fn rest(&self, pause: Duration) {
+        let unknown = async {
+            while !self.load().is_empty() {
+                self.wake.notified().await;
+            }
+        };
+        drop(timeout(pause, unknown).await);
+    }
+
+    /// The number of the last change that was seen.
+    fn seen(&self) -> u64 {
+        self.lock().count
+    }
+
+    /// Publishes what was asked for when `before` was the last change seen, with what was seen since.
+    fn publish(&self, catalog: Catalog, before: u64) -> bool {
+        let mut seen = self.lock();
+        seen.changes.retain(|(number, _)| *number > before);
+        if seen.worthless_until > before {
             return false;
         }
-        self.catalog.store(Arc::new(catalog));
-        // A change between the look and the store would be overwritten: look again.
-        let current = self.changes.load(Ordering::SeqCst) == seen;
-        if !current {
-            self.clear();
+        let catalog = if seen.changes.is_empty() {
+            catalog
+        } else {
+            catalog.after(seen.changes.iter().map(|(_, change)| change), self.next_generation())
+        };
+        if catalog.is_empty() {
+            seen.worthless_until = seen.count;
         }
-        current
+        self.catalog.store(Arc::new(catalog));
+        true
     }
 }
 
@@ -77,7 +135,7 @@ pub struct CatalogHub {
     runtime: tokio::runtime::Handle,
     poll: Duration,
     /// One more with every catalog that is loaded, whatever its database.
-    generation: AtomicU64,
+    generation: Arc<AtomicU64>,
 }
 
 /// Most databases whose facts are kept; clients of further ones read on the primary.
@@ -99,7 +157,7 @@ impl CatalogHub {
             service,
             runtime,
             poll,
-            generation: AtomicU64::new(0),
+            generation: Arc::default(),
         })
     }
 
@@ -114,7 +172,8 @@ impl CatalogHub {
             id,
             database: Arc::clone(database),
             catalog: ArcSwap::from_pointee(Catalog::empty_for(id)),
-            changes: AtomicU64::new(0),
+            seen: Mutex::default(),
+            generation: Arc::clone(&self.generation),
             wake: Notify::new(),
         });
         if databases.len() < DATABASES_MAX {
@@ -127,32 +186,54 @@ impl CatalogHub {
 
     /// Keeps the facts of one database, for as long as the program runs.
     async fn keep(self: Arc<Self>, facts: Arc<Facts>) {
+        let mut from_replica = true;
         loop {
-            if let Err(error) = self.serve(&facts).await {
-                debug!(database = %facts.database, %error, "catalog facts are not available");
+            let served = self.serve(&facts, from_replica).await;
+            if let Err(CatalogError::Behind) = served {
+                // What is known stays true; the primary tells the rest for a while.
+                from_replica = false;
+                continue;
             }
-            facts.clear();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            from_replica = true;
+            if let Err(error) = served {
+                debug!(database = %facts.database, %error, "catalog facts are not available");
+                facts.clear();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         }
     }
 
-    /// Loads and reloads over one connection, until it breaks.
-    async fn serve(&self, facts: &Facts) -> Result<(), CatalogError> {
-        let (node, mut stream) = self.connect(&facts.database).await?;
+    /// Loads and reloads over one connection, until it breaks; over one to the primary, for a while.
+    async fn serve(&self, facts: &Facts, from_replica: bool) -> Result<(), CatalogError> {
+        let until = clock::now() + PRIMARY_STAY;
+        let (node, mut stream) = self.connect(&facts.database, from_replica).await?;
+        let epoch = self.board.snapshot().epoch;
         let mut stamp = None;
         loop {
-            if self.board.snapshot().writable_primary() != Some(node) {
+            let snapshot = self.board.snapshot().clone();
+            let primary = snapshot.writable_primary().ok_or(CatalogError::NoPrimary)?;
+            let usable = snapshot.node(node).is_some_and(|view| view.unreadable.is_none());
+            if snapshot.epoch != epoch || !usable {
                 return Err(CatalogError::NoPrimary);
             }
-            let seen = facts.changes.load(Ordering::SeqCst);
+            let before = facts.seen();
+            if node != primary {
+                self.caught_up(node).await?;
+            } else if clock::now() > until {
+                return Ok(());
+            }
             let now = timeout(STAMP_LIMIT, query::rows(&mut stream, CHANGE_SQL)).await??.0;
             if stamp.as_ref() != Some(&now) || facts.load().is_empty() {
+                let began = clock::now();
                 let catalog = self.read(facts, &mut stream).await?;
-                if facts.publish(catalog, seen) {
+                let took = clock::now().duration_since(began);
+                debug!(database = %facts.database, ms = took.as_millis(), "catalog facts loaded");
+                if facts.publish(catalog, before) {
                     stamp = Some(now);
+                    facts.rest(took * PAUSE).await;
                 }
             }
-            if facts.changes.load(Ordering::SeqCst) == seen {
+            if facts.seen() == before {
                 // The time limit is the bound within which changes made elsewhere are noticed.
                 drop(timeout(self.poll, facts.wake.notified()).await);
             }
@@ -161,7 +242,7 @@ impl CatalogHub {
 
     async fn read(&self, facts: &Facts, stream: &mut Stream) -> Result<Catalog, CatalogError> {
         let (rows, _) = timeout(LOAD_LIMIT, query::rows(stream, LOAD_SQL)).await??;
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let generation = facts.next_generation();
         let mut builder = CatalogBuilder::new(facts.id, generation);
         for row in &rows {
             let mut columns = [""; 6];
@@ -173,18 +254,49 @@ impl CatalogHub {
         Ok(builder.finish())
     }
 
-    /// A connection to the primary: a replica could be behind the DDL that a client has just been told of.
-    async fn connect(&self, database: &str) -> Result<(NodeId, Stream), CatalogError> {
-        let primary = self.board.snapshot().writable_primary().ok_or(CatalogError::NoPrimary)?;
-        let link = self.links.get(primary.index()).ok_or(CatalogError::NoPrimary)?;
+    /// Waits until the replica shows what was committed before now: the DDL that a client has just been told of.
+    async fn caught_up(&self, node: NodeId) -> Result<(), CatalogError> {
+        let ticket = self.board.ticket();
+        let waiting = async {
+            loop {
+                let mut moved = self.board.want_positions();
+                let (sample, position) = self.board.sample();
+                if sample >= ticket && self.board.replayed(node) >= position {
+                    return;
+                }
+                if moved.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        };
+        timeout(BEHIND_LIMIT, waiting).await.map_err(|_elapsed| CatalogError::Behind)
+    }
+
+    /// A connection to a replica where there is one: a query of this length on the primary keeps VACUUM there from
+    /// removing, and from marking as visible to all, what was changed meanwhile.
+    async fn connect(&self, database: &str, from_replica: bool) -> Result<(NodeId, Stream), CatalogError> {
+        let snapshot = self.board.snapshot().clone();
+        let primary = snapshot.writable_primary().ok_or(CatalogError::NoPrimary)?;
+        let mut replicas =
+            snapshot.nodes.iter().filter(|node| node.id != primary && node.unreadable.is_none());
+        let replica = replicas.next().filter(|_| from_replica).map(|node| node.id);
+        let node = replica.unwrap_or(primary);
+        let link = self.links.get(node.index()).ok_or(CatalogError::NoPrimary)?;
         let credential = Credential::Password(self.service.password.clone());
-        let startup = [("application_name".to_owned(), "primacy catalog".to_owned())];
+        // Compiling a query that runs once takes longer than running it.
+        let startup = [("application_name", "primacy catalog"), ("jit", "off")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let who = SignIn { user: &self.service.user, database, startup: &startup, credential: &credential };
         let connected = server::connect(&link.node, &link.tls, &who, CONNECT_LIMIT).await?;
-        Ok((primary, connected.stream))
+        Ok((node, connected.stream))
     }
 }
 
+/// After a load the next one waits so many times as long as that took.
+const PAUSE: u32 = 4;
+/// So long a replica may take to show the last change; then the primary is asked instead, for `PRIMARY_STAY`.
+const BEHIND_LIMIT: Duration = Duration::from_secs(1);
+const PRIMARY_STAY: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const STAMP_LIMIT: Duration = Duration::from_secs(10);
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
@@ -192,8 +304,10 @@ const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// Why facts could not be had.
 #[derive(Debug, thiserror::Error)]
 enum CatalogError {
-    #[error("there is no primary")]
+    #[error("there is no primary, or it has changed")]
     NoPrimary,
+    #[error("the replica that is asked is behind")]
+    Behind,
     #[error("no answer in time")]
     Timeout(#[from] tokio::time::error::Elapsed),
     #[error("cannot connect: {0}")]

@@ -137,19 +137,20 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
     }
     worker.meter.client_signed_in();
     let startup = startup_overlay(&application_name);
-    let mut machine = Machine::new(key as u64, worker.machine_settings(), startup);
+    let mut machine = Machine::new(worker.number_session(), worker.machine_settings(), startup);
     let routing = worker.shared.route.load().for_session(&user, &database);
     machine.set_optimistic(routing.transactions == TransactionRouting::Optimistic);
     if profile.mentions("transaction_isolation") {
         machine.keep_transactions_whole();
     }
+    let database = worker.database(&database);
     let parts = Parts {
         worker: Rc::clone(worker),
         handle,
         client: admitted.stream,
         machine,
         pool,
-        database: worker.database(&database),
+        database,
         profile,
     };
     Some((parts, stay))
@@ -255,7 +256,7 @@ async fn ask_a_server(
         let readable = snapshot.nodes.iter().filter(|node| node.unreadable.is_none()).map(|node| node.id);
         let candidates: Vec<NodeId> = snapshot.writable_primary().into_iter().chain(readable).collect();
         for node in candidates {
-            match pool.acquire(node, profile, snapshot.epoch).await {
+            match pool.acquire(node, (profile, 0), snapshot.epoch).await {
                 Ok(conn) => {
                     pool.give_back(conn);
                     if let Some(known) = pool.greeting(profile) {

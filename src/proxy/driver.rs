@@ -83,6 +83,8 @@ pub struct Driver {
     pub(super) profile: Rc<Profile>,
     pub(super) routing: Routing,
     pub(super) lease: Option<Box<ServerConn>>,
+    /// The connection that the session is tied to, while a read runs on a replica.
+    pub(super) parked: Option<Box<ServerConn>>,
     pub(super) phase: Phase,
     pub(super) plan: Option<Plan>,
     /// The batch in flight, where it may have to be sent again or has not been sent yet.
@@ -110,6 +112,7 @@ pub struct Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.discard();
+        self.discard_parked();
     }
 }
 
@@ -148,6 +151,7 @@ impl Driver {
             profile: parts.profile,
             routing: Routing::default(),
             lease: None,
+            parked: None,
             phase: Phase::Idle,
             plan: None,
             batch: Vec::new(),
@@ -175,9 +179,10 @@ impl Driver {
                         self.say_last(&error).await;
                         break;
                     }
+                    Err(Refusal::Gone) => break,
+                    Err(_) if self.back_to_parked() => {}
                     Err(Refusal::Error(error)) => self.refuse(&error),
                     Err(Refusal::Server(frame)) => self.refuse_with(&frame),
-                    Err(Refusal::Gone) => break,
                 },
                 Turn::Resolve(node) => {
                     if !Box::pin(self.resolve(node)).await {
@@ -307,8 +312,8 @@ impl Driver {
     /// Whether the first answers are kept back so that the batch can be run again elsewhere.
     pub(super) fn hold_for(&self, plan: &Plan) -> Hold {
         let whole = !plan.stays_open();
-        let alone = (matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. })
-            && self.machine.pins().is_empty())
+        let untied = self.parked.is_some() || self.machine.pins().is_empty();
+        let alone = (untied && matches!(self.machine.tx(), Tx::None | Tx::Deferred { .. }))
             || self.machine.is_roaming();
         let read = plan.place == crate::sql::Place::Anywhere;
         let on_replica = self.reached == Reached::Replica;
@@ -326,7 +331,8 @@ impl Driver {
     }
 
     /// Takes a connection over, for the batch that is kept.
-    pub(super) fn hold_lease(&mut self, conn: ServerConn) {
+    pub(super) fn hold_lease(&mut self, mut conn: ServerConn) {
+        conn.session.last_user = self.machine.id();
         let held = Held {
             node: conn.session.node,
             epoch: conn.epoch,

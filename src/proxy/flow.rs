@@ -242,6 +242,7 @@ impl Driver {
             }
             Step::Route(request) => {
                 self.plan = Some(plan);
+                self.park();
                 if let Some(conn) = self.lease_now(request) {
                     self.hold_lease(conn);
                     return self.dispatch(batch, cx);
@@ -251,17 +252,6 @@ impl Driver {
                 self.handle.set_doing(Doing::Waiting, self.worker.coarse_now());
                 Err(Turn::Acquire(request))
             }
-        }
-    }
-
-    /// What to do with a judged batch. A transaction that cannot go on on its replica has left it.
-    fn step(&mut self, plan: &Plan) -> Step {
-        match self.machine.step(plan, self.lease.is_some()) {
-            Step::Move => {
-                self.leave_replica();
-                self.machine.step(plan, self.lease.is_some())
-            }
-            step => step,
         }
     }
 
@@ -308,6 +298,7 @@ impl Driver {
         let on_replica = self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
         self.reached = if on_replica { Reached::Replica } else { Reached::Primary };
         let hold = self.hold_for(&plan);
+        self.note_beside();
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
         out.clear();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
 
+use super::affinity::choose;
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
 use super::stream::Stream;
@@ -184,18 +185,24 @@ impl UserPool {
     }
 
     /// An idle connection to the node, if there is one that was started with these settings. Never waits.
+    ///
+    /// A session gets the one that it used last where it can; one that another may miss, only where no new one may be.
     #[inline]
-    pub fn take_idle(&self, node: NodeId, profile: &Rc<Profile>) -> Option<ServerConn> {
+    pub fn take_idle(&self, node: NodeId, profile: &Rc<Profile>, session: u64) -> Option<ServerConn> {
         let mut nodes = self.nodes.borrow_mut();
         let pool = nodes.get_mut(node.index())?;
         if !pool.waiters.is_empty() {
             return None;
         }
         loop {
-            let at = pool
-                .idle
-                .iter()
-                .rposition(|conn| Rc::ptr_eq(&conn.profile, profile) || conn.profile == *profile)?;
+            let at = choose(&pool.idle, profile, session)?;
+            let settings = self.settings.borrow();
+            let strange = pool.idle.get(at).is_some_and(|conn| {
+                conn.session.last_user != session && (settings.fresh || conn.session.is_missed())
+            });
+            if strange && session != 0 && pool.total < settings.size_max.max(1) {
+                return None;
+            }
             let conn = pool.idle.swap_remove(at);
             if conn.stream.is_quiet() {
                 return Some(conn);
@@ -215,10 +222,10 @@ impl UserPool {
     pub async fn acquire(
         self: &Rc<Self>,
         node: NodeId,
-        profile: &Rc<Profile>,
+        (profile, session): (&Rc<Profile>, u64),
         epoch: Epoch,
     ) -> Result<ServerConn, AcquireError> {
-        if let Some(conn) = self.take_idle(node, profile) {
+        if let Some(conn) = self.take_idle(node, profile, session) {
             return Ok(conn);
         }
         if !self.reserve(node) {
@@ -338,6 +345,26 @@ impl UserPool {
         // The time of the worker's last tick would do; this is read once per transaction.
         conn.idle_since = clock::now();
         pool.idle.push(conn);
+    }
+
+    /// Whether no client gets a connection of another's, as long as there is room.
+    pub fn is_fresh(&self) -> bool {
+        self.settings.borrow().fresh
+    }
+
+    /// A session has ended: nobody misses what it used.
+    pub fn leave(&self, session: u64) {
+        let fresh = self.settings.borrow().fresh;
+        for pool in self.nodes.borrow_mut().iter_mut() {
+            for conn in pool.idle.iter_mut().filter(|conn| conn.session.last_user == session) {
+                conn.session.last_user = 0;
+            }
+            if fresh {
+                let old = pool.idle.extract_if(.., |conn| conn.session.last_user == 0);
+                let closed = old.map(|conn| self.close(conn)).count();
+                pool.total = pool.total.saturating_sub(u32::try_from(closed).unwrap_or(u32::MAX));
+            }
+        }
     }
 
     /// Closes a connection politely.

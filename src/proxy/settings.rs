@@ -128,6 +128,8 @@ pub struct PoolSettings {
     pub lifetime: Duration,
     /// To open and sign in.
     pub connect_timeout: Duration,
+    /// A client's first server connection is a new one, while there is room, and is closed when the client leaves.
+    pub fresh: bool,
 }
 
 impl Default for PoolSettings {
@@ -140,6 +142,7 @@ impl Default for PoolSettings {
             idle_timeout: Duration::from_secs(600),
             lifetime: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(5),
+            fresh: false,
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Worker {
     databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
     pools: RefCell<Pools>,
     sessions: RefCell<Slab<Rc<Handle>>>,
+    /// Sessions so far: connections keep marks of them beyond their end, so no number is used twice.
+    sessions_begun: Cell<u64>,
     machine_settings: RefCell<Rc<session::Settings>>,
     /// Statements running per node.
     load: RefCell<Vec<u32>>,
@@ -143,6 +145,7 @@ impl Worker {
             databases: RefCell::default(),
             pools: RefCell::default(),
             sessions: RefCell::default(),
+            sessions_begun: Cell::new(0),
             machine_settings,
             dice: RefCell::new(fastrand::Rng::new()),
             draining: Cell::new(false),
@@ -243,6 +246,13 @@ impl Worker {
             handle.kick(Kick::Drain);
         }
         (key, handle)
+    }
+
+    /// A number for a session that no other ever has; never 0.
+    pub fn number_session(&self) -> u64 {
+        let number = self.sessions_begun.get() + 1;
+        self.sessions_begun.set(number);
+        number
     }
 
     /// A session has ended.

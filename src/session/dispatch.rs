@@ -33,6 +33,11 @@ impl Machine {
         out: &mut Vec<u8>,
     ) -> Outgoing {
         self.begin_dispatch(server, hold, out);
+        if self.tx != Tx::Failed && self.sees_strange_sequences(server) {
+            encode::query(out, b"DISCARD SEQUENCES");
+            self.relay.swallow_ready += 1;
+            server.unnamed = None;
+        }
         let wrote = self.wrote && self.roaming.is_none();
         if self.settings.resolve_commits && wrote && plan.is_commit() && self.tx == Tx::Open {
             // In the same packet as COMMIT, so it costs no round trip; and its answer leaves the server before COMMIT

@@ -1,10 +1,14 @@
 //! What a statement that succeeded does to the session.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::machine::{Before, Machine, is_setting};
 use super::statement::ServerSession;
-use crate::sql::{Kind, PinCause, SessionEffect, Verdict};
+use crate::sql::{Change, Kind, PinCause, SessionEffect, Verdict};
+
+/// Changes of one transaction that are told one from the other.
+const CHANGES_MAX: usize = 1_000;
 
 impl Machine {
     /// Applies the effects of one executed statement, to the session and to what is known of the connection.
@@ -22,6 +26,7 @@ impl Machine {
             }
             _ => {}
         }
+        self.note_temporary(verdict);
         for effect in &verdict.effects {
             self.apply_effect(effect, server);
         }
@@ -55,13 +60,24 @@ impl Machine {
                 self.apply_setting(effect, server);
                 self.reset_own_settings();
                 server.clear_prepared();
+                server.discard_sequences();
                 self.prepared.clear();
                 self.prepared_bytes = 0;
                 self.forget_pins();
             }
-            E::DiscardTemp => self.pins.remove(PinCause::TemporaryTable),
+            E::DiscardTemp => {
+                self.temporary.clear();
+                self.pins.remove(PinCause::TemporaryTable);
+            }
+            E::Temporary(_) => {}
             E::Pin(cause) => {
                 self.pins.add(*cause);
+                server.tainted |= matches!(cause, PinCause::TemporaryTable | PinCause::Load);
+            }
+            E::AsksSequences => self.asks_sequences(),
+            E::DiscardSequences => {
+                self.forget_sequences();
+                server.discard_sequences();
             }
             E::Unpin(cause) => self.pins.remove(*cause),
             E::PrepareSql(name) => {
@@ -80,7 +96,13 @@ impl Machine {
                 self.forget_prepared();
                 self.pins.remove(PinCause::SqlPrepare);
             }
-            E::Ddl => self.ddl_in_transaction = true,
+            E::Ddl(change) => {
+                if self.changes.len() < CHANGES_MAX {
+                    self.changes.push(change.clone());
+                } else {
+                    self.changes = vec![Change::Anything];
+                }
+            }
         }
     }
 
@@ -91,6 +113,20 @@ impl Machine {
     }
 
     fn apply_setting(&mut self, effect: &SessionEffect, server: &mut ServerSession) {
+        let whole;
+        let effect = match effect {
+            // `SET datestyle TO ymd` changes a part of the value: the server has said what the whole is.
+            SessionEffect::Set { name, .. } if name.as_ref() == "datestyle" => match &self.date_style {
+                Some(value) => {
+                    let sql = Arc::from(format!("SET datestyle TO '{}'", value.replace('\'', "''")));
+                    whole = SessionEffect::Set { name: Arc::clone(name), sql };
+                    &whole
+                }
+                // It still is what the session began with.
+                None => return,
+            },
+            effect => effect,
+        };
         // The server itself resets to the values that its connection was started with, the session to those that the
         // client was started with. Where they differ, the next statement is preceded by what brings them together.
         let served = server.applied.after(effect, &super::overlay::Overlay::default());
@@ -102,4 +138,10 @@ impl Machine {
         self.current = wanted;
         server.applied = if served == self.current { self.current.clone() } else { served };
     }
+}
+
+/// Whether transactions may have ended in the middle of a batch: what of it holds, if it failed, is not known.
+pub(super) fn is_doubtful(executed: &[Rc<Verdict>]) -> bool {
+    executed.len() > 1 && executed.iter().any(|verdict| verdict.kind.controls_transactions())
+        || executed.iter().any(|verdict| verdict.kind == Kind::Block)
 }

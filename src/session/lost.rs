@@ -126,7 +126,8 @@ impl Machine {
         // The transaction began with this batch and does not end with it: it is lost whole, and can be begun again.
         let uncommitted = self.relay.began.is_some() && !plan.commits;
         // On a replica it has written nothing, not even with its COMMIT.
-        (read || uncommitted || self.is_roaming()) && !self.relay.answered && self.pins.is_empty()
+        let again = read || uncommitted || self.is_roaming();
+        again && !self.relay.answered && (self.beside || self.pins.is_empty())
     }
 
     /// The state before the batch was dispatched, so that it can be dispatched again.

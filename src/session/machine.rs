@@ -11,16 +11,19 @@ use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use super::effects::is_doubtful;
 use super::freshness::Freshness;
 use super::overlay::Overlay;
 use super::pins::Pins;
 use super::relay::{Relay, Written};
 use super::roaming::{Optimism, Roaming};
+use super::sequences::Sequences;
 use super::statement::{ServerSession, Statement, Statements};
+use super::temporary::Temporary;
 use crate::model::Consistency;
 use crate::route::{Floor, Request, Transaction};
 use crate::sql::{
-    BeginMode, Catalog, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict,
+    BeginMode, Catalog, Change, Classifier, Hint, Kind, PinCause, Place, Reason, SessionEffect, Verdict,
 };
 use crate::wire::TxStatus;
 
@@ -112,7 +115,6 @@ pub struct Machine {
     pub(super) route_hint: Option<Hint>,
     /// `SET primacy.consistency`.
     pub(super) consistency: Option<Consistency>,
-    pub(super) ddl_in_transaction: bool,
     /// Whether transactions read on a replica until they write.
     pub(super) optimism: Optimism,
     /// The open transaction is on a replica and can go on elsewhere.
@@ -121,6 +123,8 @@ pub struct Machine {
     pub(super) hopped: bool,
     /// The settings of a transaction between two servers; `current` are those from before it.
     pub(super) set_aside: Option<Overlay>,
+    /// What the transaction's DDL changes in the catalog facts, once it is committed.
+    pub(super) changes: Vec<Change>,
     /// The open transaction has executed something that may write.
     pub(super) wrote: bool,
     /// The node whose loss cost the session its transaction.
@@ -128,6 +132,12 @@ pub struct Machine {
     /// What the session has to see.
     pub freshness: Freshness,
     pub(super) relay: Relay,
+    pub(super) sequences: Sequences,
+    pub(super) temporary: Temporary,
+    /// The batch in flight runs beside the connection that the session is tied to.
+    pub(super) beside: bool,
+    /// The last value of `DateStyle` that a server reported.
+    pub(super) date_style: Option<Arc<str>>,
 }
 
 /// How the driver goes on with a planned batch.
@@ -168,15 +178,19 @@ impl Machine {
             executed: SmallVec::new(),
             route_hint: None,
             consistency: None,
-            ddl_in_transaction: false,
             optimism: Optimism::default(),
             roaming: None,
             hopped: false,
             set_aside: None,
+            changes: Vec::new(),
             wrote: false,
             lost_node: None,
             freshness: Freshness::default(),
             relay: Relay::default(),
+            sequences: Sequences::default(),
+            temporary: Temporary::default(),
+            beside: false,
+            date_style: None,
         }
     }
 
@@ -187,6 +201,11 @@ impl Machine {
             Tx::Deferred { .. } | Tx::Open | Tx::Lost { reported: false } => TxStatus::InTransaction,
             Tx::Failed | Tx::Lost { reported: true } => TxStatus::Failed,
         }
+    }
+
+    /// Unique in the worker.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The transaction as the client believes it to be.
@@ -272,8 +291,11 @@ impl Machine {
         if self.answers_locally(plan, held) {
             return Step::Local;
         }
-        if held {
-            return if self.is_roaming() && !plan.movable { Step::Move } else { Step::Held };
+        if held && self.is_roaming() && !plan.movable {
+            return Step::Move;
+        }
+        if held && !self.may_leave(plan) {
+            return Step::Held;
         }
         let transaction = match (&self.tx, &plan.begin) {
             (Tx::Deferred { mode, .. }, _) | (_, Some(mode)) => Transaction::Deferred {
@@ -335,14 +357,20 @@ impl Machine {
     }
 
     /// Called when the server is ready after a batch: effects take hold, the transaction's end is noted.
-    /// `true`: the catalog has changed, facts of this database are stale.
-    pub fn finish(&mut self, status: TxStatus, server: &mut ServerSession) -> bool {
+    /// Returns what has changed in the catalog facts of this database.
+    pub fn finish(&mut self, status: TxStatus, server: &mut ServerSession) -> Vec<Change> {
         let failed = self.relay.take_error_seen();
         let was_failed = self.tx == Tx::Failed;
         let was_in_transaction = matches!(self.tx, Tx::Open | Tx::Failed | Tx::Deferred { .. });
         let executed = std::mem::take(&mut self.executed);
-        let mut stale = false;
+        let mut changes = Vec::new();
         self.wrote |= executed.iter().any(|verdict| verdict.place == Place::Primary);
+        self.note_sequences(&executed, server);
+        if failed && self.relay.own_unnamed && !self.relay.parsed {
+            // Parse took the unnamed statement that was there away before it failed.
+            self.unnamed = None;
+            server.unnamed = None;
+        }
         if failed {
             self.effects_of_failed(&executed);
         } else {
@@ -357,7 +385,10 @@ impl Machine {
             }
             self.before = None;
             self.savepoints.clear();
-            stale = std::mem::take(&mut self.ddl_in_transaction);
+            let seen = std::mem::take(&mut self.changes);
+            if committed || is_doubtful(&executed) {
+                changes = seen;
+            }
             self.wrote = false;
         }
         self.tx = match status {
@@ -366,19 +397,20 @@ impl Machine {
             TxStatus::Failed => Tx::Failed,
         };
         self.finish_roaming(failed);
-        stale
+        changes
     }
 
     /// An error in a batch. What it did is undone with its transaction, except for what no transaction undoes; and where
     /// it also began or ended transactions, nobody knows which of its effects hold.
     fn effects_of_failed(&mut self, executed: &[Rc<Verdict>]) {
-        let doubtful = executed.len() > 1 && executed.iter().any(|v| v.kind.controls_transactions())
-            || executed.iter().any(|verdict| verdict.kind == Kind::Block);
+        let doubtful = is_doubtful(executed);
         for effect in executed.iter().flat_map(|verdict| verdict.effects.iter()) {
             match effect {
                 SessionEffect::Pin(cause @ (PinCause::AdvisoryLock | PinCause::Load)) => {
                     self.pins.add(*cause);
                 }
+                // It may have asked before it failed, and it asks again.
+                SessionEffect::AsksSequences => self.asks_sequences(),
                 SessionEffect::Pin(cause) if doubtful => {
                     self.pins.add(*cause);
                 }
@@ -386,6 +418,7 @@ impl Machine {
                     self.sql_prepared.insert(Arc::clone(name));
                     self.pins.add(PinCause::SqlPrepare);
                 }
+                SessionEffect::Ddl(change) if doubtful => self.changes.push(change.clone()),
                 effect if doubtful && is_setting(effect) => {
                     self.pins.add(PinCause::UnknownSetting);
                 }
@@ -413,6 +446,11 @@ impl Machine {
 
     /// The server that the session was using is gone, outside of any statement.
     pub fn connection_lost(&mut self, node: &Arc<str>) {
+        if self.beside {
+            self.relay.reset();
+            self.executed.clear();
+            return;
+        }
         self.lost_node = Some(Arc::clone(node));
         if matches!(self.tx, Tx::Open | Tx::Failed) {
             self.tx = Tx::Lost { reported: self.tx == Tx::Failed };
@@ -438,6 +476,8 @@ impl Machine {
     /// What lived in the lost connection lives no more.
     pub(super) fn forget_pins(&mut self) {
         self.pins = Pins::default();
+        self.forget_sequences();
+        self.temporary.clear();
         self.sql_prepared.clear();
         if self.settings.session_mode {
             self.pins.add(PinCause::SessionMode);

@@ -84,14 +84,25 @@ impl Overlay {
             SessionEffect::Set { name, sql } => self.with(name, sql),
             SessionEffect::Reset(name) => match startup.statement(name) {
                 Some(sql) => self.with(name, sql),
+                // A setting of nobody's is empty from then on, and not unknown again.
+                None if name.contains('.') => {
+                    self.with(name, &Arc::from(format!("RESET {}", quoted_setting(name))))
+                }
                 None => self.without(name),
             },
             SessionEffect::ResetAll => {
                 // RESET ALL leaves role and session_authorization alone (manual, RESET).
-                match self.statement("role") {
-                    Some(sql) => startup.with(&Arc::from("role"), sql),
-                    None => startup.clone(),
-                }
+                let identity = |overlay: Self, &name: &&str| match self.statement(name) {
+                    Some(sql) => overlay.with(&Arc::from(name), sql),
+                    None => overlay,
+                };
+                let own = self.entries().iter().filter(|(name, _)| name.contains('.'));
+                own.fold(IDENTITY.iter().fold(startup.clone(), identity), |overlay, (name, _)| {
+                    if overlay.statement(name).is_some() {
+                        return overlay;
+                    }
+                    overlay.after(&SessionEffect::Reset(Arc::clone(name)), startup)
+                })
             }
             SessionEffect::DiscardAll => startup.clone(),
             _ => self.clone(),
@@ -99,8 +110,12 @@ impl Overlay {
     }
 }
 
+/// Who the session acts as: the user first, because setting it takes the role back.
+const IDENTITY: [&str; 2] = ["session_authorization", "role"];
+
 /// The statements that turn a connection with `from` into one with `to`; `None` where nothing differs.
-/// `role` is reset first and set last, because the rights to set the others are the session user's.
+/// Who the session acts as is reset first and set last, because the rights to set the others are those of the user who
+/// signed in.
 pub fn difference(from: &Overlay, to: &Overlay) -> Option<String> {
     if from == to {
         return None;
@@ -112,24 +127,29 @@ pub fn difference(from: &Overlay, to: &Overlay) -> Option<String> {
         }
         sql.push_str(statement);
     };
-    if from.statement("role").is_some() && from.statement("role") != to.statement("role") {
-        add("RESET role");
+    let is_identity = |name: &str| IDENTITY.contains(&name);
+    let other = IDENTITY.iter().any(|name| from.statement(name) != to.statement(name));
+    let some_setting = from
+        .entries()
+        .iter()
+        .chain(to.entries())
+        .any(|(name, _)| !is_identity(name) && from.statement(name) != to.statement(name));
+    if other || some_setting {
+        IDENTITY.iter().rev().filter(|name| from.statement(name).is_some()).for_each(|name| {
+            add(&format!("RESET {name}"));
+        });
     }
     for (name, _) in from.entries() {
-        if name.as_ref() != "role" && to.statement(name).is_none() {
+        if !is_identity(name) && to.statement(name).is_none() {
             add(&format!("RESET {}", quoted_setting(name)));
         }
     }
     for (name, statement) in to.entries() {
-        if name.as_ref() != "role" && from.statement(name) != Some(statement) {
+        if !is_identity(name) && from.statement(name) != Some(statement) {
             add(statement);
         }
     }
-    if let Some(statement) = to.statement("role")
-        && from.statement("role") != Some(statement)
-    {
-        add(statement);
-    }
+    IDENTITY.iter().filter_map(|name| to.statement(name)).for_each(|statement| add(statement));
     (!sql.is_empty()).then_some(sql)
 }
 
@@ -171,6 +191,16 @@ mod tests {
         assert_eq!(now.after(&SessionEffect::Reset(Arc::from("application_name")), &startup), startup);
         assert_eq!(now.after(&SessionEffect::ResetAll, &startup), startup);
         assert!(now.without("application_name").is_empty());
+    }
+
+    #[test]
+    fn settings_of_nobodys_are_reset_to_nothing() {
+        let now = set(&Overlay::default(), "a.b", "SET a.b TO 1");
+        for effect in [SessionEffect::Reset(Arc::from("a.b")), SessionEffect::ResetAll] {
+            let after = now.after(&effect, &Overlay::default());
+            assert_eq!(difference(&Overlay::default(), &after).as_deref(), Some("RESET \"a\".\"b\""));
+        }
+        assert!(now.after(&SessionEffect::DiscardAll, &Overlay::default()).is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::sql::PinCause;
 
-const CAUSES: [PinCause; 10] = [
+const CAUSES: [PinCause; 11] = [
     PinCause::TemporaryTable,
     PinCause::Listen,
     PinCause::AdvisoryLock,
@@ -11,6 +11,7 @@ const CAUSES: [PinCause; 10] = [
     PinCause::Load,
     PinCause::UnknownSetting,
     PinCause::SessionAuthorization,
+    PinCause::Sequence,
     PinCause::SessionMode,
     PinCause::Replication,
 ];

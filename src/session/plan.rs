@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::batch::{End, Frame, frames};
 use super::client_error::ClientError;
-use super::machine::{Judge, Machine, Tx, Unnamed};
+use super::machine::{Judge, Machine, Unnamed};
 use super::statement::{Statement, text_in};
 use crate::model::Consistency;
 use crate::sql::{BeginMode, Hint, Kind, Moving, Place, Reason, Verdict};
@@ -40,6 +40,10 @@ pub struct Plan {
     pub needs_no_server: bool,
     /// It binds or executes.
     runs: bool,
+    /// It executes statements, and the text of each was at hand.
+    pub(super) reads: bool,
+    /// It needs the connection that the session is tied to.
+    pub(super) tied: bool,
     /// Its only executed statement, if there is exactly one.
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
@@ -73,6 +77,8 @@ impl Plan {
             old_unnamed: false,
             needs_no_server: matches!(end, End::Sync),
             runs: false,
+            reads: false,
+            tied: false,
             solo: None,
             closes: SmallVec::new(),
             own: None,
@@ -187,6 +193,7 @@ impl Machine {
         let query = Query::decode(frame.get(5..).unwrap_or_default())?;
         let verdict = judge.classifier.classify(query.sql, judge.catalog);
         plan.join(&verdict);
+        self.note_tied(query.sql, &verdict, plan);
         self.executed.push(verdict);
         Ok(())
     }
@@ -209,6 +216,7 @@ impl Machine {
             // What follows in the same implicit transaction is not known yet, and may write.
             plan.primary(Reason::TooLarge);
         }
+        plan.reads = !self.executed.is_empty() && !plan.stays_open() && !plan.prepares_only();
         // Outside of a transaction every statement that may write is its own commit.
         plan.commits |= !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
     }
@@ -276,10 +284,12 @@ impl Machine {
         let definition = frame.body.get(parse.name.len() + 1..).unwrap_or_default();
         if parse.name.is_empty() {
             let verdict = judge.classifier.classify(parse.sql, judge.catalog);
+            self.note_tied(parse.sql, &verdict, plan);
             join_unless_transaction_control(plan, &verdict);
             self.keep_unnamed(definition, judge.catalog.generation(), verdict);
         } else {
             let statement = intern(definition, parse.sql, judge);
+            self.note_tied(parse.sql, &statement.verdict.borrow().1, plan);
             join_unless_transaction_control(plan, &current_verdict(&statement, judge));
             plan.rewrite = true;
             // Where the name is taken, or the client holds too many, `dispatch` says so in its place.
@@ -335,8 +345,15 @@ impl Machine {
             self.unnamed_verdict(judge)
         } else {
             plan.rewrite = true;
-            self.prepared.get(name).map(|statement| current_verdict(statement, judge))
+            self.prepared.get(name).map(|statement| {
+                let verdict = current_verdict(statement, judge);
+                self.note_tied(statement.text(), &verdict, plan);
+                verdict
+            })
         };
+        if let (true, Some(verdict), Some(unnamed)) = (name.is_empty(), &verdict, &self.unnamed) {
+            self.note_tied(text_in(&unnamed.definition), verdict, plan);
+        }
         // A name that does not exist is an error wherever it runs.
         let verdict = verdict.unwrap_or_else(|| Rc::new(nonexistent()));
         join_unless_transaction_control(plan, &verdict);
@@ -382,12 +399,6 @@ impl Machine {
         }
     }
 
-    /// Whether the session is in a state in which a statement may be run a second time elsewhere: outside of any
-    /// transaction, so that what failed has changed nothing.
-    pub fn may_run_again(&self) -> bool {
-        self.tx == Tx::None && self.pins.is_empty()
-    }
-
     /// The error for a statement name that the client has not prepared.
     pub(super) fn unknown_statement(name: &[u8]) -> ClientError {
         ClientError::UnknownStatement { name: String::from_utf8_lossy(name).into_owned() }
@@ -416,6 +427,7 @@ fn nonexistent() -> Verdict {
         consistency: None,
         moving: Moving::Never,
         effects: Box::new([]),
+        own_code: false,
         statements: 1,
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -79,6 +80,8 @@ pub(super) struct Relay {
     pub(super) portals: SmallVec<[Portal; 1]>,
     /// The pipeline has prepared its own unnamed statement.
     pub(super) own_unnamed: bool,
+    /// A server has parsed something of the batch.
+    pub(super) parsed: bool,
     pub(super) body_left: usize,
     body_dropped: bool,
     hold: Hold,
@@ -143,6 +146,7 @@ impl Relay {
         self.busy = true;
         self.error_seen = false;
         self.answered = false;
+        self.parsed = false;
         self.began = None;
         self.repeat = None;
         self.asks_xid = false;
@@ -318,6 +322,16 @@ impl Machine {
                 self.relay.unsynced |= fields.routine() == "SyncRepWaitForLSN";
                 cutter.keep(frame.len());
             }
+            Tag::PARSE_COMPLETE if self.relay.queue.is_empty() => {
+                self.relay.parsed = true;
+                cutter.keep(frame.len());
+            }
+            Tag::PARAMETER_STATUS => {
+                if let Some(value) = date_style(frame) {
+                    self.date_style = Some(value);
+                }
+                cutter.keep(frame.len());
+            }
             Tag::COMMAND_COMPLETE if self.relay.unsynced => {
                 self.note_error();
                 cutter.cut(frame.len());
@@ -357,6 +371,8 @@ impl Machine {
             cutter.keep(frame.len());
             return;
         }
+        let own = matches!(self.relay.queue.front(), Some(Expect::Forward | Expect::Parse(..)));
+        self.relay.parsed |= own && tag == Tag::PARSE_COMPLETE;
         match self.relay.queue.pop_front() {
             Some(Expect::Parse(statement, name)) => {
                 server.add(statement.id);
@@ -422,6 +438,15 @@ fn written(row: &[u8]) -> Written {
     // Header, column count, length of the column, its text.
     let text = row.get(11..).and_then(|text| std::str::from_utf8(text).ok());
     text.and_then(|text| text.parse().ok()).map_or(Written::Nothing, Written::As)
+}
+
+/// The value of `DateStyle`, where a ParameterStatus tells it.
+fn date_style(frame: &[u8]) -> Option<Arc<str>> {
+    let mut fields = frame.get(5..)?.split(|&byte| byte == 0);
+    if fields.next()? != b"DateStyle" {
+        return None;
+    }
+    std::str::from_utf8(fields.next()?).ok().map(Arc::from)
 }
 
 /// Answers that end the server's work on one message of an extended pipeline.

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::overlay::Overlay;
+use super::sequences::Mark;
 use crate::model::NodeId;
 use crate::sql::Verdict;
 
@@ -84,12 +85,33 @@ pub struct ServerSession {
     uses: u64,
     /// Whose unnamed statement it holds: a session and the number of its unnamed statement.
     pub unnamed: Option<(u64, u64)>,
+    /// The session that used it last, while that lives; 0: nobody.
+    pub last_user: u64,
+    /// It keeps a trace of a session that nothing removes: a schema of its own for temporary tables, loaded code. No
+    /// other session gets it.
+    pub tainted: bool,
+    /// Who took from sequences here last.
+    pub(super) sequences: Mark,
 }
 
 impl ServerSession {
     /// A fresh connection to `node`.
     pub fn new(node: NodeId) -> Self {
-        Self { node, applied: Overlay::default(), prepared: HashMap::default(), uses: 0, unnamed: None }
+        Self {
+            node,
+            applied: Overlay::default(),
+            prepared: HashMap::default(),
+            uses: 0,
+            unnamed: None,
+            last_user: 0,
+            tainted: false,
+            sequences: Mark::default(),
+        }
+    }
+
+    /// Whether it keeps what its last user, who lives, may ask for again.
+    pub fn is_missed(&self) -> bool {
+        self.last_user != 0 && self.sequences.get() == self.last_user
     }
 
     /// Whether the statement is prepared here; counts as a use.
@@ -114,6 +136,11 @@ impl ServerSession {
     pub fn clear_prepared(&mut self) {
         self.prepared.clear();
         self.unnamed = None;
+    }
+
+    /// Nothing is known here any more of what was taken from sequences.
+    pub(super) fn discard_sequences(&mut self) {
+        self.sequences.set(0);
     }
 
     /// How many are prepared here.

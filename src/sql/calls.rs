@@ -20,6 +20,8 @@ pub(super) struct Calls {
     pub(super) effects: Vec<SessionEffect>,
     /// It is nothing but settings, given as literals.
     pub(super) only_sets: bool,
+    /// It runs code of the database's own.
+    pub(super) own_code: bool,
     /// Another literal could have given another answer.
     pub(super) by_literal: bool,
 }
@@ -76,6 +78,7 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
             TokenKind::Word | TokenKind::QuotedWord => calls.name(words, at, catalog),
             TokenKind::Operator => {
                 let operator = String::from_utf8_lossy(token.bytes(words.text));
+                calls.own_code |= catalog.operator_runs_own(&operator);
                 if catalog.operator_unsafe(&operator) {
                     calls.note(Reason::VolatileFunction, &operator);
                 }
@@ -107,6 +110,8 @@ impl Calls {
         let Some(name) = tokens.get(at).and_then(|token| name_of(*token, text)) else { return };
         let behind_dot = is(at.checked_sub(1), b'.');
         if !is(Some(at + 1), b'(') {
+            self.own_code |= catalog.type_runs_own(&name) && may_be_type(words, at);
+            self.own_code |= behind_dot && catalog.function(None, &name, 1).runs_own();
             let is_type = catalog.type_unsafe(&name) && may_be_type(words, at);
             if is_type || (behind_dot && catalog.field_unsafe(&name)) {
                 self.note(Reason::VolatileFunction, &name);
@@ -120,8 +125,12 @@ impl Calls {
             self.builtin(&name, &arguments);
         }
         let class = catalog.function(schema.as_deref(), &name, arguments.count());
+        self.own_code |= class.runs_own() || catalog.type_runs_own(&name);
         if let Some(reason) = class.reason() {
             self.note(reason, &name);
+        }
+        if class.asks_sequences() {
+            self.effect(SessionEffect::AsksSequences);
         }
         for cause in class.pins() {
             self.effect(SessionEffect::Pin(cause));
@@ -144,6 +153,10 @@ impl Calls {
             "setseed" => {
                 self.note(Reason::SessionState, name);
                 self.effect(SessionEffect::Pin(PinCause::UnknownSetting));
+            }
+            "currval" | "lastval" => {
+                self.note(Reason::SessionState, name);
+                self.effect(SessionEffect::AsksSequences);
             }
             "current_setting" => {
                 self.by_literal = true;

@@ -4,10 +4,16 @@
 //! [`CHANGE_SQL`] to see when to do so again. A catalog never changes; a new state is a new value with a higher
 //! generation, and verdicts that were made with the old one are not found again.
 
+mod recent;
+
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use super::verdict::{PinCause, Reason};
+use super::verdict::{PinCause, Reason, SessionEffect};
+use recent::Recent;
+pub use recent::{Change, Leaves, Object};
 
 /// One query for PostgreSQL 14 and later; every row has the six text columns that [`CatalogBuilder::add`] takes.
 pub const LOAD_SQL: &str = include_str!("catalog/load.sql");
@@ -24,6 +30,13 @@ pub struct Catalog {
     id: u64,
     generation: u64,
     empty: bool,
+    base: Arc<Base>,
+    recent: Recent,
+}
+
+/// What was loaded.
+#[derive(Debug, Default)]
+struct Base {
     schemas: FxHashMap<Box<str>, u16>,
     functions: FxHashMap<Box<str>, SmallVec<[FunctionFact; 2]>>,
     relations: FxHashMap<Box<str>, SmallVec<[RelationFact; 2]>>,
@@ -34,6 +47,8 @@ pub struct Catalog {
     moments: FxHashSet<Box<str>>,
     /// Transactions that name no isolation level are READ COMMITTED, for every role in this database.
     read_committed: bool,
+    own_operators: FxHashSet<Box<str>>,
+    own_types: FxHashSet<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,20 +64,28 @@ struct RelationFact {
     schema: u16,
     /// `None`: any node can read it.
     reason: Option<Reason>,
+    /// Reading it runs code of the database's own.
+    runs_own: bool,
 }
 
 /// What calling a function means, as a set of letters of [`LOAD_SQL`]: the worst of all that may be meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FunctionClass(u8);
+pub(super) struct FunctionClass(u16);
 
 impl FunctionClass {
-    const VOLATILE: u8 = 1;
-    const NODE_LOCAL: u8 = 1 << 1;
-    const TEMPORARY: u8 = 1 << 2;
-    const SETTING: u8 = 1 << 3;
-    const ADVISORY: u8 = 1 << 4;
-    const LISTEN: u8 = 1 << 5;
-    const MOMENT: u8 = 1 << 6;
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const VOLATILE: u16 = 1;
+    const NODE_LOCAL: u16 = 1 << 1;
+    const TEMPORARY: u16 = 1 << 2;
+    const SETTING: u16 = 1 << 3;
+    const ADVISORY: u16 = 1 << 4;
+    const LISTEN: u16 = 1 << 5;
+    const MOMENT: u16 = 1 << 8;
+    const SEQUENCES: u16 = 1 << 6;
+    const OWN: u16 = 1 << 7;
 
     fn parse(letters: &str) -> Option<Self> {
         letters.bytes().try_fold(Self::default(), |class, letter| {
@@ -75,13 +98,15 @@ impl FunctionClass {
                 b'a' => Self::ADVISORY,
                 b'l' => Self::LISTEN,
                 b'm' => Self::MOMENT,
+                b'q' => Self::SEQUENCES,
+                b'o' => Self::OWN,
                 _ => return None,
             };
             Some(Self(class.0 | bit))
         })
     }
 
-    fn has(self, bit: u8) -> bool {
+    fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
 
@@ -94,6 +119,31 @@ impl FunctionClass {
         } else {
             None
         }
+    }
+
+    /// Whether it is not built in: what its body says may mean something else in another session.
+    pub(super) fn runs_own(self) -> bool {
+        self.has(Self::OWN)
+    }
+
+    /// What a body with these effects leaves.
+    pub(super) fn leaving(effects: &[SessionEffect]) -> Self {
+        effects.iter().fold(Self::default(), |class, effect| {
+            let bit = match effect {
+                SessionEffect::Pin(PinCause::TemporaryTable) => Self::TEMPORARY,
+                SessionEffect::Pin(PinCause::AdvisoryLock) => Self::ADVISORY,
+                SessionEffect::Pin(PinCause::Listen) => Self::LISTEN,
+                SessionEffect::Pin(_) => Self::SETTING,
+                SessionEffect::AsksSequences => Self::SEQUENCES,
+                _ => 0,
+            };
+            Self(class.0 | bit)
+        })
+    }
+
+    /// Whether its body asks for `currval` or `lastval`.
+    pub(super) fn asks_sequences(self) -> bool {
+        self.has(Self::SEQUENCES)
     }
 
     /// What its body seems to leave behind in the session.
@@ -123,6 +173,17 @@ pub(super) enum Relation {
 }
 
 impl Catalog {
+    /// The facts after these changes, under a new generation: without them where the changes may touch anything.
+    #[must_use]
+    pub fn after<'a>(&self, changes: impl IntoIterator<Item = &'a Change>, generation: u64) -> Self {
+        let mut recent = self.recent.clone();
+        let mut changes = changes.into_iter();
+        if self.empty || !changes.all(|change| recent.take(change, &self.base)) {
+            return Self::empty_for(self.id);
+        }
+        Self { id: self.id, generation, empty: false, base: Arc::clone(&self.base), recent }
+    }
+
     /// No facts: only statements that need none are reads.
     pub fn empty() -> Self {
         Self::empty_for(0)
@@ -150,7 +211,7 @@ impl Catalog {
 
     /// How many names of functions and relations are known.
     pub fn size(&self) -> (usize, usize) {
-        (self.functions.len(), self.relations.len())
+        (self.base.functions.len(), self.base.relations.len())
     }
 
     /// What the verdicts made with these facts belong to.
@@ -162,71 +223,122 @@ impl Catalog {
     pub(super) fn function(&self, schema: Option<&str>, name: &str, arguments: usize) -> FunctionClass {
         let schema = self.schema(schema);
         let arguments = u8::try_from(arguments).unwrap_or(u8::MAX);
-        let facts = self.functions.get(name).map_or(&[][..], SmallVec::as_slice);
+        let facts = self.base.functions.get(name).map_or(&[][..], SmallVec::as_slice);
         facts
             .iter()
             .filter(|fact| schema.matches(fact.schema))
             .filter(|fact| (fact.arguments_min..=fact.arguments_max).contains(&arguments))
-            .fold(FunctionClass::default(), |worst, fact| FunctionClass(worst.0 | fact.class.0))
+            .fold(self.recent.leaves(name), |worst, fact| worst.and(fact.class))
     }
 
     /// Whether a function of this name may show the time at which its transaction began.
     pub(super) fn function_of_moment(&self, name: &str) -> bool {
-        let facts = self.functions.get(name).map_or(&[][..], SmallVec::as_slice);
+        let facts = self.base.functions.get(name).map_or(&[][..], SmallVec::as_slice);
         facts.iter().any(|fact| fact.class.has(FunctionClass::MOMENT))
     }
 
     /// Whether a relation of this name may show it.
     pub(super) fn relation_of_moment(&self, name: &str) -> bool {
-        self.moments.contains(name)
+        // A view that was just made may.
+        self.base.moments.contains(name) || self.recent.is_readable(name)
     }
 
     /// Whether a transaction that names no isolation level is READ COMMITTED, whatever role began it.
     pub fn is_read_committed(&self) -> bool {
-        self.read_committed
+        self.base.read_committed
     }
 
     pub(super) fn knows_function(&self, schema: Option<&str>, name: &str) -> bool {
         let schema = self.schema(schema);
-        self.functions.get(name).is_some_and(|facts| facts.iter().any(|fact| schema.matches(fact.schema)))
+        !self.recent.is_unknown(Object::Function, name)
+            && self
+                .base
+                .functions
+                .get(name)
+                .is_some_and(|facts| facts.iter().any(|fact| schema.matches(fact.schema)))
+            && !(self.recent.own_code && self.function_is_own(name))
+    }
+
+    fn function_is_own(&self, name: &str) -> bool {
+        self.base.functions.get(name).is_some_and(|facts| facts.iter().any(|fact| fact.class.runs_own()))
     }
 
     pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> Relation {
         if self.empty {
             return Relation::NoCatalog;
         }
+        if self.recent.is_unknown(Object::Relation, name) {
+            return Relation::Unknown;
+        }
         let schema = self.schema(schema);
-        let facts = self.relations.get(name).map_or(&[][..], SmallVec::as_slice);
-        let mut known = Relation::Unknown;
+        let facts = self.base.relations.get(name).map_or(&[][..], SmallVec::as_slice);
+        let mut known = if self.recent.is_readable(name) { Relation::Readable } else { Relation::Unknown };
         for fact in facts.iter().filter(|fact| schema.matches(fact.schema)) {
+            let doubtful = (self.recent.own_code && fact.runs_own)
+                || (self.recent.relations && !self.base.is_system(fact.schema));
             match fact.reason {
                 Some(reason) => return Relation::Not(reason),
+                None if doubtful => return Relation::Unknown,
                 None => known = Relation::Readable,
             }
         }
         known
     }
 
+    /// Whether reading a relation of this name, in any schema, runs code of the database's own.
+    pub(super) fn relation_runs_own(&self, name: &str) -> bool {
+        self.base.relations.get(name).is_some_and(|facts| facts.iter().any(|fact| fact.runs_own))
+    }
+
+    /// Whether an operator of this name, in any schema, runs code of the database's own.
+    pub(super) fn operator_runs_own(&self, name: &str) -> bool {
+        self.base.own_operators.contains(name)
+    }
+
+    /// Whether a value of this type may run such code when it is cast or checked.
+    pub(super) fn type_runs_own(&self, name: &str) -> bool {
+        self.base.own_types.contains(name)
+    }
+
     /// Whether an operator of this name, in any schema, calls a function that a replica must not call.
     pub(super) fn operator_unsafe(&self, name: &str) -> bool {
-        self.operators.contains(name)
+        self.base.operators.contains(name)
+            || self.recent.is_unknown(Object::Operator, name)
+            || (self.recent.own_code && self.base.own_operators.contains(name))
     }
 
     /// Whether `row.name` may call such a function (manual, 8.16.5: functional notation).
     pub(super) fn field_unsafe(&self, name: &str) -> bool {
-        self.fields.contains(name)
+        self.base.fields.contains(name)
+            || self.recent.is_unknown(Object::Function, name)
+            || (self.recent.own_code && self.function_is_own(name))
     }
 
     /// Whether a value of this type may call such a function when it is cast or checked.
     pub(super) fn type_unsafe(&self, name: &str) -> bool {
-        self.types.contains(name)
+        self.base.types.contains(name)
+            || self.recent.is_unknown(Object::Type, name)
+            || (self.recent.own_code && self.base.own_types.contains(name))
     }
 
     fn schema(&self, name: Option<&str>) -> SchemaFilter {
         match name {
             None => SchemaFilter::Any,
-            Some(name) => self.schemas.get(name).map_or(SchemaFilter::None, |id| SchemaFilter::One(*id)),
+            Some(name) => self.base.schemas.get(name).map_or(SchemaFilter::None, |id| SchemaFilter::One(*id)),
         }
+    }
+}
+
+impl Base {
+    /// Whether there is a function of this name of which more is known than that it is volatile. Those who depend on a
+    /// volatile one are known to be no reads, whatever becomes of it.
+    fn knows_more_than_volatile(&self, name: &str) -> bool {
+        let volatile = |fact: &FunctionFact| fact.class.has(FunctionClass::VOLATILE);
+        self.functions.get(name).is_some_and(|facts| !facts.iter().all(volatile))
+    }
+
+    fn is_system(&self, schema: u16) -> bool {
+        ["pg_catalog", "information_schema"].iter().any(|name| self.schemas.get(*name) == Some(&schema))
     }
 }
 
@@ -271,27 +383,16 @@ pub enum CatalogRowError {
 /// Puts a catalog together, row by row.
 #[derive(Debug)]
 pub struct CatalogBuilder {
-    catalog: Catalog,
+    id: u64,
+    generation: u64,
+    catalog: Base,
     rows: usize,
 }
 
 impl CatalogBuilder {
     /// A catalog for the database of this id; `generation` is higher than that of every earlier one.
     pub fn new(id: u64, generation: u64) -> Self {
-        let catalog = Catalog {
-            id,
-            generation,
-            empty: false,
-            schemas: FxHashMap::default(),
-            functions: FxHashMap::default(),
-            relations: FxHashMap::default(),
-            operators: FxHashSet::default(),
-            fields: FxHashSet::default(),
-            types: FxHashSet::default(),
-            moments: FxHashSet::default(),
-            read_committed: false,
-        };
-        Self { catalog, rows: 0 }
+        Self { id, generation, catalog: Base::default(), rows: 0 }
     }
 
     /// Takes one row of [`LOAD_SQL`]: kind, schema, name, least and most arguments, class.
@@ -321,14 +422,15 @@ impl CatalogBuilder {
                 self.catalog.functions.entry(name.into()).or_default().push(fact);
             }
             "r" => {
-                let reason = match class {
+                let runs_own = class.ends_with('o');
+                let reason = match class.trim_end_matches('o') {
                     "s" => None,
                     "u" => Some(Reason::UnreadableRelation),
                     "n" => Some(Reason::NodeLocal),
                     "v" => Some(Reason::VolatileFunction),
                     _ => return Err(unexpected("class", class)),
                 };
-                let fact = RelationFact { schema: self.intern(schema).ok_or(too_large)?, reason };
+                let fact = RelationFact { schema: self.intern(schema).ok_or(too_large)?, reason, runs_own };
                 self.catalog.relations.entry(name.into()).or_default().push(fact);
             }
             "o" => drop(self.catalog.operators.insert(name.into())),
@@ -336,6 +438,8 @@ impl CatalogBuilder {
             "t" => drop(self.catalog.types.insert(name.into())),
             "m" => drop(self.catalog.moments.insert(name.into())),
             "i" => self.catalog.read_committed = class == "s",
+            "w" => drop(self.catalog.own_operators.insert(name.into())),
+            "x" => drop(self.catalog.own_types.insert(name.into())),
             _ => return Err(unexpected("kind", kind)),
         }
         Ok(())
@@ -345,7 +449,8 @@ impl CatalogBuilder {
     pub fn finish(mut self) -> Catalog {
         self.catalog.functions.shrink_to_fit();
         self.catalog.relations.shrink_to_fit();
-        self.catalog
+        let Self { id, generation, catalog, .. } = self;
+        Catalog { id, generation, empty: false, base: Arc::new(catalog), recent: Recent::default() }
     }
 
     fn intern(&mut self, schema: &str) -> Option<u16> {

@@ -16,6 +16,8 @@ pub(super) struct Outcome {
     pub(super) kind: Kind,
     pub(super) effects: Vec<SessionEffect>,
     pub(super) moving: Moving,
+    /// It runs code of the database's own.
+    pub(super) own_code: bool,
     /// Another literal could have given another outcome.
     pub(super) by_literal: bool,
 }
@@ -42,6 +44,7 @@ impl Outcome {
             kind: Kind::Plain,
             effects: Vec::new(),
             moving: Moving::Never,
+            own_code: false,
             by_literal: false,
         }
     }

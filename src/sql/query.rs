@@ -1,13 +1,15 @@
 //! Whether a query is proven to be a read: tokens first, then sqlparser's tree with the catalog facts.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sqlparser::ast::{Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, Statement};
 use sqlparser::ast::{SetExpr, TableFactor, Visit, Visitor};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
-use super::catalog::{Catalog, Relation};
+use super::catalog::{Catalog, Change, Object, Relation};
 use super::outcome::Outcome;
 use super::rewrite::rewrite;
 use super::scan::{Token, TokenKind};
@@ -85,6 +87,7 @@ pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
         outcome.moving = Moving::Never;
     }
     outcome.effects.extend(calls.effects);
+    outcome.own_code |= calls.own_code;
     outcome.by_literal |= calls.by_literal;
     outcome
 }
@@ -161,11 +164,19 @@ impl Around<'_> {
 /// `SELECT ... INTO [TEMP] name`: a table for this session only, or for everybody.
 fn select_into(outcome: Outcome, words: Words<'_>, at: usize) -> Outcome {
     let mut target = Words::new(words.text, words.tokens.get(at + 1..).unwrap_or_default());
-    target.eat_any(&["local", "global"]);
+    target.eat_any(&["local", "global", "unlogged"]);
     if target.sees_any(&["temp", "temporary", "pg_temp"]) {
-        return outcome.pinned(PinCause::TemporaryTable);
+        target.advance();
+        target.eat_punctuation(b'.');
+        target.eat("table");
+        let name = target.name().map(|name| SessionEffect::Temporary(Arc::from(name)));
+        let pinned = outcome.pinned(PinCause::TemporaryTable);
+        return name.into_iter().fold(pinned, Outcome::with_effect);
     }
-    outcome.with_effect(SessionEffect::Ddl)
+    // Its columns are of whatever type the query gives them.
+    let name = target.qualified_name().and_then(|mut parts| parts.pop());
+    let change = name.map_or(Change::Anything, |name| Change::New(Object::Relation, Arc::from(name)));
+    outcome.with_effect(SessionEffect::Ddl(change))
 }
 
 fn judge_tree(words: Words<'_>, context: &Context<'_>) -> Outcome {
@@ -175,9 +186,9 @@ fn judge_tree(words: Words<'_>, context: &Context<'_>) -> Outcome {
         Ok(query) => query,
         Err(outcome) => return *outcome,
     };
-    let mut walk = Walk { catalog: context.catalog, ctes: Vec::new() };
+    let mut walk = Walk { catalog: context.catalog, ctes: Vec::new(), own_code: Cell::new(false) };
     match query.visit(&mut walk) {
-        ControlFlow::Continue(()) => Outcome::read(),
+        ControlFlow::Continue(()) => Outcome { own_code: walk.own_code.get(), ..Outcome::read() },
         ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
     }
 }
@@ -210,6 +221,8 @@ struct Walk<'c> {
     catalog: &'c Catalog,
     /// Names of the common table expressions in scope.
     ctes: Vec<String>,
+    /// A relation was found that runs code of the database's own.
+    own_code: Cell<bool>,
 }
 
 impl Walk<'_> {
@@ -217,7 +230,10 @@ impl Walk<'_> {
         let Some((name, schema)) = split_name(parts) else { return ControlFlow::Continue(()) };
         let display = || parts.join(".");
         match self.catalog.relation(schema, name) {
-            Relation::Readable => ControlFlow::Continue(()),
+            Relation::Readable => {
+                self.own_code.set(self.own_code.get() || self.catalog.relation_runs_own(name));
+                ControlFlow::Continue(())
+            }
             Relation::Not(reason) => ControlFlow::Break((reason, display())),
             _ if schema.is_none() && self.ctes.iter().any(|cte| cte == name) => ControlFlow::Continue(()),
             Relation::Unknown => ControlFlow::Break((Reason::UnknownRelation, display())),
@@ -333,9 +349,9 @@ pub(super) fn judge_copied_relation(words: &mut Words<'_>, context: &Context<'_>
     if let Some((reason, detail)) = context.unparsable {
         return Outcome::primary(reason).with_detail(detail);
     }
-    let walk = Walk { catalog: context.catalog, ctes: Vec::new() };
+    let walk = Walk { catalog: context.catalog, ctes: Vec::new(), own_code: Cell::new(false) };
     match walk.relation(&parts) {
-        ControlFlow::Continue(()) => Outcome::read(),
+        ControlFlow::Continue(()) => Outcome { own_code: walk.own_code.get(), ..Outcome::read() },
         ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
     }
 }

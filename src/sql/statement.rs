@@ -6,7 +6,7 @@ use super::outcome::Outcome;
 use super::query;
 use super::scan::{Scanner, Token, TokenKind};
 use super::settings::Settings;
-use super::utility;
+use super::utility::{self, scope::Known};
 use super::verdict::{Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
 use super::words::Words;
 
@@ -96,6 +96,7 @@ fn depth(tokens: &[Token]) -> usize {
 
 fn combine(outcomes: Vec<Outcome>) -> Verdict {
     let statements = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
+    let own_code = outcomes.iter().any(|outcome| outcome.own_code);
     let verdict = |place, reason, kind, detail, effects: Vec<_>| Verdict {
         place,
         reason,
@@ -105,6 +106,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         consistency: None,
         moving: Moving::Never,
         effects: effects.into_boxed_slice(),
+        own_code,
         statements,
     };
     let mut outcomes = outcomes.into_iter();
@@ -195,11 +197,22 @@ pub(super) fn judge_statement(words: Words<'_>, context: &Context<'_>, wrappers:
         "explain" if wrappers < WRAPPERS_MAX => explain(words, context, wrappers),
         "copy" if wrappers < WRAPPERS_MAX => copy(words, context, wrappers),
         "declare" if wrappers < WRAPPERS_MAX => declare(words, context, wrappers),
-        _ => match utility::recognise(&keyword, words) {
+        _ => match recognise(&keyword, words, context) {
             Some(outcome) => add_calls(outcome, words, context),
             None => Outcome::primary(Reason::Unparsed).with_detail(&keyword),
         },
     }
+}
+
+fn recognise(keyword: &str, words: Words<'_>, context: &Context<'_>) -> Option<Outcome> {
+    let reads = |query: Words<'_>| {
+        let outcome = judge_statement(query, context, WRAPPERS_MAX);
+        outcome.place == Place::Anywhere
+            && outcome.kind == Kind::Plain
+            && outcome.effects.is_empty()
+            && !outcome.own_code
+    };
+    utility::recognise(keyword, words, &Known { catalog: context.catalog, reads: &reads })
 }
 
 /// A statement that writes: only what the functions it calls do to the session is of interest.
@@ -231,7 +244,7 @@ fn declare(words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcome {
     while !query.at_end() && !query.eat("for") {
         query.advance();
     }
-    let hold = utility::recognise("declare", words).filter(|outcome| !outcome.effects.is_empty());
+    let hold = recognise("declare", words, context).filter(|outcome| !outcome.effects.is_empty());
     match hold {
         Some(outcome) => add_calls(outcome, words, context),
         // The cursor stays where its transaction is.

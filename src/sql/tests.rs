@@ -1,5 +1,6 @@
 //! Tables of statements and what the classifier must say about them.
 
+mod changes;
 mod effects;
 mod places;
 mod properties;
@@ -58,7 +59,14 @@ const FACTS: &[(&str, &str, &str, &str)] = &[
 ];
 
 fn catalog(generation: u64) -> Catalog {
-    let mut builder = CatalogBuilder::new(1, generation);
+    facts(CatalogBuilder::new(1, generation)).finish()
+}
+
+fn builder() -> CatalogBuilder {
+    facts(CatalogBuilder::new(1, 1))
+}
+
+fn facts(mut builder: CatalogBuilder) -> CatalogBuilder {
     for (kind, schema, names, class) in FACTS {
         for name in names.split_whitespace() {
             builder.add([kind, schema, name, "0", "255", class]).unwrap();
@@ -66,7 +74,7 @@ fn catalog(generation: u64) -> Catalog {
     }
     // Overloads: the two-argument one is the application's own and volatile.
     builder.add(["f", "app", "round", "2", "2", "v"]).unwrap();
-    builder.finish()
+    builder
 }
 
 fn judge(text: &str) -> Rc<Verdict> {

@@ -5,21 +5,24 @@
 //! refused by PostgreSQL; it goes to the primary without an effect.
 
 mod definition;
+pub(super) mod scope;
 mod session;
 mod setting;
 mod transaction;
 
 use std::sync::Arc;
 
+use super::catalog::Change;
 use super::outcome::Outcome;
 use super::verdict::{PinCause, Reason, SessionEffect};
 use super::words::Words;
+use scope::Known;
 
 /// A statement that sets something is kept for replay on other connections up to this length; a longer one pins.
 const SET_SQL_BYTES_MAX: usize = 4_096;
 
 /// Judges a utility statement; `keyword` is its first word in lower case. `None`: no statement begins so.
-pub(super) fn recognise(keyword: &str, words: Words<'_>) -> Option<Outcome> {
+pub(super) fn recognise(keyword: &str, words: Words<'_>, known: &Known<'_>) -> Option<Outcome> {
     let mut behind = words;
     behind.advance();
     let outcome = match keyword {
@@ -32,7 +35,7 @@ pub(super) fn recognise(keyword: &str, words: Words<'_>) -> Option<Outcome> {
         "prepare" | "execute" | "deallocate" | "listen" | "unlisten" | "load" | "discard" | "declare"
         | "fetch" | "move" | "close" | "do" | "call" | "lock" => session::recognise(keyword, behind),
         "create" | "alter" | "drop" | "grant" | "revoke" | "import" | "comment" | "security" | "reassign" => {
-            Some(definition::recognise(keyword, behind))
+            Some(definition::recognise(keyword, behind, known))
         }
         "analyze" | "analyse" | "checkpoint" | "cluster" | "notify" | "refresh" | "reindex" | "truncate"
         | "vacuum" | "repack" => Some(Outcome::primary(Reason::Write).with_detail(keyword)),
@@ -59,6 +62,13 @@ pub(super) fn effect_bytes(effect: &SessionEffect) -> usize {
         SessionEffect::Reset(name) | SessionEffect::PrepareSql(name) | SessionEffect::Deallocate(name) => {
             name.len()
         }
+        SessionEffect::Ddl(
+            Change::New(_, name)
+            | Change::Readable(name)
+            | Change::View(name)
+            | Change::Function(name, _)
+            | Change::Replaced(_, name),
+        ) => name.len(),
         _ => 0,
     };
     size_of::<SessionEffect>() + heap

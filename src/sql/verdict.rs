@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::catalog::Change;
 use crate::model::Consistency;
 
 /// Where a text may run.
@@ -208,8 +209,10 @@ pub enum PinCause {
     Load,
     /// A setting whose value the proxy cannot know.
     UnknownSetting,
-    /// SET SESSION AUTHORIZATION.
+    /// SET SESSION AUTHORIZATION for one transaction only, or by `set_config`.
     SessionAuthorization,
+    /// The session asks for `currval` or `lastval`: what these give lives in one server session.
+    Sequence,
     /// `pool_mode = "session"`.
     SessionMode,
     /// The session speaks the replication protocol.
@@ -228,6 +231,7 @@ impl PinCause {
             Self::Load => "load",
             Self::UnknownSetting => "unknown-setting",
             Self::SessionAuthorization => "session-authorization",
+            Self::Sequence => "sequence",
             Self::SessionMode => "session-mode",
             Self::Replication => "replication",
         }
@@ -253,6 +257,8 @@ pub enum SessionEffect {
     DiscardAll,
     /// DISCARD TEMP.
     DiscardTemp,
+    /// A temporary relation of this name was made; comes with `Pin(TemporaryTable)`.
+    Temporary(Arc<str>),
     /// From now on the session is tied to its connection for this cause.
     Pin(PinCause),
     /// The cause has gone (UNLISTEN *, pg_advisory_unlock_all, CLOSE ALL, DEALLOCATE ALL ...).
@@ -263,8 +269,12 @@ pub enum SessionEffect {
     Deallocate(Arc<str>),
     /// DEALLOCATE ALL.
     DeallocateAll,
-    /// It may have changed the catalog (DDL, GRANT, extension): facts and verdicts of this database are stale.
-    Ddl,
+    /// It may ask for `currval` or `lastval`, which know what *this* server session has taken from sequences.
+    AsksSequences,
+    /// DISCARD SEQUENCES.
+    DiscardSequences,
+    /// It changed the catalog (DDL): facts and verdicts of this database that this touches are stale.
+    Ddl(Change),
 }
 
 /// What the classifier has to say about one text.
@@ -286,6 +296,9 @@ pub struct Verdict {
     pub moving: Moving,
     /// What it does to the session, in the order of its statements.
     pub effects: Box<[SessionEffect]>,
+    /// It runs code of the database's own: functions other than the built-in ones, of views and operators too. What names
+    /// mean in there is not known.
+    pub own_code: bool,
     /// How many statements the text holds (1 where it was not parsed).
     pub statements: u32,
 }

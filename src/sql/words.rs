@@ -1,6 +1,6 @@
 //! A cursor over the tokens of one statement, for the recognisers of utility statements.
 
-use super::scan::{Token, TokenKind};
+use super::scan::{Token, TokenKind, is_word_byte};
 
 /// The tokens of one statement and a place among them.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +113,11 @@ impl<'t> Words<'t> {
             .iter()
             .any(|t| t.kind == TokenKind::Word && t.bytes(self.text).eq_ignore_ascii_case(word.as_bytes()))
     }
+}
+
+/// Every word of a text, wherever it stands: in names, in strings, in comments.
+pub fn all_words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| !is_word_byte(byte)).filter(|word| !word.is_empty())
 }
 
 /// The name that a token spells: lower case without quotes, as it stands within quotes; cut as PostgreSQL cuts it.

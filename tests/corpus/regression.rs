@@ -9,7 +9,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use primacy::sql::{Catalog, Classifier, PinCause, Place, Reason, SessionEffect, Settings, Verdict, catalog};
+use primacy::model::{Epoch, Lsn, NodeId, Timeline};
+use primacy::session::batch::{End, frames};
+use primacy::session::overlay::Overlay;
+use primacy::session::{
+    self, ClientError, Facts, Hold, Judge, Machine, Plan, ServerSession, Statements, Step,
+};
+use primacy::sql::{Catalog, Classifier, PinCause, Place, Reason, Settings, Verdict, catalog};
+use primacy::wire::{Tag, TxStatus, encode};
 use serde::Deserialize;
 use tokio_postgres::Client;
 
@@ -147,7 +154,10 @@ struct Session {
     catalog: Catalog,
     change: String,
     maybe_stale: bool,
-    pins: BTreeSet<PinCause>,
+    machine: Machine,
+    /// The connection to the primary that the machine believes to have.
+    server: ServerSession,
+    statements: Statements,
 }
 
 impl Session {
@@ -159,21 +169,40 @@ impl Session {
             catalog: Catalog::empty_for(id),
             change: String::new(),
             maybe_stale: true,
-            pins: BTreeSet::new(),
+            machine: Machine::new(1, Rc::new(settings()), Overlay::default()),
+            server: ServerSession::new(NodeId(0)),
+            statements: Statements::default(),
         }
     }
 
     async fn run(&mut self, statements: impl Iterator<Item = &Statement>, score: &mut Score) {
         self.client.batch_execute("SET statement_timeout = '5s'; SET jit = off").await.unwrap();
-        for statement in statements {
+        let mut statements = statements.peekable();
+        while let Some(statement) = statements.next() {
             let verdict = self.classify(statement).await;
-            self.count(statement, &verdict, score);
-            self.follow(&verdict);
+            let mut query = Vec::new();
+            encode::query(&mut query, statement.sql.as_bytes());
+            let plan = self.plan(&query);
+            self.count(statement, &verdict, &plan, score);
             self.maybe_stale |= verdict.place == Place::Primary;
             if !starts_copy_in(&statement.sql) && self.client.simple_query(&statement.sql).await.is_err() {
                 assert!(!self.client.is_closed(), "{}", statement.sql);
             }
+            // The labels tell of a run in which the scripts' tables had been made by others.
+            let done = statement.primary == "ok";
+            let status = match statements.peek().map(|next| next.ctx.as_str()) {
+                None | Some("autocommit") => TxStatus::Idle,
+                Some("aborted") => TxStatus::Failed,
+                Some(_) => TxStatus::InTransaction,
+            };
+            self.follow((&query, &plan), done, status);
         }
+    }
+
+    fn plan(&mut self, query: &[u8]) -> Plan {
+        let (classifier, statements) = (&mut self.classifier, &mut self.statements);
+        let mut judge = Judge { classifier, catalog: &self.catalog, statements };
+        self.machine.plan(query, End::Query, &mut judge).unwrap()
     }
 
     /// The verdict. Tables that scripts outside of the corpus make are made when they are missed.
@@ -210,9 +239,10 @@ impl Session {
         self.maybe_stale = false;
     }
 
-    fn count(&self, statement: &Statement, verdict: &Verdict, score: &mut Score) {
-        let routed = statement.ctx == "autocommit" && self.pins.is_empty();
-        let replica = routed && verdict.place == Place::Anywhere;
+    fn count(&self, statement: &Statement, verdict: &Verdict, plan: &Plan, score: &mut Score) {
+        let pins: Vec<PinCause> = self.machine.pins().iter().collect();
+        let routed = matches!(self.machine.step(plan, !pins.is_empty()), Step::Route(_));
+        let replica = statement.ctx == "autocommit" && routed && verdict.place == Place::Anywhere;
         let line = || format!("{}: {} -- {}; {verdict:?}", statement.file, statement.sql, statement.why);
         match statement.must_go_primary {
             Some(true) if replica => {
@@ -227,8 +257,10 @@ impl Session {
                 score.reads += 1;
                 if replica {
                     score.reads_on_replica += 1;
-                } else if !self.pins.is_empty() {
-                    self.pins.iter().for_each(|pin| *score.reads_pinned.entry(*pin).or_default() += 1);
+                } else if !pins.is_empty() && verdict.place == Place::Anywhere {
+                    for pin in pins {
+                        *score.reads_pinned.entry(pin).or_default() += 1;
+                    }
                 } else {
                     *score.kept.entry(format!("{:?}", verdict.reason)).or_default() += 1;
                     if statement.primary == "ok" {
@@ -240,15 +272,51 @@ impl Session {
         }
     }
 
-    fn follow(&mut self, verdict: &Verdict) {
-        for effect in &verdict.effects {
-            match effect {
-                SessionEffect::Pin(cause) => drop(self.pins.insert(*cause)),
-                SessionEffect::Unpin(cause) => drop(self.pins.remove(cause)),
-                SessionEffect::DiscardAll => self.pins.clear(),
-                _ => {}
-            }
+    /// Lets the machine see what a server would have answered.
+    fn follow(&mut self, batch: (&[u8], &Plan), done: bool, status: TxStatus) {
+        let mut out = Vec::new();
+        let held = !self.machine.may_release();
+        if let Step::Local = self.machine.step(batch.1, held) {
+            self.machine.answer(batch.0, batch.1, &NoFacts, &mut out);
+            return;
         }
+        self.machine.dispatch(batch, &mut self.server, Hold::None, &mut out);
+        // What the machine sends ahead of the statement is answered too.
+        let ahead = frames(&out).filter(|frame| frame.tag == Tag::QUERY).count().saturating_sub(1);
+        let mut answer = Vec::new();
+        (0..ahead).for_each(|_| encode::ready(&mut answer, TxStatus::InTransaction));
+        if done {
+            encode::command_complete(&mut answer, "DONE");
+        } else {
+            ClientError::Cancelled.encode(&mut answer);
+        }
+        encode::ready(&mut answer, status);
+        out.clear();
+        self.machine.relay(&answer, &mut self.server, &mut out).unwrap();
+        self.machine.finish(status, &mut self.server);
+    }
+}
+
+struct NoFacts;
+
+impl Facts for NoFacts {
+    fn show(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn timeline(&self) -> (Timeline, (Epoch, Lsn, u64)) {
+        (Timeline(1), (Epoch(1), Lsn::ZERO, 0))
+    }
+}
+
+fn settings() -> session::Settings {
+    session::Settings {
+        session_mode: false,
+        prepared_max: 100,
+        prepared_bytes_max: 1 << 20,
+        server_prepared_max: 100,
+        settings_bytes_max: 1 << 16,
+        resolve_commits: false,
     }
 }
 

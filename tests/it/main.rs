@@ -25,5 +25,6 @@ mod proxy_protocol;
 mod proxy_replication;
 mod proxy_routing;
 mod proxy_session;
+mod proxy_tied;
 mod proxy_tls;
 mod proxy_transparency;

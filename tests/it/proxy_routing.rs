@@ -18,22 +18,11 @@ const SETUP: &str = "
 
 /// Where a statement of this text runs: `true`, on a replica. The proxy's own counters say it.
 async fn on_replica(proxy: &Proxy, client: &Client, sql: &str) -> bool {
-    let before = served(proxy).await;
+    let before = proxy.served().await;
     client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    let after = served(proxy).await;
+    let after = proxy.served().await;
     assert_eq!(after.0 + after.1, before.0 + before.1 + 1, "{sql} is counted once");
     after.1 > before.1
-}
-
-/// Statements that went to the primary and to replicas, by the proxy's counters.
-async fn served(proxy: &Proxy) -> (u64, u64) {
-    let text = proxy.metrics().await;
-    let (mut primary, mut replicas) = (0, 0);
-    for line in text.lines().filter(|line| line.starts_with("primacy_routes_total{")) {
-        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-        if line.contains("node0") { primary += count } else { replicas += count }
-    }
-    (primary, replicas)
 }
 
 #[tokio::test]
@@ -86,10 +75,10 @@ async fn recovery(client: &Client) -> bool {
 }
 
 async fn transactions(proxy: &Proxy, client: &Client) {
-    let before = served(proxy).await;
+    let before = proxy.served().await;
     client.batch_execute("BEGIN").await.unwrap();
     client.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(served(proxy).await, before, "an empty transaction needs no server");
+    assert_eq!(proxy.served().await, before, "an empty transaction needs no server");
     for (begin, expected) in [
         ("BEGIN READ ONLY", true),
         ("BEGIN", false),

@@ -89,7 +89,7 @@ async fn pins(proxy: &Proxy, cluster: &Cluster) {
         ("LISTEN news", "listen", "UNLISTEN *"),
         ("SELECT pg_advisory_lock(7)", "advisory-lock", "SELECT pg_advisory_unlock_all()"),
         ("PREPARE q AS SELECT 1", "sql-prepare", "DEALLOCATE q"),
-        ("SET SESSION AUTHORIZATION app", "session-authorization", "RESET SESSION AUTHORIZATION"),
+        ("SELECT set_config('session_authorization', 'app', false)", "session-authorization", "DISCARD ALL"),
     ];
     for (pin, cause, unpin) in cases {
         let mut raw = Raw::connect(proxy.port(), &[]).await;

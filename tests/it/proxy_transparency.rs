@@ -137,6 +137,65 @@ async fn transactions_and_settings_are_answered_as_by_a_server() {
 
 const QUERIES: &[Script] = &[
     script(
+        "there is no unnamed statement after one that could not be parsed",
+        "P: SELECT 1
+         S
+         P: SELEC 1
+         S
+         B::
+         E:
+         S
+         P: SELECT 1/0
+         B::
+         E:
+         S
+         B::
+         E:
+         S",
+    ),
+    script(
+        "settings of which a statement changes a part",
+        "Q SET datestyle TO 'SQL'
+         Q SELECT date '1999-01-08'
+         Q SET datestyle TO ymd
+         Q SELECT date '99-01-08'
+         Q SET datestyle TO German
+         Q SELECT date '1999-01-08'
+         Q BEGIN
+         Q SET datestyle TO dmy
+         Q ROLLBACK
+         Q SELECT date '1999-01-08'
+         Q RESET datestyle
+         Q SELECT date '1999-01-08'",
+    ),
+    script(
+        "settings that nobody has defined",
+        "Q SHOW nobodys.own
+         Q SET nobodys.own TO 'x'
+         Q SHOW nobodys.own
+         Q RESET nobodys.own
+         Q SHOW nobodys.own
+         Q SET nobodys.own TO 'y'
+         Q RESET ALL
+         Q SHOW nobodys.own",
+    ),
+    script(
+        "who the session acts as",
+        "Q SET ROLE other
+         Q SELECT current_user, session_user, current_setting('role')
+         Q SET SESSION AUTHORIZATION app
+         Q SELECT current_user, session_user, current_setting('role')
+         Q SET ROLE other
+         Q RESET ALL
+         Q SELECT current_user
+         Q RESET SESSION AUTHORIZATION
+         Q SELECT current_user, session_user, current_setting('role')
+         Q BEGIN
+         Q SET SESSION AUTHORIZATION app
+         Q ROLLBACK
+         Q SELECT current_user, session_user, current_setting('role')",
+    ),
+    script(
         "simple queries",
         "Q SELECT 1
          Q

@@ -57,6 +57,7 @@ pub(super) fn pool(document: &Document, check: &mut Checker) -> PoolSettings {
     PoolSettings {
         size_max,
         idle_min,
+        fresh: written.fresh_connections.unwrap_or(default.fresh),
         wait_max: check.duration(
             "pool.query_wait_timeout",
             written.query_wait_timeout,

@@ -1,9 +1,11 @@
 -- Facts about the functions, relations, operators and types of one database, as text:
 --   kind  schema  name  arguments_min  arguments_max  class
 -- kind f: a function. class: s safe on a replica, v volatile, n node-local; and what its body seems to leave in the
---         session: t a temporary table, c a setting, a an advisory lock, l LISTEN.
+--         session: t a temporary table, c a setting, a an advisory lock, l LISTEN; q it asks for currval or lastval.
 -- kind r: a relation. class: s readable on a replica, u unlogged or foreign, n node-local, v calls volatile functions.
 -- kind o: an operator that calls an unsafe function. kind a: an unsafe function that can be called like a column.
+-- kind w, x: an operator, a type that runs functions that are not built in. Letter o behind a class of kind f or r: it is
+--         not built in, or runs what is not.
 -- kind t: a type whose values call unsafe functions when they are cast or checked.
 -- kind m: a relation that may show the time at which a transaction began. Functions that may have the letter m.
 -- kind i: one row. class: s transactions are READ COMMITTED unless they say otherwise, v some are not.
@@ -53,7 +55,9 @@ functions AS (
                     THEN 'c' ELSE '' END
             || CASE WHEN p.prosrc ~* E'\\mpg_(try_)?advisory_lock(_shared)?\\s*\\(' THEN 'a' ELSE '' END
             || CASE WHEN p.prosrc ~* E'(^|;|\\mbegin|\\mthen|\\melse|\\mloop)\\s*listen\\s' THEN 'l' ELSE '' END
+            || CASE WHEN p.prosrc ~* E'\\m(currval|lastval)\\s*\\(' THEN 'q' ELSE '' END
                END
+           || CASE WHEN p.oid >= 16384 AND l.lanname <> 'internal' THEN 'o' ELSE '' END
            -- What is not immutable may call now(), and an aggregate is marked so whatever its parts are.
            || CASE WHEN p.oid < 16384 AND p.proname IN ('now', 'transaction_timestamp', 'age') THEN 'm'
                    WHEN p.oid >= 16384 AND (p.provolatile <> 'i' OR p.prokind = 'a') THEN 'm' ELSE '' END AS class
@@ -100,6 +104,11 @@ reads (parent, child) AS MATERIALIZED (
      WHERE n > 1 AND piece ~ '^[0-9]' AND t.relation <> 0
     UNION
     SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits),
+own (oid) AS MATERIALIZED (SELECT oid FROM functions WHERE class ~ 'o'),
+own_relations (oid) AS (
+    SELECT c.relation FROM tree_calls c JOIN own o ON o.oid = c.callee WHERE c.relation <> 0
+    UNION
+    SELECT r.parent FROM own_relations o JOIN reads r ON r.child = o.oid),
 -- Types whose values call unsafe functions wherever they are used: by casts, input and output, and by the operators
 -- that the grammar uses without naming them.
 handled_types (oid) AS (
@@ -151,10 +160,11 @@ SELECT DISTINCT 'f', 'pg_catalog', t.typname::text, '1', '1', 's'
  WHERE t.typnamespace = 11 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_'
    AND NOT EXISTS (SELECT FROM classed f WHERE f.nspname = 'pg_catalog' AND f.proname = t.typname)
 UNION ALL
-SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's')
+SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's') || CASE WHEN o.oid IS NULL THEN '' ELSE 'o' END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN (SELECT oid, max(class) AS class FROM bad_relations GROUP BY oid) b ON b.oid = c.oid
+  LEFT JOIN own_relations o ON o.oid = c.oid
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
 UNION ALL
 SELECT DISTINCT 'm', '', c.relname::text, '0', '0', 'm'
@@ -169,6 +179,15 @@ SELECT 'i', '', '', '0', '0',
 UNION ALL
 SELECT DISTINCT 'o', '', o.oprname::text, '0', '0', 'v'
   FROM pg_catalog.pg_operator o JOIN unsafe u ON u.oid = o.oprcode
+UNION ALL
+SELECT DISTINCT 'w', '', p.oprname::text, '0', '0', 'o'
+  FROM pg_catalog.pg_operator p JOIN own o ON o.oid = p.oprcode
+UNION ALL
+SELECT DISTINCT 'x', '', t.typname::text, '0', '0', 'o'
+  FROM pg_catalog.pg_type t
+ WHERE t.oid IN (SELECT c.type FROM tree_calls c JOIN own o ON o.oid = c.callee
+                 UNION SELECT c.castsource FROM pg_catalog.pg_cast c JOIN own o ON o.oid = c.castfunc
+                 UNION SELECT c.casttarget FROM pg_catalog.pg_cast c JOIN own o ON o.oid = c.castfunc)
 UNION ALL
 SELECT DISTINCT 'a', '', f.proname::text, '0', '0', 'v'
   FROM classed f JOIN pg_catalog.pg_type t ON t.oid = f.first_type

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::super::verdict::SessionEffect::{
-    self, Ddl, Deallocate, DeallocateAll, DiscardAll, DiscardTemp, Pin, PrepareSql, Reset, ResetAll, Unpin,
+    self, AsksSequences, Ddl, Deallocate, DeallocateAll, DiscardAll, DiscardSequences, DiscardTemp, Pin,
+    PrepareSql, Reset, ResetAll, Temporary, Unpin,
 };
-use super::super::{BeginMode, Kind, PinCause, Place};
+use super::super::{BeginMode, Change, Kind, Object, PinCause, Place};
 use super::judge;
 
 fn name(text: &str) -> Arc<str> {
@@ -105,9 +106,15 @@ fn settings_are_carried_along() {
         ("RESET ALL", &[ResetAll]),
         ("SET LOCAL x = 1", &[]),
         ("SET CONSTRAINTS ALL DEFERRED", &[]),
-        ("SET SESSION AUTHORIZATION x", &[Pin(PinCause::SessionAuthorization)]),
-        ("SET SESSION AUTHORIZATION DEFAULT", &[Unpin(PinCause::SessionAuthorization)]),
-        ("RESET SESSION AUTHORIZATION", &[Unpin(PinCause::SessionAuthorization)]),
+        (
+            "SET SESSION AUTHORIZATION x",
+            &[Reset(name("role")), set("session_authorization", "SET SESSION AUTHORIZATION x")],
+        ),
+        ("SET SESSION AUTHORIZATION DEFAULT", &[Reset(name("role")), Reset(name("session_authorization"))]),
+        ("RESET SESSION AUTHORIZATION", &[Reset(name("role")), Reset(name("session_authorization"))]),
+        ("SET LOCAL SESSION AUTHORIZATION x", &[Pin(PinCause::SessionAuthorization)]),
+        ("SET SEED TO 0.5", &[Pin(PinCause::UnknownSetting)]),
+        ("DISCARD SEQUENCES", &[DiscardSequences]),
         (
             "SET search_path = pg_temp",
             &[set("search_path", "SET search_path = pg_temp"), Pin(PinCause::TemporaryTable)],
@@ -169,21 +176,22 @@ fn set_config_is_a_setting_where_its_effect_is_known() {
 
 #[test]
 fn what_lives_in_the_server_session_pins() {
-    let temporary: &[SessionEffect] = &[Pin(PinCause::TemporaryTable)];
+    let nameless: &[SessionEffect] = &[Pin(PinCause::TemporaryTable)];
+    let temporary: &[SessionEffect] = &[Pin(PinCause::TemporaryTable), Temporary(name("x"))];
     let advisory: &[SessionEffect] = &[Pin(PinCause::AdvisoryLock)];
     check_effects(&[
         ("CREATE TEMP TABLE x (a int)", temporary),
         ("CREATE TEMPORARY TABLE x AS SELECT 1", temporary),
         ("CREATE LOCAL TEMP TABLE x (a int)", temporary),
         ("CREATE OR REPLACE TEMP VIEW x AS SELECT 1", temporary),
-        ("CREATE TEMP SEQUENCE x", temporary),
+        ("CREATE TEMP SEQUENCE IF NOT EXISTS x", temporary),
         ("CREATE TABLE pg_temp.x (a int)", temporary),
-        ("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", temporary),
+        ("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", nameless),
         ("SELECT 1 INTO TEMP x", temporary),
         ("SELECT * INTO TEMPORARY TABLE x FROM users", temporary),
         ("SELECT 1 INTO pg_temp.x", temporary),
-        ("SELECT make_temp()", temporary),
-        ("SELECT 1 INTO x", &[Ddl]),
+        ("SELECT make_temp()", nameless),
+        ("SELECT 1 INTO x", &[Ddl(Change::New(Object::Relation, name("x")))]),
         ("LISTEN x", &[Pin(PinCause::Listen)]),
         ("UNLISTEN *", &[Unpin(PinCause::Listen)]),
         ("UNLISTEN x", &[]),
@@ -205,29 +213,14 @@ fn what_lives_in_the_server_session_pins() {
         ("DECLARE c SCROLL CURSOR WITHOUT HOLD FOR SELECT pg_backend_pid()", &[]),
         ("CLOSE ALL", &[Unpin(PinCause::HoldCursor)]),
         ("CLOSE c", &[]),
-        ("DO $$ BEGIN CREATE TEMP TABLE x (a int); END $$", &[Ddl, Pin(PinCause::TemporaryTable)]),
+        ("DO $$ BEGIN CREATE TEMP TABLE x (a int); END $$", nameless),
         ("DO 'begin perform set_config(''a'', ''b'', false); end'", &[Pin(PinCause::UnknownSetting)]),
         ("DO $x$ BEGIN SET search_path = a; END $x$ LANGUAGE plpgsql", &[Pin(PinCause::UnknownSetting)]),
         ("DO $$ BEGIN SET LOCAL a.b = 'c'; UPDATE t SET a = 1; END $$", &[]),
         ("DO $$ BEGIN PERFORM pg_advisory_lock(1); END $$", advisory),
-        ("DO $$ BEGIN ALTER TABLE t ADD b int; END $$", &[Ddl]),
-    ]);
-}
-
-#[test]
-fn definitions_make_the_facts_stale() {
-    let ddl: &[SessionEffect] = &[Ddl];
-    check_effects(&[
-        ("CREATE TABLE x (a int)", ddl),
-        ("CREATE UNLOGGED TABLE x (a int)", ddl),
-        ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", ddl),
-        ("ALTER FUNCTION f() VOLATILE", ddl),
-        ("DROP VIEW v", ddl),
-        ("CREATE EXTENSION x", ddl),
-        ("GRANT SELECT ON t TO x", ddl),
-        ("INSERT INTO users VALUES (1)", &[]),
-        ("TRUNCATE users", &[]),
-        ("ALTER SYSTEM SET x = 1", &[]),
-        ("BEGIN; CREATE TABLE x (a int); COMMIT", ddl),
+        ("DO $$ BEGIN ALTER TABLE t ADD b int; END $$", &[Ddl(Change::OwnCode), Ddl(Change::Relations)]),
+        ("SELECT currval('s')", &[AsksSequences]),
+        ("INSERT INTO t VALUES (lastval())", &[AsksSequences]),
+        ("DO $$ BEGIN PERFORM lastval(); END $$", &[AsksSequences]),
     ]);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::catalog::Change;
 use super::super::outcome::Outcome;
 use super::super::scan::{Scanner, Token, TokenKind};
 use super::super::verdict::{Kind, PinCause, Reason, SessionEffect};
@@ -58,7 +59,10 @@ fn discard(words: &mut Words<'_>) -> Option<Outcome> {
     if words.eat_any(&["temp", "temporary"]) {
         return Some(outcome.with_effect(SessionEffect::DiscardTemp));
     }
-    words.eat_any(&["plans", "sequences"]).then_some(outcome)
+    if words.eat("sequences") {
+        return Some(outcome.with_effect(SessionEffect::DiscardSequences));
+    }
+    words.eat("plans").then_some(outcome)
 }
 
 /// WITH HOLD stands before FOR.
@@ -84,7 +88,7 @@ fn code_block(words: Words<'_>) -> Outcome {
     outcome
 }
 
-fn body_effects(literal: &[u8], effects: &mut Vec<SessionEffect>) {
+pub(super) fn body_effects(literal: &[u8], effects: &mut Vec<SessionEffect>) {
     let body = unquoted(literal);
     let tokens: Vec<Token> = Scanner::new(body).collect();
     let words = Words::new(body, &tokens);
@@ -108,12 +112,19 @@ fn body_effects(literal: &[u8], effects: &mut Vec<SessionEffect>) {
             || (first && here.eat("set") && !here.sees("local"))
         {
             note(SessionEffect::Pin(PinCause::UnknownSetting));
+        } else if here.sees_any(&["currval", "lastval"]) {
+            note(SessionEffect::AsksSequences);
         } else if first && here.sees("listen") {
             note(SessionEffect::Pin(PinCause::Listen));
         } else if first && here.sees("load") {
             note(SessionEffect::Pin(PinCause::Load));
-        } else if first && here.sees_any(&["create", "alter", "drop", "grant", "revoke", "execute"]) {
-            note(SessionEffect::Ddl);
+        } else if first
+            && here.eat_any(&["create", "alter", "drop", "execute"])
+            && !here.sees_any(&["temp", "temporary"])
+        {
+            // What it is of, is not read from here: of the database's own objects nothing is known.
+            note(SessionEffect::Ddl(Change::OwnCode));
+            note(SessionEffect::Ddl(Change::Relations));
         }
     }
     let locks = [

@@ -35,7 +35,7 @@ pub(super) fn set(whole: Words<'_>, mut words: Words<'_>) -> Option<Outcome> {
     } else if words.eat("constraints") {
         return Some(Outcome::session(Kind::Plain));
     } else if words.eat_all(&["session", "authorization"]) {
-        session_authorization(&mut words)
+        return Some(session_authorization(whole, &mut words, local));
     } else {
         assignment(whole, &mut words)?
     };
@@ -50,12 +50,26 @@ pub(super) fn set(whole: Words<'_>, mut words: Words<'_>) -> Option<Outcome> {
     Some(outcome)
 }
 
-fn session_authorization(words: &mut Words<'_>) -> Outcome {
+/// A setting like any other, except that it takes the role back too. For one transaction it is another matter: what
+/// becomes of the role at its end is not known here.
+fn session_authorization(whole: Words<'_>, words: &mut Words<'_>, local: bool) -> Outcome {
     let outcome = Outcome::session(Kind::Plain);
-    if words.sees("default") {
-        return outcome.with_effect(SessionEffect::Unpin(PinCause::SessionAuthorization));
+    if local {
+        return outcome.pinned(PinCause::SessionAuthorization);
     }
-    outcome.pinned(PinCause::SessionAuthorization)
+    if words.sees("default") {
+        return reset_session_authorization();
+    }
+    let effect = whole.source().map_or(SessionEffect::Pin(PinCause::SessionAuthorization), |sql| {
+        set_effect("session_authorization", sql)
+    });
+    outcome.with_effect(SessionEffect::Reset(Arc::from("role"))).with_effect(effect)
+}
+
+fn reset_session_authorization() -> Outcome {
+    Outcome::session(Kind::Plain)
+        .with_effect(SessionEffect::Reset(Arc::from("role")))
+        .with_effect(SessionEffect::Reset(Arc::from("session_authorization")))
 }
 
 /// `name TO value` and the forms with a syntax of their own.
@@ -88,6 +102,10 @@ fn assignment(whole: Words<'_>, words: &mut Words<'_>) -> Option<Outcome> {
     }
     if words.at_end() {
         return None;
+    }
+    if name == "seed" {
+        // Random numbers go on from it: setting it again elsewhere would begin anew.
+        return Some(Outcome::session(Kind::Plain).pinned(PinCause::UnknownSetting));
     }
     if name == "session_authorization" {
         return Some(Outcome::session(Kind::Plain).pinned(PinCause::SessionAuthorization));
@@ -209,7 +227,7 @@ pub(super) fn reset(mut words: Words<'_>) -> Option<Outcome> {
         return Some(outcome.with_effect(SessionEffect::ResetAll));
     }
     if words.eat_all(&["session", "authorization"]) {
-        return Some(outcome.with_effect(SessionEffect::Unpin(PinCause::SessionAuthorization)));
+        return Some(reset_session_authorization());
     }
     if words.eat_all(&["transaction", "isolation", "level"]) {
         return Some(outcome);
@@ -220,9 +238,7 @@ pub(super) fn reset(mut words: Words<'_>) -> Option<Outcome> {
     let name = setting_name(&mut words)?;
     match name.strip_prefix("primacy.") {
         Some(own) => Some(Outcome::session(Kind::SetPrimacy(Arc::from(own), None))),
-        None if name == "session_authorization" => {
-            Some(outcome.with_effect(SessionEffect::Unpin(PinCause::SessionAuthorization)))
-        }
+        None if name == "session_authorization" => Some(reset_session_authorization()),
         None => Some(reset_of(&name)),
     }
 }

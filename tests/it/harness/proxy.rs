@@ -151,6 +151,17 @@ impl Proxy {
         Ok(client)
     }
 
+    /// Statements that went to the first node and to the others, by the proxy's own counters.
+    pub(crate) async fn served(&self) -> (u64, u64) {
+        let text = self.metrics().await;
+        let (mut first, mut others) = (0, 0);
+        for line in text.lines().filter(|line| line.starts_with("primacy_routes_total{")) {
+            let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            if line.contains("node0") { first += count } else { others += count }
+        }
+        (first, others)
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()

@@ -1,0 +1,142 @@
+//! Temporary objects: which names mean something in this session only, and which statements must therefore run where
+//! the session is tied to.
+//!
+//! A temporary relation hides a permanent one of its name. A read that mentions no such name, and calls nothing whose
+//! own text might, reads the same on a replica, tied session or not. Names are looked for everywhere in the text, in
+//! strings too ('name'::regclass), and whatever might look a name up that is put together elsewhere (a parameter, a
+//! concatenation) or ask the catalog what a name means stays with the session. Names are only ever added: one too many costs a
+//! read on the primary, one too few would be an answer from the wrong table.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use rustc_hash::FxBuildHasher;
+
+use super::machine::{Machine, Tx};
+use super::pins::Pins;
+use super::plan::Plan;
+use crate::sql::{self, Change, Object, PinCause, Place, SessionEffect, Verdict};
+
+/// Names told one from the other; with more of them everything is tied.
+const NAMES_MAX: usize = 1_000;
+
+/// Longer names are cut: what they stand for is not looked for.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Built-in types, functions and relations that look names up which stand in values, or say what a name means here.
+fn looks_names_up(word: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 5] = [b"pg_", b"to_reg", b"has_", b"currtid", b"current_schema"];
+    const WORDS: [&[u8]; 14] = [
+        b"regclass",
+        b"regtype",
+        b"regproc",
+        b"regprocedure",
+        b"regoper",
+        b"regoperator",
+        b"regnamespace",
+        b"regrole",
+        b"regcollation",
+        b"regconfig",
+        b"regdictionary",
+        b"information_schema",
+        b"row_security_active",
+        b"format_type",
+    ];
+    BEGINNINGS.iter().any(|beginning| word.starts_with(beginning))
+        || WORDS.contains(&word)
+        || word.windows(7).any(|part| part == b"_to_xml")
+}
+
+/// Causes that do not change what a read gives that mentions nothing of theirs. Locks and notifications are no such
+/// causes: who holds one, or got one, wants to see what others did before.
+const LEAVABLE: [PinCause; 4] =
+    [PinCause::TemporaryTable, PinCause::HoldCursor, PinCause::SqlPrepare, PinCause::Sequence];
+
+/// The temporary relations of a session.
+#[derive(Debug, Default)]
+pub(super) struct Temporary {
+    /// In lower case, whatever they are.
+    names: HashSet<Vec<u8>, FxBuildHasher>,
+    /// There may be others.
+    unknown: bool,
+}
+
+impl Temporary {
+    fn add(&mut self, name: &Arc<str>) {
+        let mut words = sql::all_words(name.as_bytes());
+        // What is no word would not be found as one.
+        self.unknown |= words.next().map(<[u8]>::len) != Some(name.len()) || self.names.len() >= NAMES_MAX;
+        self.names.insert(name.to_ascii_lowercase().into_bytes());
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether what the statement gives may depend on them.
+    fn concern(&self, text: &[u8], verdict: &Verdict) -> bool {
+        let mut word = Vec::new();
+        self.unknown
+            || verdict.own_code
+            || sql::all_words(text).any(|found| {
+                word.clear();
+                word.extend(found.iter().map(u8::to_ascii_lowercase));
+                word.len() > NAME_BYTES_MAX || looks_names_up(&word) || self.names.contains(&word)
+            })
+    }
+}
+
+impl Machine {
+    /// Notes the names that an executed statement gave to temporary relations.
+    pub(super) fn note_temporary(&mut self, verdict: &Verdict) {
+        let (mut named, mut made) = (0, 0);
+        for effect in &verdict.effects {
+            match effect {
+                SessionEffect::Temporary(name) => {
+                    self.temporary.add(name);
+                    named += 1;
+                }
+                SessionEffect::Pin(PinCause::TemporaryTable) => made += 1,
+                // A view of a temporary table is temporary without saying so, and a new name may be one's of either kind.
+                SessionEffect::Ddl(
+                    Change::New(Object::Relation, name)
+                    | Change::Replaced(Object::Relation, name)
+                    | Change::View(name),
+                ) if self.pins.contains(PinCause::TemporaryTable) => self.temporary.add(name),
+                SessionEffect::Ddl(Change::Anything | Change::Relations)
+                    if self.pins.contains(PinCause::TemporaryTable) =>
+                {
+                    self.temporary.unknown = true;
+                }
+                _ => {}
+            }
+        }
+        self.temporary.unknown |= made > named;
+    }
+
+    /// Notes what a statement of the batch needs of the connection that the session is tied to.
+    pub(super) fn note_tied(&self, text: &[u8], verdict: &Verdict, plan: &mut Plan) {
+        if !plan.tied && self.pins.contains(PinCause::TemporaryTable) {
+            plan.tied = self.temporary.concern(text, verdict);
+        }
+    }
+
+    /// Whether a batch may run on a replica although the session is tied to a connection, which waits meanwhile.
+    pub(super) fn may_leave(&self, plan: &Plan) -> bool {
+        plan.place == Place::Anywhere
+            && !plan.tied
+            && plan.reads
+            && self.tx == Tx::None
+            && self.relay.is_idle()
+            && only(self.pins, &LEAVABLE)
+    }
+
+    /// Whether the batch in flight runs beside the connection that the session is tied to.
+    pub fn set_beside(&mut self, beside: bool) {
+        self.beside = beside;
+    }
+}
+
+fn only(pins: Pins, causes: &[PinCause]) -> bool {
+    !pins.is_empty() && pins.iter().all(|cause| causes.contains(&cause))
+}
