@@ -18,6 +18,8 @@ use crate::model::{Lsn, NodeId, Snapshot};
 #[derive(Debug)]
 pub struct Board {
     snapshot: ArcSwap<Snapshot>,
+    /// How many snapshots were published: whoever keeps one sees by it that there is another.
+    published: AtomicU64,
     version: watch::Sender<u64>,
     replayed: Box<[AtomicU64]>,
     /// How often each node has been started, as far as it was noticed.
@@ -50,6 +52,7 @@ impl Board {
         Arc::new(Self {
             version: watch::Sender::new(first.version),
             snapshot: ArcSwap::from_pointee(first),
+            published: AtomicU64::new(0),
             replayed: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
             runs: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
             acknowledged: AtomicU64::new(0),
@@ -81,7 +84,14 @@ impl Board {
             // A position of the old timeline may never be reached on the new one.
             self.missed.store(0, Ordering::Release);
         }
+        // After the snapshot itself: who sees the number finds that snapshot, or a later one.
+        self.published.fetch_add(1, Ordering::Release);
         self.version.send_replace(version);
+    }
+
+    /// How many snapshots have been published. While it stays the same, so does the topology.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
     }
 
     /// Wakes with every published snapshot. Cancellation-safe.

@@ -32,9 +32,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Driver {
     /// A connection for this request, where one can be had without waiting.
-    pub(super) fn lease_now(&mut self, mut request: Request) -> Option<ServerConn> {
+    pub(super) fn lease_now(&mut self, mut request: Request) -> Option<Box<ServerConn>> {
         let worker = Rc::clone(&self.worker);
-        let snapshot = worker.board().snapshot();
+        let snapshot = worker.topology();
         self.follow_settings(&mut request);
         let mut arrived = self.arrival(&request);
         self.refresh(&mut request, &mut arrived, &snapshot);
@@ -53,7 +53,7 @@ impl Driver {
     }
 
     /// Counts the decision, and the lease for the drain before a switchover. `None`: that has just begun.
-    fn enter(&self, mut conn: ServerConn, reason: RouteReason) -> Option<ServerConn> {
+    fn enter(&self, mut conn: Box<ServerConn>, reason: RouteReason) -> Option<Box<ServerConn>> {
         if !self.worker.entered(&mut conn) {
             super::answer::give_back(&self.worker, &self.pool, conn);
             return None;
@@ -86,7 +86,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn acquire_inner(&mut self, wait: &mut Wait) -> Result<ServerConn, Refusal> {
+    async fn acquire_inner(&mut self, wait: &mut Wait) -> Result<Box<ServerConn>, Refusal> {
         let mut changes = self.worker.board().changes();
         let hold_timeout = self.worker.shared.settings.load().limits.hold_timeout;
         loop {
@@ -150,7 +150,7 @@ impl Driver {
         node: NodeId,
         snapshot: &Snapshot,
         wait: &mut Wait,
-    ) -> Result<Option<ServerConn>, Refusal> {
+    ) -> Result<Option<Box<ServerConn>>, Refusal> {
         let (pool, profile) = (Rc::clone(&self.pool), Rc::clone(&self.profile));
         let run = self.worker.board().run_of(node);
         let session = self.machine.id();
@@ -185,7 +185,7 @@ impl Driver {
         snapshot: &Snapshot,
         error: ConnectError,
         wait: &mut Wait,
-    ) -> Result<Option<ServerConn>, Refusal> {
+    ) -> Result<Option<Box<ServerConn>>, Refusal> {
         if error.node_is_suspect() {
             self.worker.board().suspect(node);
             if snapshot.primary != Some(node) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::pool::{Profile, ServerConn};
 
 /// The idle connection that suits a session best: its own; then, the last used first, one that nobody misses.
-pub(super) fn choose(idle: &[ServerConn], profile: &Rc<Profile>, session: u64) -> Option<usize> {
+pub(super) fn choose(idle: &[Box<ServerConn>], profile: &Rc<Profile>, session: u64) -> Option<usize> {
     let (mut best, mut best_rank) = (None, 0);
     for (at, conn) in idle.iter().enumerate().rev() {
         if !Rc::ptr_eq(&conn.profile, profile) && conn.profile != *profile {

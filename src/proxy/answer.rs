@@ -168,7 +168,7 @@ impl Driver {
         let Some(conn) = self.lease.take() else { return };
         self.handle.set_held(None);
         self.server_in.clear();
-        give_back(&self.worker, &self.pool, *conn);
+        give_back(&self.worker, &self.pool, conn);
     }
 
     /// The connection is of no more use.
@@ -183,7 +183,7 @@ impl Driver {
             self.loaded = false;
         }
         self.worker.left(&mut conn);
-        self.pool.discard(*conn);
+        self.pool.discard(conn);
         Some(node)
     }
 
@@ -239,7 +239,7 @@ impl Driver {
         let Some(conn) = self.lease.take() else { return };
         self.handle.set_held(None);
         self.server_in.clear();
-        tokio::task::spawn_local(roll_back(Rc::clone(&self.worker), Rc::clone(&self.pool), *conn, settings));
+        tokio::task::spawn_local(roll_back(Rc::clone(&self.worker), Rc::clone(&self.pool), conn, settings));
     }
 
     /// The batch in flight goes to the primary, whose word is the last, against any hint.
@@ -362,20 +362,20 @@ impl Driver {
                 super::cancel::spawn(&worker, node, conn.key.clone());
             }
             worker.left(&mut conn);
-            pool.discard(*conn);
+            pool.discard(conn);
             return;
         }
         if conn.session.tainted || pool.is_fresh() {
             worker.left(&mut conn);
-            pool.discard(*conn);
+            pool.discard(conn);
             return;
         }
-        tokio::task::spawn_local(clean(worker, pool, *conn));
+        tokio::task::spawn_local(clean(worker, pool, conn));
     }
 }
 
 /// Gives a clean connection to the pool, unless nothing counts any more that comes from its node.
-pub(super) fn give_back(worker: &Rc<Worker>, pool: &Rc<UserPool>, mut conn: ServerConn) {
+pub(super) fn give_back(worker: &Rc<Worker>, pool: &Rc<UserPool>, mut conn: Box<ServerConn>) {
     worker.left(&mut conn);
     if conn.session.tainted || worker.is_fenced(&conn) {
         pool.discard(conn);
@@ -394,7 +394,7 @@ pub(super) fn give_back(worker: &Rc<Worker>, pool: &Rc<UserPool>, mut conn: Serv
 }
 
 /// Cleans a connection that a session leaves behind with state in it, and gives it back.
-async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn) {
+async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: Box<ServerConn>) {
     let cleaned = super::query::rows(&mut conn.stream, "DISCARD ALL");
     let limit = std::time::Duration::from_secs(5);
     if matches!(tokio::time::timeout(limit, cleaned).await, Ok(Ok((_, TxStatus::Idle)))) {
@@ -407,7 +407,7 @@ async fn clean(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn) {
 }
 
 /// Ends the transaction that a session has left on a connection, which then has these settings again, and gives it back.
-async fn roll_back(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: ServerConn, settings: Overlay) {
+async fn roll_back(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: Box<ServerConn>, settings: Overlay) {
     let rolled_back = super::query::rows(&mut conn.stream, "ROLLBACK");
     let limit = std::time::Duration::from_secs(5);
     if matches!(tokio::time::timeout(limit, rolled_back).await, Ok(Ok((_, TxStatus::Idle)))) {

@@ -29,8 +29,8 @@ impl Driver {
     }
 
     /// The connection that was put aside, for a batch that runs on it after all.
-    pub(super) fn take_parked(&mut self) -> Option<ServerConn> {
-        self.parked.take().map(|conn| *conn)
+    pub(super) fn take_parked(&mut self) -> Option<Box<ServerConn>> {
+        self.parked.take()
     }
 
     /// Tells the machine whether the batch that goes out runs beside the connection that the session is tied to.
@@ -43,7 +43,7 @@ impl Driver {
         let Some(conn) = self.parked.take() else { return Ok(()) };
         self.machine.set_beside(false);
         let fenced = self.worker.is_fenced(&conn);
-        self.hold_lease(*conn);
+        self.hold_lease(conn);
         if fenced { self.server_lost(Lost::Broken) } else { Ok(()) }
     }
 
@@ -59,7 +59,7 @@ impl Driver {
     pub(super) fn discard_parked(&mut self) {
         if let Some(mut conn) = self.parked.take() {
             self.worker.left(&mut conn);
-            self.pool.discard(*conn);
+            self.pool.discard(conn);
         }
     }
 }

@@ -323,7 +323,7 @@ impl Driver {
     /// Whether the connection is to a node that is a replica in this epoch: one of an older epoch may be to what was the
     /// primary then.
     pub(super) fn is_replica(&self, conn: &ServerConn) -> bool {
-        let snapshot = self.worker.board().snapshot();
+        let snapshot = self.worker.topology();
         let node = conn.session.node;
         conn.epoch == snapshot.epoch
             && (snapshot.primary != Some(node)
@@ -331,7 +331,7 @@ impl Driver {
     }
 
     /// Takes a connection over, for the batch that is kept.
-    pub(super) fn hold_lease(&mut self, mut conn: ServerConn) {
+    pub(super) fn hold_lease(&mut self, mut conn: Box<ServerConn>) {
         conn.session.last_user = self.machine.id();
         let held = Held {
             node: conn.session.node,
@@ -340,7 +340,7 @@ impl Driver {
             cancels: Rc::clone(&conn.cancels),
         };
         self.handle.set_held(Some(held));
-        self.lease = Some(Box::new(conn));
+        self.lease = Some(conn);
     }
 
     /// Answers a batch that is not sent to any server with an error of ours; the session goes on.

@@ -133,7 +133,8 @@ impl Driver {
     pub(super) fn note_freshness(&mut self, node: NodeId) {
         let board = self.worker.board();
         let ticket = board.ticket();
-        if board.snapshot().primary == Some(node) {
+        let on_primary = self.worker.topology().primary == Some(node);
+        if on_primary {
             self.machine.freshness.ran_on_primary(ticket);
         } else {
             let moment = Moment { ticket, round: board.rounds().next(), run: board.run_of(node) };

@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 use super::Stream;
 use super::catalog::CatalogHub;
@@ -250,9 +251,10 @@ struct Start {
 }
 
 fn run_worker(start: Start) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    runtime.block_on(local.run_until(work(start)))
+    // A local runtime and not a `LocalSet`, which puts a second queue, a lock and a wake-up of its own before each poll.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(work(start))
 }
 
 async fn work(start: Start) -> io::Result<()> {

@@ -98,7 +98,11 @@ impl Waiter {
 
 #[derive(Debug, Default)]
 struct NodePool {
-    idle: Vec<ServerConn>,
+    #[expect(
+        clippy::vec_box,
+        reason = "boxed once, when it is opened: a lease moves a pointer and allocates nothing"
+    )]
+    idle: Vec<Box<ServerConn>>,
     total: u32,
     waiters: VecDeque<Rc<Waiter>>,
 }
@@ -126,6 +130,8 @@ pub struct UserPool {
     settings: RefCell<PoolSettings>,
     nodes: RefCell<Vec<NodePool>>,
     greetings: RefCell<Vec<(Rc<Profile>, Greeting)>>,
+    /// When idle connections were last looked at: exact enough to measure idleness with, and free.
+    now: Cell<Instant>,
 }
 
 /// Figures of one node's part of a pool.
@@ -160,6 +166,7 @@ impl UserPool {
             settings: RefCell::new(settings),
             nodes: RefCell::new(nodes),
             greetings: RefCell::default(),
+            now: Cell::new(clock::now()),
         })
     }
 
@@ -188,7 +195,7 @@ impl UserPool {
     ///
     /// A session gets the one that it used last where it can; one that another may miss, only where no new one may be.
     #[inline]
-    pub fn take_idle(&self, node: NodeId, profile: &Rc<Profile>, session: u64) -> Option<ServerConn> {
+    pub fn take_idle(&self, node: NodeId, profile: &Rc<Profile>, session: u64) -> Option<Box<ServerConn>> {
         let mut nodes = self.nodes.borrow_mut();
         let pool = nodes.get_mut(node.index())?;
         if !pool.waiters.is_empty() {
@@ -224,14 +231,14 @@ impl UserPool {
         node: NodeId,
         (profile, session): (&Rc<Profile>, u64),
         epoch: Epoch,
-    ) -> Result<ServerConn, AcquireError> {
+    ) -> Result<Box<ServerConn>, AcquireError> {
         if let Some(conn) = self.take_idle(node, profile, session) {
             return Ok(conn);
         }
         if !self.reserve(node) {
             match self.wait(node).await? {
-                Grant::Conn(conn) if conn.profile == *profile => return Ok(*conn),
-                Grant::Conn(conn) => self.close(*conn),
+                Grant::Conn(conn) if conn.profile == *profile => return Ok(conn),
+                Grant::Conn(conn) => self.close(conn),
                 Grant::Slot => {}
             }
         }
@@ -290,7 +297,7 @@ impl UserPool {
         node: NodeId,
         profile: &Rc<Profile>,
         epoch: Epoch,
-    ) -> Result<ServerConn, AcquireError> {
+    ) -> Result<Box<ServerConn>, AcquireError> {
         let mut slot = Slot { pool: Rc::clone(self), node, kept: false };
         let Some(link) = self.links.get(node.index()).cloned() else {
             return Err(AcquireError::TooManyWaiters);
@@ -315,7 +322,7 @@ impl UserPool {
         slot.kept = true;
         self.remember_greeting(profile, connected.params);
         let now = clock::now();
-        Ok(ServerConn {
+        Ok(Box::new(ServerConn {
             stream: connected.stream,
             session: ServerSession::new(node),
             key: (connected.pid, Rc::from(connected.secret.as_slice())),
@@ -325,16 +332,16 @@ impl UserPool {
             drained_for: false,
             opened: now,
             idle_since: now,
-        })
+        }))
     }
 
     /// Takes a connection back that is clean: ready, outside of a transaction, without state of a client.
-    pub fn give_back(&self, mut conn: ServerConn) {
+    pub fn give_back(&self, mut conn: Box<ServerConn>) {
         let node = conn.session.node;
         let mut nodes = self.nodes.borrow_mut();
         let Some(pool) = nodes.get_mut(node.index()) else { return };
         if let Some(waiter) = pool.waiters.pop_front() {
-            waiter.give(Grant::Conn(Box::new(conn)));
+            waiter.give(Grant::Conn(conn));
             return;
         }
         if pool.total > self.settings.borrow().size_max.max(1) {
@@ -342,8 +349,7 @@ impl UserPool {
             self.close(conn);
             return;
         }
-        // The time of the worker's last tick would do; this is read once per transaction.
-        conn.idle_since = clock::now();
+        conn.idle_since = self.now.get();
         pool.idle.push(conn);
     }
 
@@ -368,13 +374,13 @@ impl UserPool {
     }
 
     /// Closes a connection politely.
-    fn close(&self, conn: ServerConn) {
+    fn close(&self, conn: Box<ServerConn>) {
         self.meter.server_closed(conn.session.node);
         say_goodbye(conn.stream);
     }
 
     /// Closes a lent connection that is of no more use: its place goes to whoever waits.
-    pub fn discard(&self, conn: ServerConn) {
+    pub fn discard(&self, conn: Box<ServerConn>) {
         let node = conn.session.node;
         self.meter.server_closed(node);
         drop(conn);
@@ -405,6 +411,7 @@ impl UserPool {
 
     /// Closes what has been idle or alive too long, except for the few that stay warm.
     pub fn reap(&self, now: Instant) {
+        self.now.set(now);
         let settings = self.settings.borrow().clone();
         for pool in self.nodes.borrow_mut().iter_mut() {
             let mut spare = pool.idle.len().saturating_sub(settings.idle_min as usize);
@@ -477,7 +484,7 @@ impl Drop for Queued {
             pool.waiters.retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
         }
         match self.waiter.grant.borrow_mut().take() {
-            Some(Grant::Conn(conn)) => self.pool.give_back(*conn),
+            Some(Grant::Conn(conn)) => self.pool.give_back(conn),
             Some(Grant::Slot) => self.pool.forget(self.node),
             None => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! A worker owns everything that its sessions touch per statement, so nothing on that path is locked or shared.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,6 +96,8 @@ pub struct Worker {
     pub out: RefCell<Vec<u8>>,
     /// Statements that wait for a primary, and their bytes.
     pub holds: Cell<(u32, u64)>,
+    /// The topology as this worker last saw it, and its number on the board.
+    topology: RefCell<(u64, Arc<Snapshot>)>,
     databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
     pools: RefCell<Pools>,
     sessions: RefCell<Slab<Rc<Handle>>>,
@@ -130,8 +132,10 @@ impl Worker {
         sql: &crate::sql::Settings,
     ) -> Rc<Self> {
         let machine_settings = RefCell::new(Rc::new(machine_settings(&shared)));
+        let published = shared.board.published();
         let snapshot = shared.board.snapshot();
         let fenced = Cell::new((snapshot.epoch, snapshot.primary));
+        let topology = RefCell::new((published, snapshot.clone()));
         drop(snapshot);
         Rc::new(Self {
             index,
@@ -142,6 +146,7 @@ impl Worker {
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             out: RefCell::new(Vec::with_capacity(SCRATCH_LEN)),
             holds: Cell::new((0, 0)),
+            topology,
             databases: RefCell::default(),
             pools: RefCell::default(),
             sessions: RefCell::default(),
@@ -160,6 +165,19 @@ impl Worker {
     /// The board.
     pub fn board(&self) -> &Board {
         &self.shared.board
+    }
+
+    /// The topology now, for what happens with every statement: looking costs one load where nothing has changed, and
+    /// counts no references.
+    #[inline]
+    pub fn topology(&self) -> Ref<'_, Arc<Snapshot>> {
+        let published = self.board().published();
+        if self.topology.borrow().0 != published
+            && let Ok(mut kept) = self.topology.try_borrow_mut()
+        {
+            *kept = (published, self.board().snapshot().clone());
+        }
+        Ref::map(self.topology.borrow(), |(_, snapshot)| snapshot)
     }
 
     /// The time of the last tick.
@@ -338,7 +356,7 @@ impl Worker {
 
     /// Whether nothing counts any more that comes from this connection.
     pub fn is_fenced(&self, conn: &ServerConn) -> bool {
-        let snapshot = self.board().snapshot();
+        let snapshot = self.topology();
         conn.epoch < snapshot.epoch && snapshot.primary != Some(conn.session.node) && {
             // Replicas of an older epoch stay what they are; the old primary does not.
             snapshot.node(conn.session.node).is_none_or(|node| node.unreadable.is_some())
@@ -350,7 +368,7 @@ impl Worker {
     pub fn entered(&self, conn: &mut ServerConn) -> bool {
         let node = conn.session.node;
         self.meter.server_leased(node);
-        if self.board().snapshot().primary != Some(node) {
+        if self.topology().primary != Some(node) {
             return true;
         }
         conn.drained_for = true;

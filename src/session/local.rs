@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::batch::{End, frames};
 use super::client_error::ClientError;
-use super::machine::{Machine, Tx};
+use super::machine::{Ahead, AheadText, Machine, Tx};
 use super::plan::Plan;
 use super::statement::text_in;
 use crate::model::{Consistency, Epoch, Lsn, Timeline};
@@ -146,7 +146,7 @@ impl Machine {
             Kind::Begin(mode) => {
                 let text = self.text_of(batch);
                 let tag = if begins_with_start(&text) { "START TRANSACTION" } else { "BEGIN" };
-                self.tx = Tx::Deferred { queries: vec![text], mode: *mode };
+                self.tx = Tx::Deferred { queries: Ahead::from_iter([text]), mode: *mode };
                 Answer::Done(tag)
             }
             Kind::SetTransaction(mode) => {
@@ -172,7 +172,7 @@ impl Machine {
     }
 
     /// The text of the batch's only statement, as the client wrote it.
-    pub(super) fn text_of(&self, batch: &[u8]) -> Box<[u8]> {
+    pub(super) fn text_of(&self, batch: &[u8]) -> AheadText {
         for frame in frames(batch) {
             match frame.tag {
                 Tag::QUERY => {
@@ -190,10 +190,10 @@ impl Machine {
                 _ => {}
             }
         }
-        Box::default()
+        AheadText::default()
     }
 
-    fn set_deferred_mode(&mut self, mode: BeginMode, text: Box<[u8]>) -> Answer {
+    fn set_deferred_mode(&mut self, mode: BeginMode, text: AheadText) -> Answer {
         if let Tx::Deferred { queries, mode: declared } = &mut self.tx {
             queries.push(text);
             declared.read_only = mode.read_only.or(declared.read_only);

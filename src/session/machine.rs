@@ -57,6 +57,12 @@ pub struct Judge<'a> {
     pub statements: &'a mut Statements,
 }
 
+/// A text that goes ahead of a statement: nearly always a short BEGIN, for which nothing is allocated.
+pub(super) type AheadText = SmallVec<[u8; 24]>;
+
+/// All that go ahead of one.
+pub(super) type Ahead = SmallVec<[AheadText; 1]>;
+
 /// The transaction as the client believes it to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tx {
@@ -65,7 +71,7 @@ pub enum Tx {
     /// BEGIN was answered but not sent: `queries` go ahead of the first statement.
     Deferred {
         /// The texts to send, each as a query of its own.
-        queries: Vec<Box<[u8]>>,
+        queries: Ahead,
         /// What they declare.
         mode: BeginMode,
     },

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client_error::ClientError;
 use super::cutter::Cutter;
-use super::machine::Machine;
+use super::machine::{Ahead, AheadText, Machine};
 use super::refusal::{Decided, decide};
 use super::statement::{ServerSession, Statement};
 use crate::model::SqlState;
@@ -58,7 +58,7 @@ pub(super) enum Expect {
 pub(super) type Portal = (Box<[u8]>, Rc<Verdict>);
 
 /// The texts that opened a transaction, and what they declare.
-pub(super) type Begun = (Vec<Box<[u8]>>, BeginMode);
+pub(super) type Begun = (Ahead, BeginMode);
 
 /// The state of the conversation with the server that runs the batch.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ pub(super) struct Relay {
     /// The BEGIN that went out with this batch.
     pub(super) began: Option<Begun>,
     /// What the batch does to a transaction that may go on elsewhere: to be repeated there.
-    pub(super) repeat: Option<Box<[u8]>>,
+    pub(super) repeat: Option<AheadText>,
     /// The Sync at the end is ours: the client has sent Flush, and does not wait for ReadyForQuery.
     pub(super) own_sync: bool,
     /// A wait for synchronous replication was given up: the commit is not known to be durable.

@@ -9,7 +9,7 @@
 //! that it has set are put aside meanwhile: they are set again inside of it, so that ROLLBACK undoes them there.
 
 use super::batch::{End, frames};
-use super::machine::{Machine, Tx};
+use super::machine::{Ahead, Machine, Tx};
 use super::plan::Plan;
 use super::statement::text_in;
 use crate::model::Consistency;
@@ -25,7 +25,7 @@ const LOG_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Roaming {
     /// BEGIN, then what changed the transaction, in order.
-    log: Vec<Box<[u8]>>,
+    log: Ahead,
     bytes: usize,
     mode: BeginMode,
 }
@@ -119,7 +119,7 @@ impl Machine {
             return;
         }
         if let (None, Some((queries, mode))) = (&self.roaming, &self.relay.began) {
-            let bytes = queries.iter().map(|query| query.len()).sum();
+            let bytes = queries.iter().map(smallvec::SmallVec::len).sum();
             self.roaming = Some(Box::new(Roaming { log: queries.clone(), bytes, mode: *mode }));
         }
         if plan.solo().is_some_and(|verdict| verdict.moving == Moving::Again) {

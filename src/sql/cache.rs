@@ -15,6 +15,7 @@ const ENTRY_OVERHEAD_BYTES: usize = 64;
 pub(super) struct Cache<V> {
     slots: Vec<Option<Entry<V>>>,
     sets: usize,
+    entries: usize,
     bytes: usize,
     bytes_max: usize,
     hand: usize,
@@ -44,7 +45,7 @@ impl<V> Cache<V> {
         let sets = entries_max.div_ceil(WAYS).max(1).next_power_of_two();
         let mut slots = Vec::new();
         slots.resize_with(sets * WAYS, || None);
-        Self { slots, sets, bytes: 0, bytes_max, hand: 0 }
+        Self { slots, sets, entries: 0, bytes: 0, bytes_max, hand: 0 }
     }
 
     fn set(&mut self, hash: u64) -> &mut [Option<Entry<V>>] {
@@ -81,23 +82,33 @@ impl<V> Cache<V> {
         let entry = Entry { hash, catalog, key: key.into(), value, cost_bytes, used: false };
         let set = self.set(hash);
         let place = place_for(set, &entry);
-        let freed = set.get_mut(place).and_then(|slot| slot.replace(entry)).map_or(0, |old| old.cost_bytes);
-        self.bytes = self.bytes + cost_bytes - freed;
+        let old = set.get_mut(place).and_then(|slot| slot.replace(entry));
+        self.note_removed(old.as_ref());
+        self.bytes += cost_bytes;
+        self.entries += 1;
         self.shrink();
     }
 
     /// Drops every entry of a catalog.
     pub(super) fn forget(&mut self, catalog_id: u64) {
         for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(|entry| entry.catalog.0 == catalog_id) {
-                self.bytes -= slot.take().map_or(0, |entry| entry.cost_bytes);
+            if let Some(entry) = slot.take_if(|entry| entry.catalog.0 == catalog_id) {
+                self.bytes -= entry.cost_bytes;
+                self.entries -= 1;
             }
         }
     }
 
-    /// Entries and bytes held.
+    fn note_removed(&mut self, entry: Option<&Entry<V>>) {
+        if let Some(entry) = entry {
+            self.bytes -= entry.cost_bytes;
+            self.entries -= 1;
+        }
+    }
+
+    /// Entries and bytes held. Costs nothing: it is asked for at every tick.
     pub(super) fn size(&self) -> (usize, usize) {
-        (self.slots.iter().flatten().count(), self.bytes)
+        (self.entries, self.bytes)
     }
 
     /// The sweeping hand: takes what was not used since it last came by, until the bytes fit. It ends after two
@@ -108,7 +119,10 @@ impl<V> Cache<V> {
             let Some(slot) = self.slots.get_mut(self.hand) else { return };
             match slot {
                 Some(entry) if entry.used => entry.used = false,
-                Some(_) => self.bytes -= slot.take().map_or(0, |entry| entry.cost_bytes),
+                Some(_) => {
+                    let entry = slot.take();
+                    self.note_removed(entry.as_ref());
+                }
                 None => {}
             }
         }

@@ -34,13 +34,16 @@ impl Fingerprint {
         let mut scanner = Scanner::new(text);
         let mut list = List::default();
         let mut before = TokenKind::Semicolon;
+        let mut run = Run::default();
         for token in scanner.by_ref() {
             let skip = list.step(token, text);
-            if !skip {
-                self.push(token, text, before);
+            if !skip && !run.takes(token, text) {
+                self.copy(run, text);
+                run = self.push(token, before);
             }
             before = token.kind;
         }
+        self.copy(run, text);
         self.exact |= scanner.doubtful();
         if let [place, promise, ..] = self.buffer.as_mut_slice() {
             *place = match scanner.hint() {
@@ -63,7 +66,12 @@ impl Fingerprint {
         &self.buffer
     }
 
-    fn push(&mut self, token: Token, text: &[u8], before: TokenKind) {
+    fn copy(&mut self, run: Run, text: &[u8]) {
+        self.buffer.extend_from_slice(text.get(run.start..run.end).unwrap_or_default());
+    }
+
+    /// Writes what stands for a token that cannot be copied with what is before it, and begins the run behind or with it.
+    fn push(&mut self, token: Token, before: TokenKind) -> Run {
         if token.spaced {
             self.buffer.push(b' ');
         }
@@ -82,13 +90,41 @@ impl Fingerprint {
                 }
                 self.buffer.push(b'0');
             }
-            TokenKind::Parameter => self.buffer.extend_from_slice(b"$"),
+            TokenKind::Parameter => self.buffer.push(b'$'),
             TokenKind::Broken => {
                 self.exact = true;
-                self.buffer.extend_from_slice(token.bytes(text));
+                return Run { start: token.start, end: token.end };
             }
-            _ => self.buffer.extend_from_slice(token.bytes(text)),
+            _ => return Run { start: token.start, end: token.end },
         }
+        Run { start: token.end, end: token.end }
+    }
+}
+
+/// A part of the text that goes into the fingerprint as it stands: tokens are copied together, not one by one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    start: usize,
+    end: usize,
+}
+
+impl Run {
+    /// Takes the token in, if it stands for itself and follows with one space or nothing between.
+    #[inline]
+    fn takes(&mut self, token: Token, text: &[u8]) -> bool {
+        let follows = match token.start - self.end {
+            0 => true,
+            1 => token.spaced && text.get(self.end) == Some(&b' '),
+            _ => false,
+        };
+        let itself = !matches!(
+            token.kind,
+            TokenKind::String | TokenKind::Number | TokenKind::Parameter | TokenKind::Broken
+        );
+        if follows && itself {
+            self.end = token.end;
+        }
+        follows && itself
     }
 }
 

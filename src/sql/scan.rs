@@ -269,8 +269,8 @@ impl<'t> Scanner<'t> {
             self.at += 1;
         }
         let run = self.text.get(start..self.at).unwrap_or_default();
-        let free = run.iter().any(|b| b"~!@#^&|`?%".contains(b));
-        if !free {
+        let free = |b: &u8| matches!(b, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%');
+        if !run.iter().any(free) {
             while self.at > start + 1 && matches!(self.text.get(self.at - 1), Some(b'+' | b'-')) {
                 self.at -= 1;
             }

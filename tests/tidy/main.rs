@@ -94,6 +94,7 @@ fn files_are_short_and_say_first_what_they_are_for() {
     let mut complaints: Vec<String> =
         sources.iter().filter_map(|file| rules::too_long(&file.path, &file.text)).collect();
     sources.extend(files("tests", &[".rs"]));
+    sources.extend(files("benches", &[".rs"]));
     complaints.extend(sources.iter().filter_map(|file| rules::headless(&file.path, &file.text)));
     refuse(&complaints);
 }
@@ -101,7 +102,7 @@ fn files_are_short_and_say_first_what_they_are_for() {
 #[test]
 fn some_words_do_not_appear() {
     let mut everything = files("src", &[".rs", ".html", ".sql"]);
-    for dir in ["tests", "config", "scripts", "proto-notes"] {
+    for dir in ["tests", "benches", "config", "scripts", "proto-notes"] {
         everything.extend(files(dir, &[""]));
     }
     for file in ["README.md", "CHANGELOG.md", "Cargo.toml", "Makefile"] {
