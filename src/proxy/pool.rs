@@ -5,24 +5,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
-
-use tokio::io::AsyncWrite;
 
 use super::affinity::choose;
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
-use super::stream::Stream;
+use super::stream::{Stream, say_goodbye};
 use super::tls::ServerTlsConfig;
 use crate::clock;
 use crate::model::{Epoch, NodeId};
 use crate::observe::{Meter, Wait, WaitEnd};
 use crate::session::ServerSession;
-use crate::wire::encode;
 
 /// The settings that a server connection is started with: those of the clients that may use it.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -459,16 +455,6 @@ impl UserPool {
             waiting: u32::try_from(pool.waiters.len()).unwrap_or(u32::MAX),
         }
     }
-}
-
-/// Ends a connection politely, as far as that needs no waiting.
-pub(super) fn say_goodbye(mut stream: Stream) {
-    let mut terminate = Vec::with_capacity(5);
-    encode::terminate(&mut terminate);
-    let mut cx = Context::from_waker(Waker::noop());
-    // Whether it arrives does not matter: the server notices the end anyway.
-    drop(Pin::new(&mut stream).poll_write(&mut cx, &terminate));
-    drop(Pin::new(&mut stream).poll_flush(&mut cx));
 }
 
 /// A place in the queue. Dropped with a grant in it, it gives the grant on.

@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use crate::wire::encode;
+
 /// A silent TCP peer is probed after this time, so that one that vanished does not hold its place for ever.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// And then again at this distance.
@@ -196,6 +198,16 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         inner!(self, inner => inner.poll_shutdown(cx))
     }
+}
+
+/// Ends a connection politely, as far as that needs no waiting.
+pub(super) fn say_goodbye(mut stream: Stream) {
+    let mut terminate = Vec::with_capacity(5);
+    encode::terminate(&mut terminate);
+    let mut cx = Context::from_waker(Waker::noop());
+    // Whether it arrives does not matter: the server notices the end anyway.
+    drop(Pin::new(&mut stream).poll_write(&mut cx, &terminate));
+    drop(Pin::new(&mut stream).poll_flush(&mut cx));
 }
 
 #[cfg(test)]

@@ -268,9 +268,7 @@ impl Worker {
 
     /// A number for a session that no other ever has; never 0.
     pub fn number_session(&self) -> u64 {
-        let number = self.sessions_begun.get() + 1;
-        self.sessions_begun.set(number);
-        number
+        self.sessions_begun.replace(self.sessions_begun.get() + 1) + 1
     }
 
     /// A session has ended.
@@ -321,7 +319,6 @@ impl Worker {
         if let Some(old) = primary {
             self.fence(old, snapshot.epoch);
         }
-        drop(snapshot);
     }
 
     /// A frozen replica keeps its connections open and says nothing: what can run elsewhere need not wait for it.

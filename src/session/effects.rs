@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::machine::{Before, Machine, is_setting};
+use super::machine::{Before, Machine};
 use super::statement::ServerSession;
 use crate::sql::{Change, Kind, PinCause, SessionEffect, Verdict};
 
@@ -144,4 +144,10 @@ impl Machine {
 pub(super) fn is_doubtful(executed: &[Rc<Verdict>]) -> bool {
     executed.len() > 1 && executed.iter().any(|verdict| verdict.kind.controls_transactions())
         || executed.iter().any(|verdict| verdict.kind == Kind::Block)
+}
+
+/// Whether the effect is on settings that travel.
+pub(super) fn is_setting(effect: &SessionEffect) -> bool {
+    use SessionEffect::{DiscardAll, Reset, ResetAll, Set};
+    matches!(effect, Set { .. } | Reset(_) | ResetAll | DiscardAll)
 }

@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-use super::effects::is_doubtful;
+use super::effects::{is_doubtful, is_setting};
 use super::freshness::Freshness;
 use super::overlay::Overlay;
 use super::pins::Pins;
@@ -489,12 +489,6 @@ impl Machine {
             self.pins.add(PinCause::SessionMode);
         }
     }
-}
-
-/// Whether the effect is on settings that travel.
-pub(super) fn is_setting(effect: &SessionEffect) -> bool {
-    use SessionEffect::{DiscardAll, Reset, ResetAll, Set};
-    matches!(effect, Set { .. } | Reset(_) | ResetAll | DiscardAll)
 }
 
 fn ends_in_rollback(executed: &[Rc<Verdict>]) -> bool {
