@@ -207,7 +207,9 @@ async fn a_crashed_server_is_started_and_a_half_rewound_one_copied_anew() {
     assert!(!servers.start_crashed(NodeId(2), LIMIT).await.unwrap());
     assert_eq!(stopped.running(), None);
     stopped.start(LIMIT).await.unwrap();
-    cluster.kill(2).await;
+    // Not by `cluster.kill`, which clears away what a crash leaves behind.
+    nix::sys::signal::kill(stopped.running().unwrap(), nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually(LIMIT, "it is dead", async || stopped.running().is_none().then_some(())).await;
     assert!(servers.start_crashed(NodeId(2), LIMIT).await.unwrap());
     assert!(stopped.running().is_some());
 
