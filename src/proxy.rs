@@ -11,6 +11,7 @@ pub mod cancel;
 pub mod catalog;
 mod client;
 pub mod driver;
+mod facts;
 mod flow;
 pub mod frames;
 mod fresh;

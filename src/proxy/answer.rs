@@ -121,6 +121,9 @@ impl Driver {
 
     /// The batch is answered.
     fn finished(&mut self, status: TxStatus) {
+        if self.plan.as_ref().is_some_and(|plan| plan.doubted) && !self.machine.has_failed() {
+            self.learn();
+        }
         let Some(conn) = &mut self.lease else { return };
         let node = conn.session.node;
         let changes = self.machine.finish(status, &mut conn.session);
@@ -206,8 +209,11 @@ impl Driver {
         if !conflict || self.refusals > CONFLICTS_MAX {
             self.stay_on_primary();
         }
-        if !conflict {
+        if state == SqlState::READ_ONLY_SQL_TRANSACTION {
             self.learn();
+        } else if let (false, Some(plan)) = (conflict, &mut self.plan) {
+            // The primary may refuse it with the same words: then its like are no worse placed on replicas.
+            plan.doubted = true;
         }
         self.run_again(Some(node))
     }
