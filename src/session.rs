@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod client_error;
+mod counters;
 mod cutter;
 mod dispatch;
 mod effects;

@@ -80,7 +80,7 @@ impl Machine {
             Tx::Failed => self.roaming.is_some(),
             _ => false,
         };
-        begins_or_roams && stays(plan) && !self.spells_moment(batch)
+        begins_or_roams && !self.watches_counters && stays(plan) && !self.spells_moment(batch)
     }
 
     /// READ COMMITTED, by nobody's choice: what else a transaction was begun as, or may be by default, is kept whole.

@@ -33,6 +33,8 @@ pub enum Reason {
     VolatileFunction,
     /// It asks what differs from node to node (statistics, locks, addresses).
     NodeLocal,
+    /// Its session has looked at the primary's counters, which reads elsewhere do not raise.
+    NodeLocalSession,
     /// It reads an unlogged, temporary or foreign relation.
     UnreadableRelation,
     /// It mentions a relation that the catalog facts do not know.
@@ -51,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Read,
         Self::Empty,
         Self::Write,
@@ -60,6 +62,7 @@ impl Reason {
         Self::WritingCte,
         Self::VolatileFunction,
         Self::NodeLocal,
+        Self::NodeLocalSession,
         Self::UnreadableRelation,
         Self::UnknownRelation,
         Self::NoCatalog,
@@ -80,6 +83,7 @@ impl Reason {
             Self::WritingCte => "writing-cte",
             Self::VolatileFunction => "volatile-function",
             Self::NodeLocal => "node-local",
+            Self::NodeLocalSession => "node-local-session",
             Self::UnreadableRelation => "unreadable-relation",
             Self::UnknownRelation => "unknown-relation",
             Self::NoCatalog => "no-catalog",
@@ -273,6 +277,8 @@ pub enum SessionEffect {
     AsksSequences,
     /// DISCARD SEQUENCES.
     DiscardSequences,
+    /// It looks at counters of what was done on its node (`pg_stat_user_tables` and the like).
+    LooksAtCounters,
     /// It changed the catalog (DDL): facts and verdicts of this database that this touches are stale.
     Ddl(Change),
 }
