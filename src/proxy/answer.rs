@@ -239,7 +239,7 @@ impl Driver {
     /// The transaction goes on elsewhere: what it has been doing here is ended, and the connection given back.
     pub(super) fn leave_replica(&mut self) {
         let settings = self.machine.settings_outside();
-        if !self.machine.leave_replica() {
+        if !(self.machine.leave_replica() || self.machine.leave_failed()) {
             return;
         }
         let Some(conn) = self.lease.take() else { return };

@@ -301,7 +301,7 @@ impl Machine {
         if self.answers_locally(plan, held) {
             return Step::Local;
         }
-        if held && self.is_roaming() && !plan.movable {
+        if held && self.must_move(plan) {
             return Step::Move;
         }
         if held && !self.may_leave(plan) {

@@ -139,6 +139,26 @@ impl Machine {
         }
     }
 
+    /// Whether the transaction cannot go on with this batch on the replica that it is on.
+    pub(super) fn must_move(&self, plan: &Plan) -> bool {
+        let prepares = plan.solo().is_some_and(|verdict| verdict.kind == Kind::PrepareTransaction);
+        // PREPARE TRANSACTION rolls a failed transaction back; a replica refuses the word itself.
+        (self.is_roaming() && !plan.movable) || (prepares && self.roaming.is_some() && self.tx == Tx::Failed)
+    }
+
+    /// A failed transaction leaves its replica: nothing is left of it but its end, which needs no server.
+    pub fn leave_failed(&mut self) -> bool {
+        if self.tx != Tx::Failed || self.roaming.take().is_none() {
+            return false;
+        }
+        if let Some(before) = self.before.take() {
+            self.current = before.overlay;
+        }
+        self.savepoints.clear();
+        self.tx = Tx::Lost { reported: true };
+        true
+    }
+
     /// The transaction leaves its replica: it is to be begun again elsewhere. `false`: it cannot be.
     pub fn leave_replica(&mut self) -> bool {
         if !self.is_roaming() {

@@ -216,24 +216,28 @@ fn policy(mut words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
     table
 }
 
-/// `CREATE SCHEMA name CREATE TABLE ... CREATE VIEW ...`: what is made in it.
+/// `CREATE SCHEMA name CREATE TABLE ... CREATE VIEW ... GRANT ...`: what is made in it.
 fn elements(words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
     let mut starts = Vec::new();
     let mut depth = 0_usize;
     for (at, token) in words.tokens.iter().enumerate() {
+        let is = |word: &[u8]| token.bytes(words.text).eq_ignore_ascii_case(word);
         match token.kind {
             TokenKind::Punctuation(b'(') => depth += 1,
             TokenKind::Punctuation(b')') => depth = depth.saturating_sub(1),
-            TokenKind::Word if depth == 0 && token.bytes(words.text).eq_ignore_ascii_case(b"create") => {
-                starts.push(at);
+            TokenKind::Word if depth == 0 && (is(b"create") || is(b"grant")) => {
+                starts.push((at, is(b"create")));
             }
             _ => {}
         }
     }
-    let ends = starts.iter().skip(1).copied().chain([words.tokens.len()]);
-    let element = |(start, end): (usize, usize)| words.tokens.get(start + 1..end).unwrap_or_default();
-    let elements = starts.iter().copied().zip(ends).map(element);
-    elements.flat_map(|tokens| created(Words::new(words.text, tokens), known)).collect()
+    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([words.tokens.len()]);
+    let made = starts.iter().zip(ends).filter(|((_, creates), _)| *creates);
+    made.flat_map(|((start, _), end)| {
+        let element = words.tokens.get(start + 1..end).unwrap_or_default();
+        created(Words::new(words.text, element), known)
+    })
+    .collect()
 }
 
 /// `CREATE CAST (source AS target)`. It is called where a value of either type is, also without being named. Such values
