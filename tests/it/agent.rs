@@ -150,7 +150,8 @@ async fn command(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
 async fn written(proxy: &Proxy, n: i32) {
     eventually(LIMIT, "a write is acknowledged", async || {
         let client = proxy.client().await;
-        let write = client.execute("INSERT INTO kept VALUES ($1)", &[&n]);
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&n];
+        let write = client.execute("INSERT INTO kept VALUES ($1)", &parameters);
         tokio::time::timeout(Duration::from_secs(20), write).await.ok()?.ok()
     })
     .await;
@@ -333,7 +334,7 @@ async fn a_primary_without_a_lease_is_stopped_and_comes_back_with_one() {
         assert_eq!(state["fenced"], false, "{state}");
         std::fs::read_to_string(agent.dir.join("state/journal.json"))
             .ok()?
-            .contains("\"leased\": ")
+            .contains("\"leased\": 1")
             .then_some(())
     })
     .await;
