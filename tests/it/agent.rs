@@ -235,7 +235,7 @@ async fn a_rewind_that_is_broken_off_is_never_started_and_a_copy_needs_permissio
     installation().await.account.own(&bin).unwrap();
 
     let mut agent = Agent::start(&cluster, 0, |config| {
-        drop(config.insert("pg_bin".into(), bin.to_str().unwrap().into()))
+        drop(config.insert("pg_bin".into(), bin.to_str().unwrap().into()));
     })
     .await;
     let proxy = cluster
