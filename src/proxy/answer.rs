@@ -15,7 +15,7 @@ use crate::observe::Retry;
 use crate::session::batch::End;
 use crate::session::overlay::Overlay;
 use crate::session::{
-    ClientError, Ending, Event, Facts, Judge, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
+    ClientError, Ending, Event, Facts, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
 };
 use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
@@ -263,15 +263,6 @@ impl Driver {
             plan.reason = Reason::Learned;
             plan.hint = Some(Hint::Primary);
         }
-    }
-
-    fn learn(&mut self) {
-        let worker = Rc::clone(&self.worker);
-        let mut classifier = worker.classifier.borrow_mut();
-        let catalog = self.database.facts.load();
-        let mut statements = self.database.statements.borrow_mut();
-        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
-        self.machine.learn_primary(&self.batch, &mut judge);
     }
 
     /// Settings or BEGIN ahead of the batch failed: the client gets that error, and keeps its session.

@@ -1,12 +1,13 @@
-//! The driver's waiting for catalog facts: a read that cannot be proven while they are loaded anew waits for them as long as
-//! it would wait for a replica to catch up, and is judged again.
+//! The driver and the catalog facts. A read that cannot be proven while they are loaded anew waits for them as long as it
+//! would wait for a replica to catch up, and is judged again. What a replica refuses is learned until the facts change.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 
 use super::acquire::Refusal;
 use super::driver::Driver;
 use crate::route::{Request, Transaction};
-use crate::session::{Plan, Step};
+use crate::session::{Judge, Plan, Step};
 use crate::sql::Reason;
 
 impl Driver {
@@ -32,7 +33,7 @@ impl Driver {
     /// Waits for the facts, and judges the kept batch again where they have come.
     pub(super) async fn wait_for_facts(&mut self, request: &mut Request) -> Result<(), Refusal> {
         let Some(end) = self.batch_end() else { return Ok(()) };
-        let (database, limit) = (std::rc::Rc::clone(&self.database), self.routing.own.causal_wait);
+        let (database, limit) = (Rc::clone(&self.database), self.routing.own.causal_wait);
         let there = tokio::select! {
             there = database.facts.await_loaded(limit) => there,
             gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
@@ -51,5 +52,15 @@ impl Driver {
             self.plan = Some(plan);
         }
         Ok(())
+    }
+
+    /// A replica cannot do what the kept batch does: its like go to the primary, until the facts change.
+    pub(super) fn learn(&mut self) {
+        let worker = Rc::clone(&self.worker);
+        let mut classifier = worker.classifier.borrow_mut();
+        let catalog = self.database.facts.load();
+        let mut statements = self.database.statements.borrow_mut();
+        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
+        self.machine.learn_primary(&self.batch, &mut judge);
     }
 }
