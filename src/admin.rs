@@ -10,6 +10,7 @@ mod limit;
 mod operator;
 mod page;
 pub mod report;
+pub mod routes;
 mod server;
 pub mod settings;
 mod verbs;

@@ -117,6 +117,68 @@ pub struct ExplainReport {
     pub optimistic: String,
 }
 
+/// `GET /api/v1/routes`: where statements go, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoutesReport {
+    /// Different statements that are known at the moment.
+    pub fingerprints: usize,
+    /// Reads that replicas served.
+    pub reads_on_replicas: u64,
+    /// Reads that the primary served.
+    pub reads_on_primary: u64,
+    /// With `routing.mode = "observe"`: reads that would have gone to a replica.
+    pub would_go_to_replica: u64,
+    /// The most frequent statements.
+    pub statements: Vec<StatementReport>,
+    /// The most frequent reads that stayed on the primary.
+    pub reads: Vec<ReadReport>,
+}
+
+/// The statements of one fingerprint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatementReport {
+    /// The text, literals left out.
+    pub statement: String,
+    /// How often it ran.
+    pub count: u64,
+    /// Of that on the primary.
+    pub primary: u64,
+    /// And on replicas.
+    pub replicas: u64,
+    /// Why it was last sent to the primary.
+    pub why_primary: String,
+    /// Why it was last sent to a replica.
+    pub why_replica: String,
+    /// What the verdict says of it.
+    pub reason: String,
+    /// What caused that.
+    pub detail: Option<String>,
+    /// Time of all of them.
+    pub total_ms: f64,
+    /// Time of one.
+    pub mean_ms: f64,
+    /// Time of the slowest.
+    pub slowest_ms: f64,
+}
+
+/// A read that stayed on the primary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadReport {
+    /// The text, literals left out.
+    pub statement: String,
+    /// How often it ran on the primary.
+    pub count: u64,
+    /// Why.
+    pub reason: String,
+    /// What caused that.
+    pub detail: Option<String>,
+    /// What would change it.
+    pub change: String,
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CommandReport {

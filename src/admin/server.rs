@@ -91,6 +91,7 @@ fn router(settings: Settings, context: AdminContext) -> Router {
         .route("/api/v1/status", get(views::status))
         .route("/api/v1/history", get(views::history))
         .route("/api/v1/events", get(views::events))
+        .route("/api/v1/routes", get(views::routes))
         .layer(from_fn_with_state(Arc::clone(&shared), guard_looking));
     let changing = Router::new()
         .route("/api/v1/switchover", post(verbs::switchover))

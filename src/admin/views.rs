@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::json::{ChangeReport, EventReport};
+use super::json::{ChangeReport, EventReport, RoutesReport};
 use super::report;
 use super::server::{Shared, failure};
 use super::verbs::refused;
@@ -42,6 +42,28 @@ pub(super) async fn events(
     Query(query): Query<EventsQuery>,
 ) -> Json<Vec<EventReport>> {
     Json(shared.context.events.after(query.after).iter().map(report::event).collect())
+}
+
+#[derive(Deserialize)]
+pub(super) struct RoutesQuery {
+    /// Entries of each list at most.
+    #[serde(default = "RoutesQuery::top_default")]
+    top: usize,
+}
+
+impl RoutesQuery {
+    fn top_default() -> usize {
+        100
+    }
+}
+
+/// Statements are shown without their literals, but they are an application's: this address shows them to whoever may look.
+pub(super) async fn routes(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<RoutesQuery>,
+) -> Json<RoutesReport> {
+    let workers = shared.context.operator.workers().await;
+    Json(super::routes::report(&workers, query.top))
 }
 
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

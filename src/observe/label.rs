@@ -146,7 +146,7 @@ impl Label for PinCause {
     }
 }
 
-const ROUTE_REASONS: [RouteReason; 11] = [
+const ROUTE_REASONS: [RouteReason; 12] = [
     RouteReason::Hint,
     RouteReason::Transaction,
     RouteReason::ReadOnlyTransaction,
@@ -158,6 +158,7 @@ const ROUTE_REASONS: [RouteReason; 11] = [
     RouteReason::Freshness,
     RouteReason::Share,
     RouteReason::Pinned,
+    RouteReason::Observed,
 ];
 
 impl Label for RouteReason {
@@ -190,6 +191,7 @@ impl Label for RouteReason {
             Self::Freshness => 8,
             Self::Share => 9,
             Self::Pinned => 10,
+            Self::Observed => 11,
         };
         Reason::ALL.len() + after_verdicts
     }

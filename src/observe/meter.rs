@@ -44,6 +44,7 @@ pub(super) struct NodeCells {
     pub(super) open: Gauge,
     pub(super) leased: Gauge,
     pub(super) connect_times: Durations,
+    pub(super) statement_times: Durations,
 }
 
 /// How the worker's verdict cache serves; the classifier counts, and is looked at now and then.
@@ -192,6 +193,14 @@ impl Meter {
         cells.misses.show(stats.misses);
         cells.entries.show(u64::try_from(stats.entries).unwrap_or(u64::MAX));
         cells.bytes.show(u64::try_from(stats.bytes).unwrap_or(u64::MAX));
+    }
+
+    /// A server answered a statement (or a pipeline up to Sync).
+    #[inline]
+    pub fn statement(&self, node: NodeId, took: Duration) {
+        if let Some(cells) = self.0.nodes.get(node.index()) {
+            cells.statement_times.record(took);
+        }
     }
 
     /// A transaction (or a statement outside one) ended.

@@ -128,10 +128,7 @@ impl Driver {
             self.database.facts.take(changes);
         }
         self.note_pins();
-        if self.loaded {
-            self.worker.add_load(node, -1);
-            self.loaded = false;
-        }
+        self.note_answered(node);
         self.note_freshness(node);
         self.plan = None;
         self.commit = None;
@@ -139,7 +136,6 @@ impl Driver {
         self.refusals = 0;
         self.rest_phase();
         self.set_resting();
-        self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
         }

@@ -14,6 +14,7 @@ use super::handle::{Doing, Handle, Held, Kick};
 use super::pool::{Profile, ServerConn, UserPool};
 use super::resolve::Commit;
 use super::stream::Stream;
+use super::timing::Timing;
 use super::worker::{Database, Worker};
 use crate::model::{NodeId, Role};
 use crate::observe::Origin;
@@ -106,6 +107,8 @@ pub struct Driver {
     pub(super) reached: Reached,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
+    /// When the batch and its transaction began, and why they run where they do.
+    pub(super) timing: Timing,
 }
 
 /// Whatever ends a session, even a bug of ours: its server connection is not lost to the pool's count.
@@ -166,6 +169,7 @@ impl Driver {
             refusals: 0,
             reached: Reached::Nothing,
             loaded: false,
+            timing: Timing::default(),
         }
     }
 
@@ -338,6 +342,8 @@ impl Driver {
             epoch: conn.epoch,
             key: (conn.key.0, Rc::clone(&conn.key.1)),
             cancels: Rc::clone(&conn.cancels),
+            opened: conn.opened(),
+            tls: conn.stream.is_tls(),
         };
         self.handle.set_held(Some(held));
         self.lease = Some(conn);

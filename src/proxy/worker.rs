@@ -5,9 +5,9 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use smallvec::SmallVec;
@@ -15,7 +15,11 @@ use tokio::sync::mpsc;
 
 use super::auth::Verifiers;
 use super::catalog::{CatalogHub, Facts};
-use super::handle::{Doing, Handle, Kick};
+pub use super::command::Command;
+use super::console::Console;
+use super::counts::Counts;
+use super::gate::{Gate, Gates};
+use super::handle::{Doing, Handle, Kick, place_of};
 use super::pool::{NodeLink, ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
@@ -48,24 +52,10 @@ pub struct Shared {
     pub route: arc_swap::ArcSwap<route::Settings>,
     /// Data-path settings; replaced by a reload.
     pub settings: arc_swap::ArcSwap<Settings>,
-}
-
-/// What a worker is told from outside.
-#[derive(Debug)]
-pub enum Command {
-    /// A client of yours wants its statement cancelled.
-    Cancel {
-        /// The process id that it was given.
-        pid: i32,
-        /// Its secret.
-        secret: Box<[u8]>,
-    },
-    /// Settings have changed.
-    Reload,
-    /// Accept no more; let transactions finish; end.
-    Drain,
-    /// End now.
-    Stop,
+    /// Databases that are paused or disabled.
+    pub gates: Gates,
+    /// Who serves the console, once there is somebody.
+    pub console: OnceLock<Arc<dyn Console>>,
 }
 
 /// What a worker knows of one database.
@@ -75,6 +65,10 @@ pub struct Database {
     pub facts: Arc<Facts>,
     /// Prepared statements that sessions share.
     pub statements: RefCell<Statements>,
+    /// What its sessions did.
+    pub counts: Counts,
+    /// Whether its statements wait.
+    pub gate: Gate,
 }
 
 /// One worker.
@@ -98,9 +92,9 @@ pub struct Worker {
     pub holds: Cell<(u32, u64)>,
     /// The topology as this worker last saw it, and its number on the board.
     topology: RefCell<(u64, Arc<Snapshot>)>,
-    databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
+    pub(super) databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
     pools: RefCell<Pools>,
-    sessions: RefCell<Slab<Rc<Handle>>>,
+    pub(super) sessions: RefCell<Slab<Rc<Handle>>>,
     /// Sessions so far: connections keep marks of them beyond their end, so no number is used twice.
     sessions_begun: Cell<u64>,
     machine_settings: RefCell<Rc<session::Settings>>,
@@ -111,6 +105,8 @@ pub struct Worker {
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
+    /// Statements that take as long are logged.
+    slow: Cell<Option<Duration>>,
     /// Replicas that did not answer when the topology was last looked at.
     silent: RefCell<Vec<bool>>,
     /// Sessions have read on replicas since the last tick.
@@ -156,6 +152,7 @@ impl Worker {
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
+            slow: Cell::new(slow_statements(&shared)),
             replica_reads: Cell::new(false),
             meter: shared.metrics.meter(index),
             shared,
@@ -186,6 +183,12 @@ impl Worker {
         self.coarse.get()
     }
 
+    /// How long a statement takes that is worth a line in the log.
+    #[inline]
+    pub fn slow_statements(&self) -> Option<Duration> {
+        self.slow.get()
+    }
+
     /// Settings for new sessions.
     pub fn machine_settings(&self) -> Rc<session::Settings> {
         Rc::clone(&self.machine_settings.borrow())
@@ -194,6 +197,7 @@ impl Worker {
     /// Takes changed settings in.
     pub fn reload(&self) {
         *self.machine_settings.borrow_mut() = Rc::new(machine_settings(&self.shared));
+        self.slow.set(slow_statements(&self.shared));
         let part = self.pool_settings();
         for pool in self.pools.borrow().values() {
             pool.set_settings(part.clone());
@@ -219,8 +223,12 @@ impl Worker {
         if let Some(database) = databases.get(name) {
             return Rc::clone(database);
         }
-        let database =
-            Rc::new(Database { facts: self.shared.catalogs.facts(name), statements: RefCell::default() });
+        let database = Rc::new(Database {
+            facts: self.shared.catalogs.facts(name),
+            statements: RefCell::default(),
+            counts: Counts::default(),
+            gate: Gate::new(self.shared.gates.is_paused(name)),
+        });
         databases.insert(Arc::clone(name), Rc::clone(&database));
         database
     }
@@ -408,7 +416,7 @@ impl Worker {
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
             let (doing, since) = handle.doing();
-            let over = |limit: std::time::Duration| !limit.is_zero() && now.duration_since(since) >= limit;
+            let over = |limit: Duration| !limit.is_zero() && now.duration_since(since) >= limit;
             match doing {
                 Doing::Idle if over(limits.idle_timeout) => handle.kick(Kick::Idle),
                 Doing::IdleInTransaction if over(limits.idle_in_transaction_timeout) => {
@@ -472,20 +480,6 @@ impl Worker {
     }
 }
 
-/// Bits of a process id that tell the place in the worker's registry.
-const PLACE_BITS: u32 = 24;
-
-/// The process id that a session of this worker at this place gives its client.
-pub fn pid_of(worker: usize, place: usize) -> i32 {
-    i32::try_from(worker << PLACE_BITS | (place + 1)).unwrap_or(i32::MAX)
-}
-
-/// The worker and the place that a process id tells.
-pub fn place_of(pid: i32) -> Option<(usize, usize)> {
-    let bits = usize::try_from(pid).ok()?;
-    Some((bits >> PLACE_BITS, (bits & ((1 << PLACE_BITS) - 1)).checked_sub(1)?))
-}
-
 fn machine_settings(shared: &Shared) -> session::Settings {
     let settings = shared.settings.load();
     let limits = &settings.limits;
@@ -497,4 +491,8 @@ fn machine_settings(shared: &Shared) -> session::Settings {
         settings_bytes_max: 64 * 1024,
         resolve_commits: settings.resolve_commits,
     }
+}
+
+fn slow_statements(shared: &Shared) -> Option<Duration> {
+    Some(shared.settings.load().slow_statement).filter(|limit| !limit.is_zero())
 }

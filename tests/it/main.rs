@@ -11,6 +11,7 @@
 )]
 
 mod chaos;
+mod console;
 mod consistency;
 mod control;
 mod demo;

@@ -37,8 +37,10 @@ const TABLE: &[(&str, &[&str])] = &[
     // It tests primacy from outside: through the proxy's port, its HTTP API and the servers' processes.
     ("chaos", &["postgres", "model", "admin"]),
     ("observe", &["model", "wire", "sql", "route", "failover", "session"]),
-    ("config", &["proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
+    ("config", &["console", "proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
     ("admin", &["control", "proxy", "observe", "model"]),
+    // A client of the proxy to whom the proxy itself answers: the protocol towards it, what HTTP shows and does besides.
+    ("console", &["admin", "control", "proxy", "session", "wire", "observe", "model"]),
     // `check` asks the servers as the control plane does, and reads the resolved settings; `demo` starts the log itself.
     (
         "cli",
@@ -61,8 +63,8 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "admin", "config", "control", "failover", "model", "observe", "postgres", "proxy", "route",
-            "session", "sql", "wire",
+            "admin", "config", "console", "control", "failover", "model", "observe", "postgres", "proxy",
+            "route", "session", "sql", "wire",
         ],
     ),
     ("main", &["cli"]),
