@@ -30,7 +30,8 @@ async fn show(client: &Client, command: &str) -> (Vec<String>, Vec<Vec<Option<St
 /// The value in a column of the first row that has this in its first column.
 async fn value(client: &Client, command: &str, first: &str, column: &str) -> Option<String> {
     let (columns, rows) = show(client, command).await;
-    let at = columns.iter().position(|name| name == column).unwrap_or_else(|| panic!("{column}: {columns:?}"));
+    let at =
+        columns.iter().position(|name| name == column).unwrap_or_else(|| panic!("{column}: {columns:?}"));
     rows.into_iter().find(|row| row[0].as_deref() == Some(first)).and_then(|row| row[at].clone())
 }
 
@@ -116,8 +117,11 @@ async fn it_shows_what_pgbouncer_shows_in_both_protocols() {
     for (verb, columns) in COLUMNS {
         // The extended protocol, with binary results: a driver prepares, describes, and believes the types.
         let statement = client.prepare(&format!("SHOW {verb}")).await.unwrap();
-        let seen: Vec<String> =
-            statement.columns().iter().map(|column| format!("{}:{}", column.name(), column.type_().name())).collect();
+        let seen: Vec<String> = statement
+            .columns()
+            .iter()
+            .map(|column| format!("{}:{}", column.name(), column.type_().name()))
+            .collect();
         assert_eq!(seen.join(" "), columns.split_whitespace().collect::<Vec<_>>().join(" "), "{verb}");
         client.query(&statement, &[]).await.unwrap();
         let (names, _) = show(&client, &format!("SHOW {verb};")).await;
@@ -159,7 +163,9 @@ async fn what_clients_send_unasked_does_not_break_it() {
     let cluster = Cluster::with_replicas(0).await;
     let proxy = cluster.proxy().run().await;
     let client = console(&proxy).await;
-    for courtesy in ["SET extra_float_digits = 3", "BEGIN", "SELECT 1", "COMMIT", "", "DISCARD ALL", "SELECT version()"] {
+    for courtesy in
+        ["SET extra_float_digits = 3", "BEGIN", "SELECT 1", "COMMIT", "", "DISCARD ALL", "SELECT version()"]
+    {
         client.simple_query(courtesy).await.unwrap_or_else(|error| panic!("{courtesy}: {error}"));
     }
     // What psql asks when somebody presses the tabulator, and a typing error.
@@ -170,7 +176,9 @@ async fn what_clients_send_unasked_does_not_break_it() {
     }
     assert_eq!(show(&client, "SHOW VERSION; SHOW STATE").await.1.len(), 3);
     // A message of the extended protocol that fails takes those behind it with it, up to Sync.
-    let mut raw = Raw::connect_as(proxy.port(), &startup(&[("user", "postgres"), ("database", "primacy")]), "postgres").await;
+    let mut raw = Raw::dial(proxy.port()).await;
+    raw.send(&startup(&[("user", "postgres"), ("database", "primacy")])).await;
+    raw.sign_in("postgres").await.unwrap_or_else(|error| panic!("{}", error.shown()));
     raw.send(&frame(b'P', b"\0SHOW NOTHING\0\0\0")).await;
     raw.send(&frame(b'B', b"\0\0\0\0\0\0\0\0")).await;
     raw.send(&frame(b'S', b"")).await;
@@ -187,7 +195,10 @@ async fn a_paused_database_waits_and_goes_on() {
     // It returns when nobody holds a server connection any more.
     let pausing = admin.simple_query("PAUSE app");
     tokio::pin!(pausing);
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut pausing).await.is_err(), "a transaction is open");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut pausing).await.is_err(),
+        "a transaction is open"
+    );
     app.batch_execute("COMMIT").await.unwrap();
     pausing.await.unwrap();
     assert_eq!(number(&admin, "SHOW DATABASES", "app", "paused").await, 1);
@@ -215,7 +226,9 @@ async fn a_paused_database_waits_and_goes_on() {
     proxy.client().await;
 
     // RECONNECT: the next statement runs in another process.
-    let pid = async || app.query_one("/* primacy: primary */ SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    let pid = async || {
+        app.query_one("/* primacy: primary */ SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0)
+    };
     let before = pid().await;
     admin.simple_query("RECONNECT app").await.unwrap();
     assert_ne!(pid().await, before);
@@ -249,7 +262,10 @@ async fn routes_reads_and_pins_tell_what_happened() {
     }
     let (columns, reads) = show(&admin, "SHOW READS").await;
     assert_eq!(columns, ["statement", "count", "reason", "detail", "what_would_change_it"]);
-    let read = reads.iter().find(|row| row[0].as_deref() == Some("SELECT nextval(?), ?")).unwrap_or_else(|| panic!("{reads:?}"));
+    let read = reads
+        .iter()
+        .find(|row| row[0].as_deref() == Some("SELECT nextval(?), ?"))
+        .unwrap_or_else(|| panic!("{reads:?}"));
     assert_eq!((read[1].as_deref(), read[2].as_deref()), (Some("5"), Some("volatile-function")));
     assert!(read[4].as_deref().unwrap().contains("STABLE"));
     eventually(LIMIT, "a read is served by the replica", async || {
@@ -260,18 +276,23 @@ async fn routes_reads_and_pins_tell_what_happened() {
     app.batch_execute("LISTEN news").await.unwrap();
     let (columns, pins) = show(&admin, "SHOW PINS").await;
     assert_eq!(pins[0][columns.iter().position(|name| name == "cause").unwrap()].as_deref(), Some("listen"));
-    assert_eq!(value(&admin, "EXPLAIN ROUTE SELECT now(); SELECT 1", "statements", "value").await.as_deref(), Some("2"));
+    assert_eq!(
+        value(&admin, "EXPLAIN ROUTE SELECT now(); SELECT 1", "statements", "value").await.as_deref(),
+        Some("2")
+    );
     assert_eq!(show(&admin, "SHOW NODES").await.1.len(), 2);
     let (_, events) = show(&admin, "SHOW EVENTS 3").await;
     assert_eq!(events.len(), 3);
     // The same over HTTP.
-    let routes = proxy.admin();
-    let report: serde_json::Value = tokio::task::spawn_blocking(move || {
-        ureq::get(&format!("http://{routes}/api/v1/routes?top=5")).call().unwrap().body_mut().read_json().unwrap()
-    })
-    .await
-    .unwrap();
-    assert!(report["reads"].as_array().unwrap().iter().any(|read| read["reason"] == "volatile-function"), "{report}");
+    let url = format!("http://{}/api/v1/routes?top=5", proxy.admin());
+    let asking = tokio::task::spawn_blocking(move || {
+        ureq::get(&url).call().unwrap().body_mut().read_json::<serde_json::Value>().unwrap()
+    });
+    let report = asking.await.unwrap();
+    assert!(
+        report["reads"].as_array().unwrap().iter().any(|read| read["reason"] == "volatile-function"),
+        "{report}"
+    );
 }
 
 #[tokio::test]
@@ -284,7 +305,10 @@ async fn splitting_can_be_observed_before_it_is_believed() {
     }
     app.simple_query("SELECT pg_sleep(0.1), 'secret'").await.unwrap();
     assert_eq!(proxy.served().await.1, 0, "nothing goes to a replica");
-    assert_eq!(value(&admin, "SHOW ROUTES", "SELECT ?", "why_primary").await.as_deref(), Some("would-go-to-replica"));
+    assert_eq!(
+        value(&admin, "SHOW ROUTES", "SELECT ?", "why_primary").await.as_deref(),
+        Some("would-go-to-replica")
+    );
     let log = proxy.log();
     let slow = log.lines().find(|line| line.contains("slow statement")).expect("a line");
     assert!(slow.contains("pg_sleep(?), ?") && !log.contains("secret'"), "{slow}");
@@ -298,7 +322,10 @@ async fn settings_change_until_the_next_reload_and_the_process_ends_on_command()
     admin.simple_query("SET default_pool_size = 3").await.unwrap();
     admin.simple_query("SET server_idle_timeout = 5").await.unwrap();
     assert_eq!(value(&admin, "SHOW CONFIG", "pool.default_pool_size", "value").await.as_deref(), Some("3"));
-    assert_eq!(value(&admin, "SHOW CONFIG", "pool.server_idle_timeout", "value").await.as_deref(), Some("5s"));
+    assert_eq!(
+        value(&admin, "SHOW CONFIG", "pool.server_idle_timeout", "value").await.as_deref(),
+        Some("5s")
+    );
     assert_eq!(number(&admin, "SHOW DATABASES", "app", "pool_size").await, 3);
     for wrong in ["SET default_pool_size = 'many'", "SET no_such = 1", "SET workers = 2"] {
         assert!(admin.simple_query(wrong).await.is_err(), "{wrong}");

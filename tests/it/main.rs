@@ -11,8 +11,8 @@
 )]
 
 mod chaos;
-mod console;
 mod consistency;
+mod console;
 mod control;
 mod demo;
 mod harness;
