@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::json::{ChangeReport, EventReport, RoutesReport};
+use super::json::{ChangeReport, EventReport, RoutesReport, SeriesReport, SessionsReport};
 use super::report;
 use super::server::{Shared, failure};
 use super::verbs::refused;
@@ -55,6 +55,16 @@ impl RoutesQuery {
     fn top_default() -> usize {
         100
     }
+}
+
+pub(super) async fn sessions(State(shared): State<Arc<Shared>>) -> Json<SessionsReport> {
+    let workers = shared.context.operator.workers().await;
+    let snapshot = Arc::clone(&shared.context.board.snapshot());
+    Json(super::sessions::report(&workers, &snapshot))
+}
+
+pub(super) async fn series(State(shared): State<Arc<Shared>>) -> Json<SeriesReport> {
+    Json(shared.series.report(&shared.context))
 }
 
 /// Statements are shown without their literals, but they are an application's: this address shows them to whoever may look.

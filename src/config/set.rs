@@ -19,25 +19,29 @@ pub fn load_with(file: &Path, changes: &BTreeMap<String, String>) -> Result<Sett
         // Says what is wrong with it.
         return load(file);
     };
-    let mut changed = table.clone();
-    let mut in_seconds = table;
+    let mut changed = table;
     for (key, value) in changes {
         set(&mut changed, key, literal(value));
-        set(&mut in_seconds, key, seconds(value));
+        let refused = |problems: ConfigProblems| problems.problems.iter().any(|problem| problem.key == *key);
+        if value.parse::<u64>().is_ok() && as_written(&changed, file).is_err_and(refused) {
+            let mut in_seconds = changed.clone();
+            set(&mut in_seconds, key, Value::String(format!("{value}s")));
+            if as_written(&in_seconds, file).is_ok() {
+                changed = in_seconds;
+            }
+        }
     }
-    let text = |table: &Table| toml::to_string(table).unwrap_or_default();
-    parse(&text(&changed), file)
-        .or_else(|problems| parse(&text(&in_seconds), file).map_err(|_as_seconds| problems))
+    as_written(&changed, file)
+}
+
+fn as_written(table: &Table, file: &Path) -> Result<Settings, ConfigProblems> {
+    parse(&toml::to_string(table).unwrap_or_default(), file)
 }
 
 /// What was typed, as TOML has it: a number, a truth value, or a text.
 fn literal(text: &str) -> Value {
     let parsed = format!("x = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("x"));
     parsed.unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
-fn seconds(text: &str) -> Value {
-    if text.parse::<u64>().is_ok() { Value::String(format!("{text}s")) } else { literal(text) }
 }
 
 fn set(table: &mut Table, key: &str, value: Value) {
@@ -76,6 +80,12 @@ mod tests {
             Duration::from_secs(90)
         );
         assert_eq!(with("log.level", "debug").expect("valid").observe.level, "debug");
+        let both = BTreeMap::from([
+            ("pool.default_pool_size".to_owned(), "7".to_owned()),
+            ("pool.server_idle_timeout".to_owned(), "5".to_owned()),
+        ]);
+        let pool = load_with(file.path(), &both).expect("valid").proxy.pool;
+        assert_eq!((pool.size_max, pool.idle_timeout), (7, Duration::from_secs(5)));
         assert!(with("pool.default_pool_size", "many").is_err());
         assert!(with("pool.no_such_key", "1").is_err());
     }

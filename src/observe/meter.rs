@@ -88,6 +88,16 @@ impl Cells {
         }
     }
 
+    /// The waits for this.
+    pub(super) fn waits(&self, what: Wait) -> &Waits {
+        match what {
+            Wait::Primary => &self.holds,
+            Wait::Pool => &self.pool_waits,
+            Wait::Freshness => &self.freshness_waits,
+            Wait::Barrier => &self.barrier_waits,
+        }
+    }
+
     /// The errors that came from there.
     pub(super) fn errors(&self, origin: Origin) -> &Tally<ErrorClass> {
         match origin {
@@ -255,12 +265,7 @@ impl Meter {
     }
 
     fn waits(&self, what: Wait) -> &Waits {
-        match what {
-            Wait::Primary => &self.0.holds,
-            Wait::Pool => &self.0.pool_waits,
-            Wait::Freshness => &self.0.freshness_waits,
-            Wait::Barrier => &self.0.barrier_waits,
-        }
+        self.0.waits(what)
     }
 
     // ---- server connections ----------------------------------------------------------------------------------

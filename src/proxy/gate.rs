@@ -61,6 +61,7 @@ impl Gates {
                 said.all_paused = paused;
                 if !paused {
                     said.databases.values_mut().for_each(|standing| standing.paused = false);
+                    said.databases.retain(|_, standing| *standing != Standing::default());
                 }
                 !same
             }

@@ -59,7 +59,7 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::DatabaseDisabled { database: text() }, "57P03", "FATAL"),
         (ClientError::NotForConsole { user: text(), database: text() }, "42501", "FATAL"),
         (
-            ClientError::Command { message: text(), fault: CommandFault::Syntax, hint: "SHOW HELP" },
+            ClientError::Command { message: text(), fault: CommandFault::Syntax, hint: "Ask for help." },
             "42601",
             "ERROR",
         ),
