@@ -5,7 +5,9 @@
 mod chaos;
 mod check;
 mod client;
+mod completions;
 pub mod demo;
+mod events;
 mod explain;
 mod failover;
 mod failure;
@@ -14,10 +16,13 @@ mod pause;
 mod rejoin;
 mod reload;
 mod resume;
+mod routes;
 mod screen;
 mod serve;
 mod status;
 mod switchover;
+mod top;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -58,10 +63,20 @@ enum Command {
     History(history::Args),
     /// Say where a statement goes, and why.
     Explain(explain::Args),
+    /// Show where statements go and why, and which reads stayed on the primary.
+    Routes(routes::Args),
+    /// Show the last events.
+    Events(events::Args),
+    /// Watch nodes, pools, routes, statements and events on one screen.
+    Top(top::Args),
     /// Read the configuration again.
     Reload(reload::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
     Chaos(chaos::Args),
+    /// Write a shell's completion script to standard output.
+    Completions(completions::Args),
+    /// Write the man page, or a command's, to standard output (read it with: primacy man | man -l -).
+    Man(completions::ManArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -81,6 +96,11 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Routes(args) => routes::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match done {
         // Whoever read our output and closed it has had enough of it.
@@ -120,6 +140,11 @@ mod tests {
             "primacy history --json",
             "primacy explain --json select",
             "primacy reload --admin 127.0.0.1:7",
+            "primacy routes -n 5 --json --watch",
+            "primacy events --json",
+            "primacy top --admin 127.0.0.1:7",
+            "primacy completions bash",
+            "primacy man switchover",
             "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -132,6 +157,7 @@ mod tests {
             "primacy demo --durability maybe",
             "primacy rejoin",
             "primacy explain",
+            "primacy completions tcsh",
             "primacy chaos --faults kil",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);

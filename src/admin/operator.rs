@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::json::{ChangeReport, ClusterReport, CommandReport, ExplainReport, ExplainRequest};
 use crate::control::{self, ControlHandle};
-use crate::proxy::report::WorkerReport;
+use crate::proxy::report::{Want, WorkerReport};
 
 /// The answer to a command: what was done, in words.
 pub type Done = Result<String, CommandError>;
@@ -35,7 +35,7 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     /// Says where a text would go and why.
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>>;
     /// What the data path's workers have now.
-    fn workers(&self) -> BoxFuture<'_, Vec<WorkerReport>>;
+    fn workers(&self, want: Want) -> BoxFuture<'_, Vec<WorkerReport>>;
 }
 
 /// Why a command was not done.
@@ -69,7 +69,7 @@ pub trait Hooks: fmt::Debug + Send + Sync + 'static {
     /// Says where a text would go and why.
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>>;
     /// What the data path's workers have now.
-    fn workers(&self) -> BoxFuture<'_, Vec<WorkerReport>>;
+    fn workers(&self, want: Want) -> BoxFuture<'_, Vec<WorkerReport>>;
 }
 
 /// The operator's view of a running proxy.
@@ -118,7 +118,7 @@ impl Operator for LiveOperator {
         self.hooks.explain(request)
     }
 
-    fn workers(&self) -> BoxFuture<'_, Vec<WorkerReport>> {
-        self.hooks.workers()
+    fn workers(&self, want: Want) -> BoxFuture<'_, Vec<WorkerReport>> {
+        self.hooks.workers(want)
     }
 }

@@ -4,11 +4,7 @@
 use std::collections::HashMap;
 
 use super::json::{ReadReport, RoutesReport, StatementReport};
-use crate::proxy::report::Used;
-use crate::proxy::report::WorkerReport;
-
-/// Statements that are told of at most.
-pub const STATEMENTS_MAX: usize = 1_000;
+use crate::proxy::report::{STATEMENTS_MAX, Used, WorkerReport};
 
 /// The report, each list with at most `top` entries.
 pub fn report(workers: &[WorkerReport], top: usize) -> RoutesReport {

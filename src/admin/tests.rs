@@ -19,7 +19,7 @@ use crate::model::{
     Address, Epoch, Lsn, NodeId, NodeView, Role, Secret, Service, Snapshot, Timeline, Unreadable,
 };
 use crate::observe::{EventKind, Events, Metrics};
-use crate::proxy::report::WorkerReport;
+use crate::proxy::report::{Want, WorkerReport};
 
 /// Remembers what it was asked for and refuses failovers.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Operator for Fake {
         async { Ok(CommandReport::done("read again")) }.boxed()
     }
 
-    fn workers(&self) -> BoxFuture<'_, Vec<WorkerReport>> {
+    fn workers(&self, _: Want) -> BoxFuture<'_, Vec<WorkerReport>> {
         async { Vec::new() }.boxed()
     }
 

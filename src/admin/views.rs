@@ -13,6 +13,7 @@ use super::report;
 use super::server::{Shared, failure};
 use super::verbs::refused;
 use crate::clock;
+use crate::proxy::report::Want;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
     let context = &shared.context;
@@ -58,7 +59,7 @@ impl RoutesQuery {
 }
 
 pub(super) async fn sessions(State(shared): State<Arc<Shared>>) -> Json<SessionsReport> {
-    let workers = shared.context.operator.workers().await;
+    let workers = shared.context.operator.workers(Want::Sessions).await;
     let snapshot = Arc::clone(&shared.context.board.snapshot());
     Json(super::sessions::report(&workers, &snapshot))
 }
@@ -72,7 +73,7 @@ pub(super) async fn routes(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<RoutesQuery>,
 ) -> Json<RoutesReport> {
-    let workers = shared.context.operator.workers().await;
+    let workers = shared.context.operator.workers(Want::Statements).await;
     Json(super::routes::report(&workers, query.top))
 }
 

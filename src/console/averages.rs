@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::proxy::counts::Counted;
-use crate::proxy::report::WorkerReport;
+use crate::proxy::report::{Want, WorkerReport};
 use crate::proxy::worker::Shared;
 
 /// PgBouncer's `stats_period`.
@@ -33,7 +33,7 @@ impl Averages {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            let now = together(&shared.report().await);
+            let now = together(&shared.report(Want::Sessions).await);
             self.take(clock::now(), now);
         }
     }

@@ -8,7 +8,7 @@ use super::command::Command;
 use super::ours::refused;
 use crate::observe::EventKind;
 use crate::proxy::gate::Victim;
-use crate::proxy::report::WorkerReport;
+use crate::proxy::report::{Want, WorkerReport};
 use crate::proxy::worker::Command as Order;
 use crate::session::{ClientError, CommandFault};
 
@@ -102,7 +102,7 @@ impl Inside {
     }
 
     async fn kill_client(&self, id: &str) -> Result<&'static str, ClientError> {
-        let reports = self.shared.report().await;
+        let reports = self.shared.report(Want::Sessions).await;
         let mut clients = reports.iter().flat_map(|report| &report.clients);
         let Some(client) = clients.find(|client| client.pid.to_string() == id) else {
             return Err(ClientError::Command {
@@ -119,7 +119,7 @@ impl Inside {
     /// Whether a database is one that was used, or of which something was said.
     async fn known(&self, database: Option<&str>) -> Result<(), ClientError> {
         let Some(database) = database else { return Ok(()) };
-        let names = self.names(&self.shared.report().await);
+        let names = self.names(&self.shared.report(Want::Sessions).await);
         if names.iter().any(|name| **name == *database) {
             return Ok(());
         }
@@ -132,7 +132,7 @@ impl Inside {
 
     /// Waits until the workers say so. Whoever asked may give up by closing the connection.
     async fn until(&self, is_so: impl Fn(&[WorkerReport]) -> bool) {
-        while !is_so(&self.shared.report().await) {
+        while !is_so(&self.shared.report(Want::Sessions).await) {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
     }

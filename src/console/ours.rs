@@ -7,7 +7,7 @@ use super::table::{Table, Value, row};
 use crate::admin::json::{ChangeReport, ExplainRequest};
 use crate::admin::{report, routes};
 use crate::proxy::handle::Doing;
-use crate::proxy::report::WorkerReport;
+use crate::proxy::report::{Want, WorkerReport};
 use crate::session::{ClientError, CommandFault};
 
 /// Rows where nobody says how many.
@@ -67,7 +67,7 @@ impl Inside {
     }
 
     async fn routes(&self, top: usize) -> Table {
-        let report = routes::report(&self.shared.report().await, top);
+        let report = routes::report(&self.shared.report(Want::Statements).await, top);
         let mut table = Table::new(
             "statement count:int8 primary:int8 replicas:int8 why_primary why_replica verdict detail mean_ms slowest_ms",
         );
@@ -89,7 +89,7 @@ impl Inside {
     }
 
     async fn reads(&self, top: usize) -> Table {
-        let report = routes::report(&self.shared.report().await, top);
+        let report = routes::report(&self.shared.report(Want::Statements).await, top);
         let mut table = Table::new("statement count:int8 reason detail what_would_change_it");
         for read in report.reads {
             table.push(row![read.statement, read.count, read.reason, read.detail, read.change]);

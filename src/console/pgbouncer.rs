@@ -12,7 +12,7 @@ use super::table::{Table, Value, row};
 use crate::model::{Address, NodeId};
 use crate::proxy::counts::Counted;
 use crate::proxy::handle::Doing;
-use crate::proxy::report::{PoolReport, WorkerReport};
+use crate::proxy::report::{PoolReport, Want, WorkerReport};
 use crate::proxy::settings::{PoolMode, Settings};
 use crate::session::ClientError;
 
@@ -36,7 +36,7 @@ impl Inside {
             Show::Nodes | Show::Routes | Show::Reads | Show::Failovers | Show::Events => {
                 self.show_own(show, argument).await?
             }
-            _ => self.show_workers(show, &self.shared.report().await),
+            _ => self.show_workers(show, &self.shared.report(Want::Sessions).await),
         })
     }
 

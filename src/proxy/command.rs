@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::gate::Victim;
-use super::report::WorkerReport;
+use super::report::{Want, WorkerReport};
 
 /// What a worker is told from outside.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub enum Command {
     /// Settings have changed.
     Reload,
     /// Somebody wants to know what the worker has: its clients, pools and counts.
-    Report(oneshot::Sender<WorkerReport>),
+    Report(Want, oneshot::Sender<WorkerReport>),
     /// Databases were paused, resumed, disabled or enabled.
     Gates,
     /// Server connections of this database (or all) are not to be used again.

@@ -309,9 +309,9 @@ async fn work(start: Start) -> io::Result<()> {
                 }
             }
             Some(Command::Reload) => worker.reload(),
-            Some(Command::Report(asker)) => {
+            Some(Command::Report(want, asker)) => {
                 // Whoever asked may have given up.
-                drop(asker.send(worker.report()));
+                drop(asker.send(worker.report(want)));
             }
             Some(Command::Gates) => worker.follow_gates(),
             Some(Command::Reconnect(database)) => worker.reconnect(database.as_deref()),

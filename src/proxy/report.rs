@@ -18,8 +18,20 @@ use crate::model::NodeId;
 pub use crate::route::RouteReason;
 pub use crate::sql::{CacheStats, Reason, Used};
 
+/// Statements that one worker tells of: its most frequent ones.
+pub const STATEMENTS_MAX: usize = 1_000;
+
 /// How long a worker gets to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// What somebody wants to know of. A worker serves nobody while it answers, so only what is wanted is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Clients, pools, server connections, counts.
+    Sessions,
+    /// Statements by fingerprint.
+    Statements,
+}
 
 /// What one worker has.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +127,20 @@ pub struct ServerReport {
 
 impl Worker {
     /// What it has now.
-    pub fn report(&self) -> WorkerReport {
+    pub fn report(&self, want: Want) -> WorkerReport {
+        let mut report = match want {
+            Want::Sessions => self.report_sessions(),
+            Want::Statements => WorkerReport::default(),
+        };
+        let classifier = self.classifier.borrow();
+        report.verdicts = classifier.stats();
+        if want == Want::Statements {
+            report.statements = classifier.used(STATEMENTS_MAX);
+        }
+        report
+    }
+
+    fn report_sessions(&self) -> WorkerReport {
         let now = clock::now();
         let at = Moment { now, wall: clock::wall() };
         let sessions = self.sessions.borrow();
@@ -147,10 +172,6 @@ impl Worker {
         for (name, database) in self.databases.borrow().iter() {
             report.databases.insert(Arc::clone(name), database.counts.now());
         }
-        let classifier = self.classifier.borrow();
-        report.statements = classifier.used();
-        report.verdicts = classifier.stats();
-        drop(classifier);
         report
     }
 }
@@ -203,11 +224,11 @@ fn lent(handle: &Handle, held: &Held, at: &Moment) -> ServerReport {
 }
 
 impl Shared {
-    /// What all workers have now, one after the other. A worker that does not answer in time is left out.
-    pub async fn report(&self) -> Vec<WorkerReport> {
+    /// What all workers have now. A worker that does not answer in time is left out.
+    pub async fn report(&self, want: Want) -> Vec<WorkerReport> {
         let asking = self.workers.iter().map(|worker| async move {
             let (asker, answer) = oneshot::channel();
-            worker.send(Command::Report(asker)).await.ok()?;
+            worker.send(Command::Report(want, asker)).await.ok()?;
             tokio::time::timeout(ANSWER_MAX, answer).await.ok()?.ok()
         });
         join_all(asking).await.into_iter().flatten().collect()

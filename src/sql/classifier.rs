@@ -95,12 +95,17 @@ impl Classifier {
         CacheStats { hits: self.hits, misses: self.misses, entries, bytes }
     }
 
-    /// What became of the statements whose verdicts are kept, those of one text together.
-    pub fn used(&self) -> Vec<Used> {
+    /// What became of the statements whose verdicts are kept: of the most frequent ones, those of one text together.
+    pub fn used(&self, max: usize) -> Vec<Used> {
+        let shared = self.cache.iter().filter_map(|(key, kept)| match kept {
+            Kept::Shared(verdict) if verdict.usage.total() > 0 => Some((key, verdict)),
+            _ => None,
+        });
+        let mut most: Vec<(&[u8], &Rc<Verdict>)> = shared.collect();
+        most.sort_unstable_by_key(|(_, verdict)| std::cmp::Reverse(verdict.usage.total()));
         let mut used: FxHashMap<String, Used> = FxHashMap::default();
-        for (key, kept) in self.cache.iter() {
-            let Kept::Shared(verdict) = kept else { continue };
-            let Some(one) = Used::of(verdict, text_in(key)) else { continue };
+        for (key, verdict) in most.into_iter().take(max) {
+            let one = Used::of(verdict, text_in(key));
             match used.entry(one.text.clone()) {
                 Entry::Occupied(mut have) => have.get_mut().add(&one),
                 Entry::Vacant(free) => {

@@ -60,8 +60,9 @@ impl Usage {
         self.why_replica.set(older.why_replica.get());
     }
 
-    fn is_empty(&self) -> bool {
-        self.primary.get() + self.replicas.get() == 0
+    /// How many were answered.
+    pub(super) fn total(&self) -> u64 {
+        self.primary.get() + self.replicas.get()
     }
 }
 
@@ -102,7 +103,11 @@ impl Used {
         self.replicas += other.replicas;
         self.total_us = self.total_us.saturating_add(other.total_us);
         self.slowest_us = self.slowest_us.max(other.slowest_us);
-        if self.why_primary.is_empty() {
+        // Before the catalog was known there was nothing better to say.
+        if self.reason.is_none_or(|reason| reason == Reason::NoCatalog) {
+            (self.anywhere, self.reason, self.detail) = (other.anywhere, other.reason, other.detail.clone());
+        }
+        if self.why_primary.is_empty() || self.why_primary == Reason::NoCatalog.as_str() {
             self.why_primary = other.why_primary;
         }
         if self.why_replica.is_empty() {
@@ -110,10 +115,10 @@ impl Used {
         }
     }
 
-    /// What a verdict counted; `None` where it never ran.
-    pub(super) fn of(verdict: &Verdict, text: &[u8]) -> Option<Self> {
+    /// What a verdict counted.
+    pub(super) fn of(verdict: &Verdict, text: &[u8]) -> Self {
         let usage = &verdict.usage;
-        (!usage.is_empty()).then(|| Self {
+        Self {
             text: shown(text),
             anywhere: verdict.place == super::verdict::Place::Anywhere,
             reason: Some(verdict.reason),
@@ -124,7 +129,7 @@ impl Used {
             slowest_us: usage.slowest_us.get(),
             why_primary: usage.why_primary.get(),
             why_replica: usage.why_replica.get(),
-        })
+        }
     }
 }
 
@@ -182,13 +187,35 @@ mod tests {
         let second = classifier.classify(b"SELECT 27, 'other'", &catalog);
         second.usage.count(false, "freshness", Duration::from_micros(9));
         classifier.learn_primary(b"SELECT 3, ''", &catalog);
-        let used = classifier.used();
+        let used = classifier.used(10);
         assert_eq!(used.len(), 1, "{used:?}");
         let [used] = used.as_slice() else { panic!("one") };
         assert_eq!((used.text.as_str(), used.primary, used.replicas), ("SELECT ?, ?", 1, 1));
         assert_eq!((used.total_us, used.slowest_us), (14, 9));
         assert_eq!((used.why_primary, used.why_replica), ("freshness", "read"));
         assert!(!used.anywhere, "what was learned is what counts now");
+    }
+
+    #[test]
+    fn what_was_said_before_the_catalog_was_known_does_not_last() {
+        let early = Used {
+            reason: Some(Reason::NoCatalog),
+            why_primary: "no-catalog",
+            primary: 3,
+            ..Used::default()
+        };
+        let later = Used {
+            reason: Some(Reason::VolatileFunction),
+            detail: Some("nextval".to_owned()),
+            why_primary: "volatile-function",
+            primary: 2,
+            ..Used::default()
+        };
+        for (mut one, other) in [(early.clone(), later.clone()), (later, early)] {
+            one.add(&other);
+            assert_eq!((one.primary, one.reason), (5, Some(Reason::VolatileFunction)));
+            assert_eq!((one.why_primary, one.detail.as_deref()), ("volatile-function", Some("nextval")));
+        }
     }
 
     #[test]
@@ -202,9 +229,9 @@ mod tests {
             assert!(!shown.contains("geheim"), "{shown}");
         }
         assert!(
-            classifier.used().iter().all(|used| !used.text.contains("geheim")),
+            classifier.used(10).iter().all(|used| !used.text.contains("geheim")),
             "{:?}",
-            classifier.used()
+            classifier.used(10)
         );
     }
 }

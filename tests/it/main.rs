@@ -14,6 +14,7 @@ mod chaos;
 mod consistency;
 mod console;
 mod control;
+mod dashboard;
 mod demo;
 mod harness;
 mod local_servers;
