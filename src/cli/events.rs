@@ -21,7 +21,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let screen = Screen::stdout();
-    watch::run(&args.watch, &screen, || {
+    watch::run(args.watch, &screen, || {
         let events: Vec<EventReport> = client.get("/api/v1/events")?;
         let last = events.get(events.len().saturating_sub(args.last)..).unwrap_or_default();
         if args.watch.json {

@@ -19,7 +19,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let screen = Screen::stdout();
-    watch::run(&args.watch, &screen, || {
+    watch::run(args.watch, &screen, || {
         if args.watch.json {
             let changes: serde_json::Value = client.get("/api/v1/history")?;
             return Ok(format!("{changes}\n"));

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let screen = Screen::stdout();
     let path = format!("/api/v1/routes?top={}", args.top);
-    watch::run(&args.watch, &screen, || {
+    watch::run(args.watch, &screen, || {
         if args.watch.json {
             let report: serde_json::Value = client.get(&path)?;
             return Ok(format!("{report}\n"));

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let screen = Screen::stdout();
     let mut before: Option<StatusReport> = None;
-    watch::run(&args.watch, &screen, || {
+    watch::run(args.watch, &screen, || {
         if args.watch.json {
             let status: serde_json::Value = client.get("/api/v1/status")?;
             return Ok(format!("{status}\n"));

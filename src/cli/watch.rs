@@ -21,7 +21,7 @@ pub(super) struct WatchArgs {
 
 /// Shows what `look` sees.
 pub(super) fn run(
-    args: &WatchArgs,
+    args: WatchArgs,
     screen: &Screen,
     mut look: impl FnMut() -> Result<String, Failure>,
 ) -> Result<(), Failure> {

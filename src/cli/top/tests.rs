@@ -27,14 +27,6 @@ fn heard() -> Heard {
         reasons: [("read".to_owned(), requests), ("write".to_owned(), 1)].into(),
         ..Sample::default()
     };
-    let statement = |text: &str, count, total_ms| StatementReport {
-        statement: text.into(),
-        count,
-        primary: count,
-        total_ms,
-        why_primary: "write".into(),
-        ..StatementReport::default()
-    };
     Heard {
         status: StatusReport {
             clients: 12,
@@ -49,20 +41,7 @@ fn heard() -> Heard {
             },
             ..StatusReport::default()
         },
-        routes: RoutesReport {
-            statements: vec![
-                statement("INSERT INTO often", 900, 1.0),
-                statement("INSERT INTO slow", 2, 500.0),
-            ],
-            reads: vec![ReadReport {
-                statement: "SELECT f()".into(),
-                count: 7,
-                reason: "volatile-function".into(),
-                change: "mark it STABLE".into(),
-                ..ReadReport::default()
-            }],
-            ..RoutesReport::default()
-        },
+        routes: routes(),
         sessions: SessionsReport {
             pools: vec![PoolSummary {
                 database: "shop".into(),
@@ -85,6 +64,28 @@ fn heard() -> Heard {
             ..EventReport::default()
         }],
         silence: None,
+    }
+}
+
+fn routes() -> RoutesReport {
+    let statement = |text: &str, count, total_ms| StatementReport {
+        statement: text.into(),
+        count,
+        primary: count,
+        total_ms,
+        why_primary: "write".into(),
+        ..StatementReport::default()
+    };
+    RoutesReport {
+        statements: vec![statement("INSERT INTO often", 900, 1.0), statement("INSERT INTO slow", 2, 500.0)],
+        reads: vec![ReadReport {
+            statement: "SELECT f()".into(),
+            count: 7,
+            reason: "volatile-function".into(),
+            change: "mark it STABLE".into(),
+            ..ReadReport::default()
+        }],
+        ..RoutesReport::default()
     }
 }
 
