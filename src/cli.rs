@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage.
 
+mod agent;
 mod chaos;
 mod check;
 mod client;
@@ -71,6 +72,8 @@ enum Command {
     Top(top::Args),
     /// Read the configuration again.
     Reload(reload::Args),
+    /// Run beside a PostgreSQL server: start, stop, rewind and re-clone it on primacy's word.
+    Agent(agent::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
     Chaos(chaos::Args),
     /// Write a shell's completion script to standard output.
@@ -95,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Events(args) => events::run(&args),
@@ -110,6 +114,18 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ctrl-C or SIGTERM.
+fn ended() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +161,7 @@ mod tests {
             "primacy top --admin 127.0.0.1:7",
             "primacy completions bash",
             "primacy man switchover",
+            "primacy agent --config f",
             "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -158,6 +175,7 @@ mod tests {
             "primacy rejoin",
             "primacy explain",
             "primacy completions tcsh",
+            "primacy agent",
             "primacy chaos --faults kil",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);

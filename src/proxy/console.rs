@@ -80,7 +80,8 @@ pub(super) async fn visit(
     handle: Rc<Handle>,
 ) {
     let who = &handle.who;
-    tracing::info!(user = %who.user, peer = ?who.peer, "somebody is on the console");
+    // An exporter comes every few seconds: what it does is told, not that it came.
+    tracing::debug!(user = %who.user, peer = ?who.peer, "somebody is on the console");
     worker.meter.client_signed_in();
     handle.set_doing(super::handle::Doing::Idle, clock::now());
     let guest = Guest {

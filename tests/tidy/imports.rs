@@ -34,10 +34,30 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("control", &["failover", "model", "observe", "postgres"]),
     ("postgres", &["model"]),
+    // Beside a server: it speaks the control plane's language, and keeps its journal as that does.
+    (
+        "agent",
+        &["postgres", "model", "control::agents", "control::conninfo", "control::link", "control::store"],
+    ),
     // It tests primacy from outside: through the proxy's port, its HTTP API and the servers' processes.
     ("chaos", &["postgres", "model", "admin"]),
     ("observe", &["model", "wire", "sql", "route", "failover", "session"]),
-    ("config", &["console", "proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
+    (
+        "config",
+        &[
+            "console",
+            "proxy",
+            "route",
+            "sql",
+            "control",
+            "failover",
+            "admin",
+            "observe",
+            "model",
+            "agent",
+            "postgres::Limits",
+        ],
+    ),
     ("admin", &["control", "proxy", "observe", "model"]),
     // A client of the proxy to whom the proxy itself answers: the protocol towards it, what HTTP shows and does besides.
     ("console", &["admin", "control", "proxy", "session", "wire", "observe", "model"]),
@@ -45,6 +65,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "agent",
             "chaos",
             "config",
             "postgres",
