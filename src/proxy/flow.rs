@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::counts::Counts;
-use super::driver::{Driver, Lost, Phase, Turn};
+use super::driver::{Driver, Lost, Phase, Turn, internal};
 use super::handle::Doing;
 use super::stream::Stream;
 use super::worker::Worker;
@@ -321,12 +321,14 @@ impl Driver {
         let outgoing = self.machine.dispatch((batch, &plan), &mut conn.session, hold, &mut out);
         if on_replica {
             self.machine.note_roaming(batch, &plan);
+        } else if self.reached == Reached::Primary {
+            self.machine.note_replay(batch, &plan);
         }
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
         self.note_sent(node);
-        if hold == Hold::UntilDecided || self.machine.began() {
+        if hold == Hold::UntilDecided || self.machine.began() || plan.asks || self.machine.is_replayable() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }
@@ -492,8 +494,4 @@ impl Driver {
         }
         Ok(streamed.consumed)
     }
-}
-
-pub(super) fn internal(what: &'static str) -> Turn {
-    Turn::Fail(ClientError::Internal { what })
 }

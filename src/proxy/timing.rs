@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::driver::Driver;
+use super::worker::Shared;
 use crate::clock;
 use crate::model::NodeId;
 use crate::route::RouteReason;
@@ -59,7 +60,7 @@ impl Driver {
         if let Some(verdict) = self.plan.as_ref().and_then(Plan::solo) {
             let on_replica = self.worker.topology().primary != Some(node);
             verdict.usage.count(on_replica, why.as_str(), on_server);
-            let slow = self.worker.slow_statements();
+            let slow = self.worker.slow.get();
             if slow.is_some_and(|limit| on_server >= limit) {
                 let text = self.worker.classifier.borrow().text_of(verdict);
                 tracing::warn!(
@@ -90,4 +91,9 @@ impl Driver {
     fn why_still_here(&self) -> RouteReason {
         if self.machine.pins().is_empty() { RouteReason::Transaction } else { RouteReason::Pinned }
     }
+}
+
+/// How long a statement takes that is worth a line in the log.
+pub(super) fn slow_statements(shared: &Shared) -> Option<Duration> {
+    Some(shared.settings.load().slow_statement).filter(|limit| !limit.is_zero())
 }

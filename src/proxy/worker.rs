@@ -106,7 +106,7 @@ pub struct Worker {
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
     /// Statements that take as long are logged.
-    slow: Cell<Option<Duration>>,
+    pub(super) slow: Cell<Option<Duration>>,
     /// Replicas that did not answer when the topology was last looked at.
     silent: RefCell<Vec<bool>>,
     /// Sessions have read on replicas since the last tick.
@@ -152,7 +152,7 @@ impl Worker {
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
-            slow: Cell::new(slow_statements(&shared)),
+            slow: Cell::new(super::timing::slow_statements(&shared)),
             replica_reads: Cell::new(false),
             meter: shared.metrics.meter(index),
             shared,
@@ -183,12 +183,6 @@ impl Worker {
         self.coarse.get()
     }
 
-    /// How long a statement takes that is worth a line in the log.
-    #[inline]
-    pub fn slow_statements(&self) -> Option<Duration> {
-        self.slow.get()
-    }
-
     /// Settings for new sessions.
     pub fn machine_settings(&self) -> Rc<session::Settings> {
         Rc::clone(&self.machine_settings.borrow())
@@ -197,7 +191,7 @@ impl Worker {
     /// Takes changed settings in.
     pub fn reload(&self) {
         *self.machine_settings.borrow_mut() = Rc::new(machine_settings(&self.shared));
-        self.slow.set(slow_statements(&self.shared));
+        self.slow.set(super::timing::slow_statements(&self.shared));
         let part = self.pool_settings();
         for pool in self.pools.borrow().values() {
             pool.set_settings(part.clone());
@@ -338,13 +332,18 @@ impl Worker {
                 for pool in self.pools.borrow().values() {
                     pool.close_idle(node.id);
                 }
-                for (_, handle) in self.sessions.borrow().iter() {
-                    if handle.held().is_some_and(|held| held.node == node.id) {
-                        handle.kick(Kick::NodeDown);
-                    }
-                }
+                self.kick_on(node.id, Kick::NodeDown);
             }
             *was = down;
+        }
+    }
+
+    /// Tells the sessions that hold a connection to this node.
+    fn kick_on(&self, node: NodeId, kick: Kick) {
+        for (_, handle) in self.sessions.borrow().iter() {
+            if handle.held().is_some_and(|held| held.node == node) {
+                handle.kick(kick);
+            }
         }
     }
 
@@ -391,11 +390,7 @@ impl Worker {
 
     /// Breaks what runs on a node: the drain before a switchover took too long.
     pub fn break_sessions_on(&self, node: NodeId) {
-        for (_, handle) in self.sessions.borrow().iter() {
-            if handle.held().is_some_and(|held| held.node == node) {
-                handle.kick(Kick::Fenced);
-            }
-        }
+        self.kick_on(node, Kick::Fenced);
     }
 
     /// A session read on a replica, which is its home from now on.
@@ -412,6 +407,12 @@ impl Worker {
             // One sample per tick frees the sessions from their homes, so that the balancer can move them.
             drop(self.board().want_positions());
         }
+        let topology = self.topology();
+        for (node, _) in topology.nodes.iter().zip(self.silent.borrow().iter()).filter(|(_, silent)| **silent)
+        {
+            self.kick_on(node.id, Kick::NodeDown);
+        }
+        drop(topology);
         let settings = self.shared.settings.load();
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
@@ -490,9 +491,6 @@ fn machine_settings(shared: &Shared) -> session::Settings {
         server_prepared_max: limits.server_prepared_max as usize,
         settings_bytes_max: 64 * 1024,
         resolve_commits: settings.resolve_commits,
+        replay: settings.replay,
     }
-}
-
-fn slow_statements(shared: &Shared) -> Option<Duration> {
-    Some(shared.settings.load().slow_statement).filter(|limit| !limit.is_zero())
 }
