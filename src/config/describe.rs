@@ -112,9 +112,10 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
     list.secret("service.password", password);
     list.fixed("service.database", database);
     match auth {
-        Auth::Query { sql, cache_for } => {
+        Auth::Query { sql, cache_for, recheck_after } => {
             list.fixed("auth.query", sql);
             list.fixed("auth.cache", show_duration(*cache_for));
+            list.fixed("auth.recheck", show_duration(*recheck_after));
         }
         Auth::File(file) => list.fixed("auth.users_file", file.display()),
     }

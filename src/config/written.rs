@@ -147,6 +147,8 @@ pub(super) struct Auth {
     pub(super) query: Option<String>,
     /// How long an answer is used.
     pub(super) cache: Option<WrittenDuration>,
+    /// From when on a newer one is asked for.
+    pub(super) recheck: Option<WrittenDuration>,
     /// File of users instead.
     pub(super) users_file: Option<PathBuf>,
 }

@@ -110,9 +110,9 @@ impl Verifiers {
                 let file = UsersFile::read(path);
                 Source::File(file.map_err(|source| VerifiersError::UsersFile { path: path.clone(), source })?)
             }
-            Auth::Query { sql, cache_for } => {
+            Auth::Query { sql, cache_for, recheck_after } => {
                 let asker = Asker::new(Arc::clone(sql), settings, tls, board);
-                Source::Query { asker: Box::new(asker), cache: Cache::new(*cache_for) }
+                Source::Query { asker: Box::new(asker), cache: Cache::new(*cache_for, *recheck_after) }
             }
         };
         Ok(Self { source, secret })

@@ -104,8 +104,10 @@ pub enum Auth {
     Query {
         /// The text.
         sql: Arc<str>,
-        /// How long an answer is used before it is asked again.
+        /// How long an answer is used before it must be asked for again.
         cache_for: Duration,
+        /// From when on a newer answer is asked for before it is used, where one comes quickly.
+        recheck_after: Duration,
     },
     /// A file of lines `"user" "verifier or password"` (PgBouncer's userlist.txt format).
     File(PathBuf),

@@ -212,7 +212,7 @@ impl Door {
                 password: Secret::new("service"),
                 database: "postgres".into(),
             },
-            auth: Auth::Query { sql: AUTH_QUERY_DEFAULT.into(), cache_for },
+            auth: Auth::Query { sql: AUTH_QUERY_DEFAULT.into(), cache_for, recheck_after: Duration::ZERO },
             client_tls: client_tls.clone(),
             pool: PoolSettings::default(),
             limits: Limits::default(),

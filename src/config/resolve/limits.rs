@@ -14,6 +14,7 @@ use crate::proxy::settings::{Auth, ClientTls, ClientTlsMode, Limits, PoolSetting
 const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END \
                           FROM pg_catalog.pg_authid WHERE rolname = $1";
 const AUTH_CACHE: Duration = Duration::from_secs(30);
+const AUTH_RECHECK: Duration = Duration::from_secs(1);
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -40,7 +41,8 @@ pub(super) fn auth(document: &Document, base: &Path, check: &mut Checker) -> Aut
         check.problem("auth.query", "a query without $1", "a query with $1 for the role's name", None);
     }
     let cache_for = check.duration("auth.cache", written.cache, AUTH_CACHE, between(0, DAY_S));
-    Auth::Query { sql: sql.into(), cache_for }
+    let recheck_after = check.duration("auth.recheck", written.recheck, AUTH_RECHECK, between(0, DAY_S));
+    Auth::Query { sql: sql.into(), cache_for, recheck_after }
 }
 
 pub(super) fn pool(document: &Document, check: &mut Checker) -> PoolSettings {

@@ -298,7 +298,11 @@ async fn a_silent_client_is_sent_away() {
 
 #[tokio::test]
 async fn without_a_server_to_ask_the_client_is_told_so() {
-    let auth = Auth::Query { sql: "select".into(), cache_for: Duration::from_secs(1) };
+    let auth = Auth::Query {
+        sql: "select".into(),
+        cache_for: Duration::from_secs(1),
+        recheck_after: Duration::from_secs(1),
+    };
     let (outcome, shown) = against(&context_with(auth), sends(&startup(&[("user", "app")]))).await;
     assert!(matches!(outcome, Err(LoginError::NoVerifier { source: AskError::NoNode, .. })));
     assert_eq!(shown.unwrap().1, SqlState::CANNOT_CONNECT_NOW);
