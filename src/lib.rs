@@ -20,4 +20,5 @@ pub mod proxy;
 pub mod route;
 pub mod session;
 pub mod sql;
+pub mod tls;
 pub mod wire;

@@ -72,7 +72,11 @@ impl Driver {
         let Ok(written) = write_some(&mut self.client, cx, &self.client_out) else { return Err(Turn::Close) };
         self.worker.meter.client_written(written);
         self.client_out.drain(..written);
-        Ok(self.client_out.is_empty())
+        let done = self.client_out.is_empty();
+        if written > 0 {
+            self.handle.set_unread((!done).then(|| self.worker.coarse_now()));
+        }
+        Ok(done)
     }
 
     /// Gives the client bytes; what its socket does not take now waits.
@@ -84,6 +88,9 @@ impl Driver {
         if self.client_out.is_empty() {
             written = write_some(&mut self.client, cx, bytes).map_err(|_gone| Turn::Close)?;
             self.worker.meter.client_written(written);
+            if written < bytes.len() {
+                self.handle.set_unread(Some(self.worker.coarse_now()));
+            }
         }
         self.client_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(())

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::settings::Limits;
 use crate::model::{Epoch, NodeId};
 use crate::session::Pins;
 
@@ -25,6 +26,8 @@ pub enum Kick {
     IdleInTransaction,
     /// The client asked for its statement to be cancelled.
     Cancel,
+    /// It has not read its results for too long.
+    SlowReader,
 }
 
 impl Kick {
@@ -73,6 +76,8 @@ pub struct Handle {
     held: RefCell<Option<Held>>,
     committing: Cell<bool>,
     pins: Cell<Pins>,
+    /// Results wait for the client, whose socket took nothing since then.
+    unread_since: Cell<Option<Instant>>,
 }
 
 impl Handle {
@@ -87,7 +92,31 @@ impl Handle {
             held: RefCell::new(None),
             committing: Cell::new(false),
             pins: Cell::default(),
+            unread_since: Cell::new(None),
         }
+    }
+
+    /// What it must be told because a limit is reached.
+    pub fn overdue(&self, limits: &Limits, now: Instant) -> Option<Kick> {
+        let over = |limit: Duration, since: Instant| {
+            !limit.is_zero() && now.saturating_duration_since(since) >= limit
+        };
+        if self.unread_since.get().is_some_and(|since| over(limits.write_timeout, since)) {
+            return Some(Kick::SlowReader);
+        }
+        match self.doing.get() {
+            (Doing::Idle, since) if over(limits.idle_timeout, since) => Some(Kick::Idle),
+            (Doing::IdleInTransaction, since) if over(limits.idle_in_transaction_timeout, since) => {
+                Some(Kick::IdleInTransaction)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes whether results wait for the client; its socket has just taken some, or has just begun to take none.
+    #[inline]
+    pub fn set_unread(&self, since: Option<Instant>) {
+        self.unread_since.set(since);
     }
 
     /// Tells the session something and wakes it.

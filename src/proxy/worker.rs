@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::auth::Verifiers;
 use super::catalog::{CatalogHub, Facts};
-use super::handle::{Doing, Handle, Kick};
+use super::handle::{Handle, Kick};
 use super::pool::{NodeLink, ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
@@ -407,14 +407,8 @@ impl Worker {
         let settings = self.shared.settings.load();
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
-            let (doing, since) = handle.doing();
-            let over = |limit: std::time::Duration| !limit.is_zero() && now.duration_since(since) >= limit;
-            match doing {
-                Doing::Idle if over(limits.idle_timeout) => handle.kick(Kick::Idle),
-                Doing::IdleInTransaction if over(limits.idle_in_transaction_timeout) => {
-                    handle.kick(Kick::IdleInTransaction);
-                }
-                _ => {}
+            if let Some(kick) = handle.overdue(limits, now) {
+                handle.kick(kick);
             }
         }
     }

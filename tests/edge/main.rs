@@ -17,9 +17,10 @@ use harness::{DEADLINE, Door, Postgres, eventually};
 use primacy::model::{Secret, SqlState};
 use primacy::proxy::login::Outcome;
 use primacy::proxy::server::{self, ConnectError, Credential};
-use primacy::proxy::settings::{ClientTls, ServerTls};
+use primacy::proxy::settings::ClientTls;
 use primacy::proxy::tls::ServerTlsConfig;
 use primacy::session::ClientError;
+use primacy::tls::ServerTls;
 use primacy::wire::{ErrorFields, HEADER_LEN, encode, md5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -8,6 +8,8 @@ use super::code::Code;
 const TABLE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &[]),
+    // Below both planes: what TLS means must not differ between what watches a server and what serves from it.
+    ("tls", &[]),
     ("wire", &["model"]),
     ("sql", &["model"]),
     ("route", &["model", "sql"]),
@@ -23,6 +25,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "sql",
             "route",
             "model",
+            "tls",
             "observe",
             "control::board",
             "control::Board",
@@ -32,12 +35,12 @@ const TABLE: &[(&str, &[&str])] = &[
             "control::Fate",
         ],
     ),
-    ("control", &["failover", "model", "observe", "postgres"]),
+    ("control", &["failover", "model", "tls", "observe", "postgres"]),
     ("postgres", &["model"]),
     // It tests primacy from outside: through the proxy's port, its HTTP API and the servers' processes.
     ("chaos", &["postgres", "model", "admin"]),
     ("observe", &["model", "wire", "sql", "route", "failover", "session"]),
-    ("config", &["proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
+    ("config", &["proxy", "route", "sql", "control", "failover", "admin", "observe", "model", "tls"]),
     ("admin", &["control", "proxy", "observe", "model"]),
     // `check` asks the servers as the control plane does, and reads the resolved settings; `demo` starts the log itself.
     (
@@ -62,7 +65,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin", "config", "control", "failover", "model", "observe", "postgres", "proxy", "route",
-            "session", "sql", "wire",
+            "session", "sql", "tls", "wire",
         ],
     ),
     ("main", &["cli"]),
