@@ -234,7 +234,7 @@ async fn used(cluster: &Cluster, proxy: &Proxy) -> Use {
         resident_kib: line.trim().trim_end_matches(" kB").parse().unwrap(),
         descriptors: count("fd"),
         threads: count("task"),
-        clients: clients.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum(),
+        clients: clients.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum(),
         server_sessions: sessions.parse().unwrap(),
     }
 }
