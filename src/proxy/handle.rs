@@ -1,9 +1,11 @@
 //! The worker's side of a session: what others may know of it and tell it.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::settings::Limits;
 use crate::model::{Epoch, NodeId};
@@ -64,6 +66,29 @@ pub enum Doing {
     Active,
 }
 
+/// Who a session belongs to, for people and for commands that name it.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The role.
+    pub user: Arc<str>,
+    /// The database.
+    pub database: Arc<str>,
+    /// What the client calls itself.
+    pub application_name: Box<str>,
+    /// Where it comes from; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The address that it connected to.
+    pub local: Option<SocketAddr>,
+    /// Whether it uses TLS.
+    pub tls: bool,
+    /// The value of `replication`, where it speaks that protocol.
+    pub replication: Option<Box<str>>,
+    /// It is a client of the console.
+    pub is_console: bool,
+    /// When it signed in.
+    pub since: SystemTime,
+}
+
 /// The connection that a session holds, as far as a cancel request or a fence needs it.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -75,6 +100,10 @@ pub struct Held {
     pub key: (i32, Rc<[u8]>),
     /// Counts the cancel requests under way.
     pub cancels: Rc<Cell<u32>>,
+    /// When it was opened.
+    pub opened: Instant,
+    /// Whether it is encrypted.
+    pub tls: bool,
 }
 
 /// One session in the worker's registry.
@@ -84,6 +113,8 @@ pub struct Handle {
     pub pid: i32,
     /// Its secret.
     pub secret: Box<[u8]>,
+    /// Whose it is.
+    pub who: Who,
     kicks: Cell<u8>,
     waker: RefCell<Option<Waker>>,
     doing: Cell<(Doing, Instant)>,
@@ -96,10 +127,11 @@ pub struct Handle {
 
 impl Handle {
     /// A session that begins now.
-    pub fn new(pid: i32, secret: Box<[u8]>, now: Instant) -> Self {
+    pub fn new((pid, secret): (i32, Box<[u8]>), who: Who, now: Instant) -> Self {
         Self {
             pid,
             secret,
+            who,
             kicks: Cell::new(0),
             waker: RefCell::new(None),
             doing: Cell::new((Doing::Idle, now)),
@@ -127,10 +159,14 @@ impl Handle {
         }
     }
 
-    /// Notes whether results wait for the client; its socket has just taken some, or has just begun to take none.
+    /// Notes how a write to the client went: whether its socket took anything, and whether nothing waits any more.
     #[inline]
-    pub fn set_unread(&self, since: Option<Instant>) {
-        self.unread_since.set(since);
+    pub fn note_written(&self, took: bool, whole: bool, now: Instant) {
+        if whole {
+            self.unread_since.set(None);
+        } else if took || self.unread_since.get().is_none() {
+            self.unread_since.set(Some(now));
+        }
     }
 
     /// Tells the session something and wakes it.

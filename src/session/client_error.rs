@@ -5,6 +5,7 @@
 //! FATAL says that the connection ends with the error, ERROR that the session goes on. While a client signs in every
 //! error ends the connection, whatever it is: there `encode_fatal` is used.
 
+mod parts;
 mod words;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::model::SqlState;
 use crate::wire::proxy_header::ProxyHeaderError;
 use crate::wire::startup::{OptionsError, StartupError};
 use crate::wire::{FrameError, Tag, encode};
+pub use parts::{Blame, CommandFault, HoldLimit};
 
 /// An error of ours that a client may see. The texts are the message; what PostgreSQL has words for is said in its words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +111,30 @@ pub enum ClientError {
     UnknownDatabase {
         /// Its name.
         database: String,
+    },
+    /// A database that an operator has disabled.
+    #[error("database \"{database}\" is disabled")]
+    DatabaseDisabled {
+        /// Its name.
+        database: String,
+    },
+    /// A role that may not use the console.
+    #[error("role \"{user}\" may not use the console \"{database}\"")]
+    NotForConsole {
+        /// The role.
+        user: String,
+        /// The console's database.
+        database: String,
+    },
+    /// A command of the console that it does not know, or cannot carry out; in its words.
+    #[error("{message}")]
+    Command {
+        /// What is wrong.
+        message: String,
+        /// Whose fault it is, as far as the code tells: a syntax error, or no right to do it, or not now.
+        fault: CommandFault,
+        /// What to do.
+        hint: &'static str,
     },
     /// No server answered the question for the role's verifier, and none is remembered.
     #[error("cannot check the password of user \"{user}\": no server answers")]
@@ -277,40 +303,6 @@ pub enum ClientError {
     },
 }
 
-/// Which bound on waiting statements was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HoldLimit {
-    /// The setting `holds_max`.
-    Statements(u32),
-    /// The setting `hold_bytes_max`.
-    Bytes(u64),
-}
-
-/// Whose fault an error is; a label of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Blame {
-    /// The client broke a rule, or asked for what cannot be.
-    Client,
-    /// A server failed.
-    Server,
-    /// A limit or a bug of this proxy.
-    Proxy,
-    /// Configuration, or an operator's command.
-    Operator,
-}
-
-impl Blame {
-    /// The word for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-            Self::Proxy => "proxy",
-            Self::Operator => "operator",
-        }
-    }
-}
-
 /// Whether the session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
@@ -354,6 +346,9 @@ impl ClientError {
             }
             Self::SignInTimeout { .. } | Self::SlowReader { .. } => (SqlState::QUERY_CANCELED, Fatal, Client),
             Self::WrongPassword { .. } => (SqlState::INVALID_PASSWORD, Fatal, Client),
+            Self::DatabaseDisabled { .. } => (SqlState::CANNOT_CONNECT_NOW, Fatal, Operator),
+            Self::NotForConsole { .. } => (SqlState::INSUFFICIENT_PRIVILEGE, Fatal, Client),
+            Self::Command { fault, .. } => (fault.sqlstate(), Error, Client),
             Self::UnknownDatabase { .. } => (SqlState::INVALID_CATALOG_NAME, Fatal, Client),
             Self::VerifierUnavailable { .. } => (SqlState::CANNOT_CONNECT_NOW, Fatal, Server),
             Self::NoPrimary { .. } | Self::NoReplica | Self::ServerUnreachable { .. } => {

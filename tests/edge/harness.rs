@@ -223,6 +223,7 @@ impl Door {
             balancers: Vec::new(),
             pool: PoolSettings::default(),
             limits: Limits { login_timeout: DEADLINE, login_message_max: 10_000, ..Limits::default() },
+            slow_statement: Duration::ZERO,
         };
         postgres.sql("create role service superuser login password 'service'").await.unwrap();
         let board = board(&node);

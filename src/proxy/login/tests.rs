@@ -61,6 +61,7 @@ fn context_with(auth: Auth) -> LoginContext {
             auth_delay_max: Duration::ZERO,
             ..Limits::default()
         },
+        slow_statement: Duration::ZERO,
     };
     let verifiers = Verifiers::new(&settings, Arc::new([]), board()).unwrap();
     LoginContext::new(&settings, ClientTlsConfig::disabled(), Arc::new(verifiers))

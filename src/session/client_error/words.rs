@@ -57,6 +57,9 @@ impl ClientError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::DatabaseDisabled { .. } => Some("On the console: ENABLE followed by the database's name."),
+            Self::NotForConsole { .. } => Some("Add it to console.admin_users or console.stats_users."),
+            Self::Command { hint, .. } => Some(hint).filter(|hint| !hint.is_empty()).copied(),
             Self::TlsRequired => Some("Connect with sslmode=require or stricter."),
             Self::TooManyFailures => Some("Wait a few seconds, and try again with the right password."),
             Self::ProxyHeader(_) => {
