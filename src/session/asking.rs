@@ -94,9 +94,9 @@ impl Asking {
         answer
     }
 
-    /// The completion, once the server is ready.
-    pub(super) fn completion(&mut self) -> &mut Vec<u8> {
-        &mut self.completion
+    /// The completion of a simple query, which is due once the server is ready.
+    pub(super) fn completion(&mut self) -> Option<&mut Vec<u8>> {
+        Some(&mut self.completion).filter(|completion| !completion.is_empty())
     }
 
     /// Whether the completion waits for the server to be ready: what a server sends behind it has to wait too.

@@ -250,8 +250,8 @@ impl Machine {
             // In a pipeline what looks like success came ahead of the commit.
             self.note_error();
             ClientError::CommitNotReplicated.encode(cutter.insert());
-        } else if self.relay.asking.on && !self.relay.error_seen {
-            cutter.insert().append(self.relay.asking.completion());
+        } else if let Some(completion) = self.relay.asking.completion().filter(|_| !self.relay.error_seen) {
+            cutter.insert().append(completion);
         }
     }
 

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame};
+use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, send_cancel};
 
 pub(crate) const SETUP: &str = "CREATE TABLE t (v text PRIMARY KEY); GRANT ALL ON t TO app;
     CREATE FUNCTION slow(v text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1); RETURN v; END $$;";
@@ -266,6 +266,13 @@ async fn a_switchover_under_load_is_not_seen_and_a_failover_told_truthfully() {
     assert_eq!(open.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
     let row = settings.query_one(&named, &[&"!"]).await.unwrap();
     assert_eq!(row.get::<_, &str>(0), "survivor!");
+    // A cancel request with the key of before the failover finds the statement on its new server.
+    open.send(&frame(b'Q', b"INSERT INTO t SELECT 'cancelled' FROM pg_sleep(60)\0")).await;
+    let primary = cluster.primary().await;
+    runs(&cluster, primary..primary + 1, "cancelled").await;
+    send_cancel(proxy.port(), &open.key).await;
+    let seen = open.until_ready().await;
+    assert!(seen[0].starts_with("E 57014") && seen[1] == "Z I", "{seen:?}");
     open.send(&frame(b'X', b"")).await;
 }
 
