@@ -4,25 +4,28 @@
 //! probe; each worker of the data path is a thread with a single-threaded runtime.
 
 mod explain;
+mod host;
 mod operator;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
 use crate::admin::json::CommandReport;
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
+use crate::console::{self, Shutdown};
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
 use crate::model::Service;
 use crate::observe::{Events, LogHandle, Metrics};
 use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
-use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
+use crate::proxy::listener::{BindError, Ending, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
 use crate::proxy::pool::NodeLink;
 use crate::proxy::tls::{ClientTlsConfig, ServerTlsConfig, TlsError};
@@ -90,6 +93,11 @@ struct Running {
     shared: Arc<crate::proxy::worker::Shared>,
     sql: crate::sql::Settings,
     log: Option<LogHandle>,
+    console: Arc<ArcSwap<console::Settings>>,
+    /// What was changed on the console since the file was read.
+    by_hand: Mutex<std::collections::BTreeMap<String, String>>,
+    /// Somebody asked for the end, and how.
+    end: watch::Sender<Option<Shutdown>>,
 }
 
 impl Proxy {
@@ -154,14 +162,18 @@ impl Proxy {
         let admin_settings = settings.admin.clone();
         let running = Arc::new(Running {
             sql: settings.sql,
+            console: Arc::new(ArcSwap::from_pointee(settings.console.clone())),
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
             log,
+            end: watch::Sender::new(None),
+            by_hand: Mutex::default(),
         });
+        let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
+        let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
+        let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
+        open_console(&context, &running, stopped.clone());
         if let Some(listener) = admin_listener {
-            let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
-            let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
-            let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             serve_http(listener, admin_settings, context, stopped);
         }
         Ok(Self { board, workers, control, running, stop, control_ended, addresses })
@@ -218,10 +230,12 @@ impl Proxy {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup: Signal = signal(SignalKind::hangup())?;
+        let mut end = self.running.end.subscribe();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = end.wait_for(Option::is_some) => break,
                 _ = hangup.recv() => match self.running.reload_file().await {
                     Ok(report) => tracing::info!("{}", report.message),
                     Err(text) => tracing::error!("not reloaded: {text}"),
@@ -234,11 +248,32 @@ impl Proxy {
 
     /// Drains the clients, then ends the control plane.
     pub async fn stop(self) {
-        self.workers.drain().await;
+        let how = match *self.running.end.borrow() {
+            Some(Shutdown::Now) => Ending::Now,
+            Some(Shutdown::WaitForClients) => Ending::Clients,
+            Some(Shutdown::WaitForServers) | None => Ending::Transactions,
+        };
+        self.workers.end(how).await;
         self.stop.send_replace(true);
         drop(self.control);
         drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);
     }
+}
+
+/// Opens the console, and keeps its averages until it is told to stop.
+fn open_console(context: &AdminContext, running: &Arc<Running>, stopped: watch::Receiver<bool>) {
+    let host: Arc<dyn console::Host> = Arc::<Running>::clone(running);
+    let shared = Arc::clone(&running.shared);
+    let room = console::Room::new(context.clone(), shared, host, Arc::clone(&running.console));
+    if running.shared.console.set(Arc::new(room.clone())).is_err() {
+        tracing::error!("there are two consoles");
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            () = room.keep_averages() => {}
+            () = until(stopped) => {}
+        }
+    });
 }
 
 /// Serves the HTTP API until it is told to stop.
@@ -273,7 +308,13 @@ impl Running {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
         };
         let new = crate::config::load(file).map_err(|problems| problems.to_string())?;
-        let change = crate::config::diff(&settings, &new);
+        self.by_hand.lock().await.clear();
+        self.take_over(&mut settings, new).await
+    }
+
+    /// Puts in force what of new settings needs no restart.
+    async fn take_over(&self, settings: &mut Settings, new: Settings) -> Result<CommandReport, String> {
+        let change = crate::config::diff(settings, &new);
         self.shared.route.store(Arc::new(new.route.clone()));
         let mut proxy = new.proxy.clone();
         // What a restart is needed for stays as it is.
@@ -292,6 +333,8 @@ impl Running {
         settings.proxy = proxy;
         settings.route = new.route;
         settings.observe = new.observe;
+        self.console.store(Arc::new(new.console.clone()));
+        settings.console = new.console;
         Ok(report(&change))
     }
 }

@@ -6,7 +6,9 @@ mod agent;
 mod chaos;
 mod check;
 mod client;
+mod completions;
 pub mod demo;
+mod events;
 mod explain;
 mod failover;
 mod failure;
@@ -15,10 +17,13 @@ mod pause;
 mod rejoin;
 mod reload;
 mod resume;
+mod routes;
 mod screen;
 mod serve;
 mod status;
 mod switchover;
+mod top;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -59,12 +64,22 @@ enum Command {
     History(history::Args),
     /// Say where a statement goes, and why.
     Explain(explain::Args),
+    /// Show where statements go and why, and which reads stayed on the primary.
+    Routes(routes::Args),
+    /// Show the last events.
+    Events(events::Args),
+    /// Watch nodes, pools, routes, statements and events on one screen.
+    Top(top::Args),
     /// Read the configuration again.
     Reload(reload::Args),
     /// Run beside a PostgreSQL server: start, stop, rewind and re-clone it on primacy's word.
     Agent(agent::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
     Chaos(chaos::Args),
+    /// Write a shell's completion script to standard output.
+    Completions(completions::Args),
+    /// Write the man page, or a command's, to standard output (read it with: primacy man | man -l -).
+    Man(completions::ManArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -85,6 +100,11 @@ pub fn run() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Routes(args) => routes::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match done {
         // Whoever read our output and closed it has had enough of it.
@@ -136,6 +156,11 @@ mod tests {
             "primacy history --json",
             "primacy explain --json select",
             "primacy reload --admin 127.0.0.1:7",
+            "primacy routes -n 5 --json --watch",
+            "primacy events --json",
+            "primacy top --admin 127.0.0.1:7",
+            "primacy completions bash",
+            "primacy man switchover",
             "primacy agent --config f",
             "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
@@ -149,6 +174,7 @@ mod tests {
             "primacy demo --durability maybe",
             "primacy rejoin",
             "primacy explain",
+            "primacy completions tcsh",
             "primacy agent",
             "primacy chaos --faults kil",
         ] {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 
 use super::Stream;
 use super::catalog::CatalogHub;
+use super::gate::Gates;
 use super::login::LoginContext;
 use super::pool::NodeLink;
 use super::settings::Settings;
@@ -146,6 +147,17 @@ pub struct Parts {
     pub links: Vec<NodeLink>,
 }
 
+/// When the clients that are there are sent away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// At once.
+    Now,
+    /// When their transactions have ended, or the drain limit is reached.
+    Transactions,
+    /// Never: they leave when they like.
+    Clients,
+}
+
 /// The running workers.
 #[derive(Debug)]
 pub struct Workers {
@@ -174,6 +186,8 @@ impl Workers {
             workers: senders,
             route: arc_swap::ArcSwap::new(parts.route),
             settings: arc_swap::ArcSwap::new(parts.settings),
+            gates: Gates::default(),
+            console: OnceLock::new(),
         });
         let running = Arc::new(AtomicUsize::new(count));
         let mut threads = Vec::with_capacity(count);
@@ -200,22 +214,26 @@ impl Workers {
         Ok(Self { shared, threads, running, unix_path })
     }
 
-    /// Tells every worker.
-    pub async fn tell(&self, make: impl Fn() -> Command) {
-        for worker in &self.shared.workers {
-            if worker.send(make()).await.is_err() {
-                tracing::debug!("a worker has ended already");
-            }
-        }
-    }
-
     /// Ends: no new clients, running transactions finish within the drain limit, then the rest is closed.
     pub async fn drain(self) {
-        let limit = self.shared.settings.load().limits.drain_timeout;
-        self.tell(|| Command::Drain).await;
+        self.end(Ending::Transactions).await;
+    }
+
+    /// Ends: no new clients; then as it says.
+    pub async fn end(self, how: Ending) {
+        let limit = match how {
+            Ending::Now => Duration::ZERO,
+            Ending::Transactions => self.shared.settings.load().limits.drain_timeout,
+            Ending::Clients => Duration::MAX,
+        };
+        match how {
+            Ending::Now => {}
+            Ending::Transactions => self.shared.tell(|| Command::Drain).await,
+            Ending::Clients => self.shared.tell(|| Command::CloseDoor).await,
+        }
         if !self.ended(limit).await {
-            tracing::warn!("the drain limit is reached; the rest of the clients are closed");
-            self.tell(|| Command::Stop).await;
+            tracing::warn!("the rest of the clients are closed");
+            self.shared.tell(|| Command::Stop).await;
             self.ended(Duration::from_secs(2)).await;
         }
         if let Some(path) = &self.unix_path
@@ -291,11 +309,24 @@ async fn work(start: Start) -> io::Result<()> {
                 }
             }
             Some(Command::Reload) => worker.reload(),
+            Some(Command::Report(want, asker)) => {
+                // Whoever asked may have given up.
+                drop(asker.send(worker.report(want)));
+            }
+            Some(Command::Gates) => worker.follow_gates(),
+            Some(Command::Reconnect(database)) => worker.reconnect(database.as_deref()),
+            Some(Command::Kill(victim)) => worker.kill(&victim),
             Some(Command::Drain) => {
                 draining = true;
                 accepting.iter().for_each(tokio::task::JoinHandle::abort);
                 accepting.clear();
                 worker.drain();
+            }
+            Some(Command::CloseDoor) => {
+                draining = true;
+                accepting.iter().for_each(tokio::task::JoinHandle::abort);
+                accepting.clear();
+                worker.drain_console();
             }
             Some(Command::Stop) | None => break,
         }

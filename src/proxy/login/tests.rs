@@ -54,6 +54,7 @@ fn context_with(auth: Auth) -> LoginContext {
         client_tls: ClientTls::default(),
         pool: PoolSettings::default(),
         limits: Limits::default(),
+        slow_statement: Duration::ZERO,
     };
     LoginContext {
         tls: ClientTlsConfig::disabled(),
