@@ -37,3 +37,4 @@ mod proxy_session;
 mod proxy_tied;
 mod proxy_tls;
 mod proxy_transparency;
+mod switchover;
