@@ -43,6 +43,8 @@ pub(super) struct Attempt {
     pub(super) touched: BTreeSet<NodeId>,
     /// Nodes whose receiver was seen gone. They stay so until they are repointed, even if they die.
     pub(super) recruits: BTreeMap<NodeId, Recruit>,
+    /// Nodes that were pointed to a candidate since they were recruited.
+    pub(super) turned: BTreeSet<NodeId>,
     /// Nodes that were told to promote. From then on the old primary cannot simply go on.
     pub(super) promoted: BTreeSet<NodeId>,
     /// Switchover: what the target must have.
@@ -64,6 +66,7 @@ impl Attempt {
             excluded: BTreeSet::new(),
             touched: BTreeSet::new(),
             recruits: BTreeMap::new(),
+            turned: BTreeSet::new(),
             promoted: BTreeSet::new(),
             floor: Lsn::ZERO,
         }

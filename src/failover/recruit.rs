@@ -66,6 +66,7 @@ impl Recruiting {
         self.stopping.remove(&node);
         if let Outcome::Recruited(recruit) = outcome {
             self.attempt.recruits.insert(node, *recruit);
+            self.attempt.turned.remove(&node);
             self.answered.insert(node);
         } else {
             self.failed.insert(node, now + world.settings.conflict_after);

@@ -74,6 +74,7 @@ rules! {
     R7c: "Restarted in the middle of an attempt: take it up again, or undo it where the old primary lives.";
     R7d: "The answer to an effect that is not awaited any more is dropped.";
     R7e: "An effect without an answer by its deadline has failed.";
+    R7f: "A promotion that was sent cannot be called back: the old primary goes on only where those who could acknowledge to the new one are seen stopped.";
     R8a: "A returning node follows under a neutral name until it is vetted.";
     R8b: "A node on the epoch's timeline and past the term row is vetted and gets its own name.";
     R8c: "A node with WAL that the primary does not have is rewound before it follows.";
@@ -99,6 +100,8 @@ rules! {
     Q1b: "While the cohort changes, both the old and the new one count.";
     Q1c: "wal_receiver_timeout is set so that a silent primary is noticed.";
     Q1d: "A setting that is overridden elsewhere is made ever more rarely, and a person is told.";
+    Q1e: "The old cohort counts until enough standbys of the new one have what was acknowledged before.";
+    Q1f: "Too few replicas acknowledge for too long, and degrading is allowed: fewer have to, noted durably before; undone when they return.";
     V1a: "The topology as it is seen now is published.";
     V1b: "A replica that is not on the epoch's timeline, or does not stream while there is a primary, serves no reads.";
     C1a: "A command was carried out, refused or answered.";

@@ -15,6 +15,7 @@ mod consistency;
 mod control;
 mod demo;
 mod harness;
+mod killed;
 mod local_servers;
 mod program;
 mod proxy_consistency;
