@@ -10,6 +10,7 @@
 //! All of it runs on one thread's runtime if need be. The decision itself is in `failover` and touches nothing.
 
 mod actuator;
+pub mod agents;
 mod barrier;
 pub mod board;
 mod conductor;
@@ -27,7 +28,7 @@ pub mod report;
 mod rounds;
 mod sampler;
 pub mod settings;
-mod store;
+pub mod store;
 mod task;
 mod tls;
 mod upstream;
@@ -60,6 +61,9 @@ pub enum ControlError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Agents cannot be talked to.
+    #[error("agents cannot be talked to")]
+    Agents(#[from] agents::AgentSetupError),
     /// A pool of connections could not be made.
     #[error("connections to the servers cannot be set up")]
     Link(#[from] link::LinkError),
@@ -91,6 +95,8 @@ pub fn run(
     let journal = Arc::new(journal);
     let core = Core::new(settings.failover.clone(), members(&settings), restored, clock::now());
     let watch = monitor::Watch::new(settings.nodes.len(), core.probe_interval());
+    let agents = agents::Agents::new(&settings)?;
+    let local = local.or_else(|| agents.clone().map(|agents| Arc::new(agents) as Arc<dyn LocalServers>));
     let actuator =
         actuator::Actuator::new(settings.clone(), &targets, board.clone(), watch.clone(), journal.clone())?
             .with_local(local);
@@ -100,6 +106,7 @@ pub fn run(
     let mut tasks = monitor::spawn(&settings, &targets, &board, &watch, &outcomes);
     tasks.extend(sampler::spawn(&targets, &board, settings.sample_every));
     tasks.push(barrier::spawn(&targets, &board));
+    tasks.extend(agents.map(|agents| agents::lease(agents, board.clone())));
     let conductor = conductor::Conductor {
         core,
         board,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Settings;
 use super::units::{show_duration, show_size};
+use crate::control::agents::{AgentSettings, AgentTls};
 use crate::control::settings::Credentials;
 use crate::failover::{self, Durability};
 use crate::model::Secret;
@@ -278,6 +279,7 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
         let replication = node.replication_address.as_ref().map(ToString::to_string).unwrap_or_default();
         list.fixed(&format!("nodes[{number}].replication_address"), replication);
         list.fixed(&format!("nodes[{number}].disabled"), node.disabled);
+        describe_agent(list, number, node.agent.as_ref());
     }
     if let Some(Credentials { user, password }) = replication {
         list.fixed("replication.user", user);
@@ -286,6 +288,19 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
     list.fixed("replication.slots", slots);
     list.fixed("failover.restart_by_sql", restart_by_sql);
     list.fixed("routing.sample_interval", show_duration(*sample_every));
+}
+
+fn describe_agent(list: &mut List, number: usize, agent: Option<&AgentSettings>) {
+    let Some(AgentSettings { host, port, tls, token }) = agent else { return };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    list.fixed(&format!("nodes[{number}].agent"), format!("{scheme}://{host}:{port}"));
+    list.secret(&format!("nodes[{number}].agent_token"), token.as_ref().unwrap_or(&Secret::default()));
+    if let Some(AgentTls { ca_file, own }) = tls {
+        list.fixed(&format!("nodes[{number}].agent_ca_file"), path(ca_file.as_deref()));
+        let (cert, key) = own.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
+        list.fixed(&format!("nodes[{number}].agent_cert_file"), path(cert));
+        list.fixed(&format!("nodes[{number}].agent_key_file"), path(key));
+    }
 }
 
 fn failing_over(list: &mut List, settings: &failover::Settings) {

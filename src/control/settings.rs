@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agents::AgentSettings;
 use crate::failover;
 use crate::model::{Address, NodeId, Secret};
 
@@ -68,6 +69,8 @@ pub struct NodeSettings {
     pub priority: u32,
     /// Taken out by a person: serves no reads, is not promoted, still counts in the quorum.
     pub disabled: bool,
+    /// The agent beside it, where there is one.
+    pub agent: Option<AgentSettings>,
 }
 
 impl NodeSettings {
@@ -82,6 +85,7 @@ impl NodeSettings {
             weight: 100,
             priority: 100,
             disabled: false,
+            agent: None,
         }
     }
 
