@@ -61,6 +61,7 @@ rules! {
     R3d: "Not enough recruits: promote nothing, serve reads, try again when nodes return.";
     R3e: "A person allowed the loss of writes: the most advanced reachable node is enough.";
     R3f: "Asynchronous durability: the most advanced reachable node is enough, the loss is recorded.";
+    R3g: "The recorded primary came back as a standby: it has all that was acknowledged, and is enough and the candidate where too few others are recruited.";
     R4a: "Candidate: recruited, newest timeline, most WAL received, higher priority, lower id.";
     R4b: "The candidate replays all it received before it is promoted.";
     R4c: "A candidate that has nothing of the present epoch is for a person to choose.";
