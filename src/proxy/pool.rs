@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::affinity::choose;
+use super::line::Line;
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
 use super::stream::{Stream, say_goodbye};
@@ -121,6 +122,8 @@ pub struct UserPool {
     pub user: Arc<str>,
     /// How to sign in as the role; renewed with each client that signs in.
     pub credential: RefCell<Credential>,
+    /// Its statements that wait for a primary.
+    pub(super) line: Rc<Line>,
     links: Rc<[NodeLink]>,
     meter: Meter,
     settings: RefCell<PoolSettings>,
@@ -157,6 +160,7 @@ impl UserPool {
             database,
             user,
             credential: RefCell::new(credential),
+            line: Rc::default(),
             links,
             meter,
             settings: RefCell::new(settings),
