@@ -52,11 +52,14 @@ struct Finding {
     text: String,
     /// What to do about it.
     hint: Option<String>,
+    /// Statements that mend it, to be run on the primary as a superuser.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sql: Vec<String>,
 }
 
 impl Finding {
     fn ok(subject: &str, text: impl Into<String>) -> Self {
-        Self { level: Level::Ok, subject: subject.to_owned(), text: text.into(), hint: None }
+        Self { level: Level::Ok, subject: subject.to_owned(), text: text.into(), hint: None, sql: Vec::new() }
     }
 
     fn warning(subject: &str, text: impl Into<String>, hint: impl Into<String>) -> Self {
@@ -65,11 +68,16 @@ impl Finding {
             subject: subject.to_owned(),
             text: text.into(),
             hint: Some(hint.into()),
+            sql: Vec::new(),
         }
     }
 
     fn error(subject: &str, text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { level: Level::Error, subject: subject.to_owned(), text: text.into(), hint: Some(hint.into()) }
+        Self { level: Level::Error, ..Self::warning(subject, text, hint) }
+    }
+
+    fn mended_by(self, sql: Vec<String>) -> Self {
+        Self { sql, ..self }
     }
 }
 
@@ -108,7 +116,12 @@ fn show(findings: &[Finding], json: bool) -> io::Result<()> {
             vec![level, Cell::new(&finding.subject), Cell::new(format!("{}{hint}", finding.text))]
         })
         .collect();
-    screen.text(&screen.rows(&rows))
+    screen.text(&screen.rows(&rows))?;
+    let sql: Vec<&str> = findings.iter().flat_map(|finding| &finding.sql).map(String::as_str).collect();
+    if sql.is_empty() {
+        return Ok(());
+    }
+    screen.text(&format!("\nRun this on the primary, as a superuser:\n\n{}\n", sql.join("\n")))
 }
 
 /// What can be said without asking a node.

@@ -360,6 +360,10 @@ fn failing_over(list: &mut List, settings: &failover::Settings) {
             list.fixed("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
         }
     }
+    list.fixed("failover.on_lost_quorum", if settings.degrade.is_some() { "degrade" } else { "wait" });
+    let degrade = settings.degrade.unwrap_or_default();
+    list.fixed("failover.min_sync", degrade.standbys_min);
+    list.fixed("failover.degrade_after", show_duration(degrade.after));
     list.fixed("failover.manage_sync_names", settings.manage_sync_names);
     list.fixed("failover.max_soft_per_hour", settings.flap_max);
     list.fixed("failover.rejoin", settings.auto_rejoin);

@@ -365,6 +365,12 @@ pub(super) struct Failover {
     pub(super) durability: Option<String>,
     /// Replicas that must have a commit.
     pub(super) sync_replicas: Option<i64>,
+    /// `wait` or `degrade`.
+    pub(super) on_lost_quorum: Option<String>,
+    /// Replicas that must have a commit even then.
+    pub(super) min_sync: Option<i64>,
+    /// How long commits wait before.
+    pub(super) degrade_after: Option<WrittenDuration>,
     /// Whether `synchronous_standby_names` is primacy's to set.
     pub(super) manage_sync_names: Option<bool>,
     /// Between two probes.

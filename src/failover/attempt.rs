@@ -43,6 +43,8 @@ pub(super) struct Attempt {
     pub(super) touched: BTreeSet<NodeId>,
     /// Nodes whose receiver was seen gone. They stay so until they are repointed, even if they die.
     pub(super) recruits: BTreeMap<NodeId, Recruit>,
+    /// Nodes that were pointed to a candidate since they were recruited.
+    pub(super) turned: BTreeSet<NodeId>,
     /// Nodes that were told to promote. From then on the old primary cannot simply go on.
     pub(super) promoted: BTreeSet<NodeId>,
     /// Switchover: what the target must have.
@@ -64,6 +66,7 @@ impl Attempt {
             excluded: BTreeSet::new(),
             touched: BTreeSet::new(),
             recruits: BTreeMap::new(),
+            turned: BTreeSet::new(),
             promoted: BTreeSet::new(),
             floor: Lsn::ZERO,
         }
@@ -128,6 +131,9 @@ pub(super) fn enough(world: &World, wish: Wish, recruits: &[NodeId]) -> Result<R
         let rule = if wish.allow_data_loss { RuleId::R3e } else { RuleId::R3f };
         return if have > 0 { Ok(rule) } else { Err(Refusal::NotEnoughRecruits { have, need: 1 }) };
     }
+    if holder(world, recruits).is_some() {
+        return Ok(RuleId::R3g);
+    }
     for cohort in cohorts(world) {
         let need = if world.holds(RuleId::R3b) { quorum::recruits_needed(cohort) } else { 1 };
         let have = quorum::members_among(cohort, recruits);
@@ -136,6 +142,11 @@ pub(super) fn enough(world: &World, wish: Wish, recruits: &[NodeId]) -> Result<R
         }
     }
     Ok(RuleId::R3b)
+}
+
+/// The recorded primary, where it is a standby now and among the recruits: all that was acknowledged is in its own WAL.
+pub(super) fn holder(world: &World, recruits: &[NodeId]) -> Option<NodeId> {
+    world.primary().filter(|primary| recruits.contains(primary) && world.holds(RuleId::R3g))
 }
 
 /// The cohorts that count: while the cohort changes, the old one and the new one (Q1b).

@@ -234,7 +234,7 @@ fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     if let Some(node) = world.node_mut(crowned.node) {
         node.crown(now, crowned.timeline, crowned.fork);
     }
-    upkeep::expect_cohort(world);
+    super::cohort::expect(world);
     for node in &mut world.nodes {
         let member = node.id == crowned.node || (ready.contains(&node.id) && node.id != attempt.from);
         renew(node, member);

@@ -5,7 +5,6 @@
 
 use super::journal::Cohort;
 use super::nodes::Node;
-use super::settings::Durability;
 use crate::model::NodeId;
 
 /// How many members of this cohort must be recruited so that every acknowledged commit is on one of them. Without
@@ -19,14 +18,22 @@ pub(super) fn members_among(cohort: &Cohort, nodes: &[NodeId]) -> usize {
     nodes.iter().filter(|node| cohort.members.contains(node)).count()
 }
 
-/// The text that every node should have; `None` where the durability wants none.
-pub(super) fn wanted_text(durability: Durability, nodes: &[Node]) -> Option<String> {
-    let standbys = durability.standbys_for(nodes.len());
+/// The text with which `standbys` of the other nodes must have a commit; empty where none must.
+pub(super) fn text(standbys: usize, nodes: &[Node]) -> String {
     if standbys == 0 || nodes.len() < 2 {
-        return None;
+        return String::new();
     }
     let names: Vec<String> = nodes.iter().map(|node| quoted(&node.member.name)).collect();
-    Some(format!("ANY {standbys} ({})", names.join(", ")))
+    format!("ANY {standbys} ({})", names.join(", "))
+}
+
+/// A cohort that asks for at least as many recruits as either, from members that both know.
+pub(super) fn both(a: &Cohort, b: &Cohort) -> Cohort {
+    Cohort {
+        size: a.size.max(b.size),
+        standbys: a.standbys.min(b.standbys),
+        members: a.members.iter().copied().filter(|node| b.members.contains(node)).collect(),
+    }
 }
 
 fn quoted(name: &str) -> String {
@@ -108,7 +115,7 @@ pub(super) fn cohort_of(text: &str, nodes: &[Node], primary: NodeId) -> Cohort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failover::settings::{Member, node_ids};
+    use crate::failover::settings::{Durability, Member, node_ids};
     use crate::model::Address;
 
     fn nodes(names: &[&str]) -> Vec<Node> {
@@ -137,11 +144,10 @@ mod tests {
         for count in 2..8 {
             let names: Vec<String> = (0..count).map(|i| format!("Node \"{i}\"")).collect();
             let nodes = nodes(&names.iter().map(String::as_str).collect::<Vec<_>>());
-            let durability = Durability::Quorum { standbys: None };
-            let text = wanted_text(durability, &nodes).expect("a quorum has a text");
-            let cohort = cohort_of(&text, &nodes, NodeId(0));
+            let standbys = Durability::Quorum { standbys: None }.standbys_for(count);
+            let cohort = cohort_of(&text(standbys, &nodes), &nodes, NodeId(0));
             assert_eq!(cohort.size, count);
-            assert_eq!(cohort.standbys, durability.standbys_for(count));
+            assert_eq!(cohort.standbys, standbys);
             assert_eq!(cohort.members.len(), count);
         }
     }
@@ -155,6 +161,34 @@ mod tests {
         assert_eq!((small.size, recruits_needed(&small)), (2, 1));
         let alone = cohort_of("", &nodes, NodeId(0));
         assert_eq!(recruits_needed(&alone), 2, "without a quorum even the dead primary would be needed");
+    }
+
+    /// Every pair of cohorts of four: what is enough for the joint one is enough for each.
+    #[test]
+    fn a_joint_cohort_asks_for_what_either_asks_for() {
+        let subsets =
+            |n: u16| (0_u32..1 << n).map(move |set| (0..n).map(NodeId).filter(move |i| set >> i.0 & 1 == 1));
+        let all: Vec<Cohort> = subsets(4)
+            .flat_map(|members| {
+                let members: Vec<NodeId> = members.collect();
+                let sizes = members.len()..members.len() + 2;
+                sizes.flat_map(move |size| {
+                    let members = members.clone();
+                    (0..size.max(1)).map(move |standbys| Cohort { size, standbys, members: members.clone() })
+                })
+            })
+            .collect();
+        for a in &all {
+            for b in &all {
+                let joint = both(a, b);
+                for recruits in subsets(4) {
+                    let recruits: Vec<NodeId> = recruits.collect();
+                    let enough =
+                        |cohort: &Cohort| members_among(cohort, &recruits) >= recruits_needed(cohort);
+                    assert!(!enough(&joint) || (enough(a) && enough(b)), "{a:?} {b:?} {recruits:?}");
+                }
+            }
+        }
     }
 
     /// Every cohort up to seven, every set of recruits, every set of nodes that acknowledged: they meet.

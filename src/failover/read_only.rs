@@ -85,16 +85,11 @@ impl ReadOnly {
         Some(Crowned { node: candidate, timeline, fork })
     }
 
-    /// The old primary lives. After a promotion was tried it may go on only where no standby has followed the half
-    /// promoted node onto a newer timeline.
+    /// The old primary lives. After a promotion was tried the way is forward, unless the node that was told to promote can get
+    /// nothing acknowledged even if it becomes a primary yet.
     fn resume(mut self, world: &mut World, now: Instant) -> State {
         let Some(attempt) = self.carried.take() else { return Steady::resume(world, now, RuleId::R1a) };
-        let record_timeline = world.record.as_ref().map(|record| record.timeline);
-        let moved_on = world.nodes.iter().any(|node| {
-            let standby = world.system_id().and_then(|cluster| node.standby(cluster));
-            standby.is_some_and(|facts| Some(facts.timeline) > record_timeline)
-        });
-        if moved_on {
+        if !may_go_back(world, &attempt) {
             self.carried = Some(attempt);
             return self.try_again(world, now, RuleId::R7c, false);
         }
@@ -162,4 +157,27 @@ impl ReadOnly {
     pub(super) fn take_carried(&mut self) -> Option<Attempt> {
         self.carried.take().map(|attempt| *attempt)
     }
+}
+
+/// Whether the old primary may go on although others were told to promote: `pg_promote` that was sent cannot be called back,
+/// and may come true at any time. It does no harm while those who could acknowledge anything to the new primary are seen
+/// stopped, on the old timeline, and have not been turned to it since.
+fn may_go_back(world: &World, attempt: &Attempt) -> bool {
+    let Some(record) = world.record.as_ref() else { return false };
+    let standbys = super::attempt::cohorts(world).map(|cohort| cohort.standbys).min().unwrap_or(0);
+    if standbys == 0 || !world.holds(RuleId::R7f) {
+        // Nothing binds the two primaries; what counts is that nobody has followed the new one.
+        let moved_on = |node: &Node| {
+            node.standby(record.system_id).is_some_and(|facts| facts.timeline > record.timeline)
+        };
+        return !world.nodes.iter().any(moved_on);
+    }
+    let stopped = |node: &Node| {
+        let recruit = attempt.recruits.get(&node.id);
+        !attempt.turned.contains(&node.id)
+            && recruit.is_some_and(|recruit| recruit.timeline <= record.timeline)
+    };
+    let others =
+        world.nodes.iter().filter(|node| node.id != attempt.from && !attempt.promoted.contains(&node.id));
+    others.filter(|node| !stopped(node)).count() < standbys
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::attempt::{Attempt, GivenUp, enough, give_up, recruitable};
-use super::candidate::{NoCandidate, Runner, choose};
+use super::attempt::{Attempt, GivenUp, enough, give_up, holder, recruitable};
+use super::candidate::{NoCandidate, Runner, Wish, choose};
 use super::effect::{Action, EffectId};
 use super::history::{Cause, Step};
 use super::input::{Outcome, Recruit};
@@ -66,6 +66,7 @@ impl Recruiting {
         self.stopping.remove(&node);
         if let Outcome::Recruited(recruit) = outcome {
             self.attempt.recruits.insert(node, *recruit);
+            self.attempt.turned.remove(&node);
             self.answered.insert(node);
         } else {
             self.failed.insert(node, now + world.settings.conflict_after);
@@ -147,7 +148,7 @@ impl Recruiting {
         let runners: Vec<Runner> =
             self.attempt.recruits.iter().map(|(node, recruit)| self.runner(world, *node, *recruit)).collect();
         let chosen = if world.holds(RuleId::R4a) {
-            choose(&runners, self.attempt.wish)
+            choose(&runners, self.wish(world))
         } else {
             runners.iter().find(|runner| runner.up).map(|runner| runner.node).ok_or(NoCandidate::Nobody)
         };
@@ -176,6 +177,18 @@ impl Recruiting {
                 give_up(world, now, self.attempt, GivenUp { rule: RuleId::R4a, why })
             }
         }
+    }
+
+    /// What is wished for. Where only the recorded primary makes the recruits enough, it is the candidate, even if it has not
+    /// replayed yet what it has, and seems to be behind.
+    fn wish(&self, world: &World) -> Wish {
+        let recruits: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
+        let Some(holder) = holder(world, &recruits) else { return self.attempt.wish };
+        let others: Vec<NodeId> = recruits.into_iter().filter(|node| *node != holder).collect();
+        if enough(world, self.attempt.wish, &others).is_ok() {
+            return self.attempt.wish;
+        }
+        Wish { target: Some(holder), allow_data_loss: true }
     }
 
     /// Whether this node has not even heard of the timeline that is to be replaced: everything since its beginning would be

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::attempt::{Attempt, GivenUp, give_up};
 use super::candidate::followers;
+use super::cohort;
 use super::effect::{Action, EffectId, FollowerName};
 use super::history::Step;
 use super::input::Outcome;
@@ -16,7 +17,6 @@ use super::promote::Promoting;
 use super::rule::RuleId;
 use super::state::{Event, State};
 use super::status::Refusal;
-use super::upkeep;
 use super::world::{Order, World};
 use crate::model::{Lsn, NodeId};
 
@@ -37,7 +37,7 @@ pub(super) struct Resolving {
 }
 
 impl Resolving {
-    pub(super) fn begin(world: &mut World, now: Instant, attempt: Attempt, candidate: NodeId) -> State {
+    pub(super) fn begin(world: &mut World, now: Instant, mut attempt: Attempt, candidate: NodeId) -> State {
         world.decided(RuleId::R4a);
         let intent = attempt.intent(IntentPhase::Promoting, Some(candidate));
         let limit = world.settings.effect_timeout;
@@ -50,8 +50,8 @@ impl Resolving {
         let limit = world.settings.replay_timeout;
         let replay = attempt.ask(world, now, Order::new(RuleId::R4b, limit, replay));
         let unresolved = world.holds(RuleId::R5a);
-        let mut repoints = repoint_followers(world, now, &attempt, candidate);
-        for action in upkeep::prepare(world, candidate) {
+        let mut repoints = repoint_followers(world, now, &mut attempt, candidate);
+        for action in cohort::prepare(world, candidate) {
             let order = Order::new(RuleId::Q1a, world.settings.repoint_timeout, action);
             repoints.insert(attempt.ask(world, now, order));
         }
@@ -138,7 +138,7 @@ impl Resolving {
 fn repoint_followers(
     world: &mut World,
     now: Instant,
-    attempt: &Attempt,
+    attempt: &mut Attempt,
     candidate: NodeId,
 ) -> BTreeSet<EffectId> {
     let limit = world.settings.repoint_timeout;
@@ -153,6 +153,7 @@ fn repoint_followers(
     ready
         .into_iter()
         .map(|node| {
+            attempt.turned.insert(node);
             let action = Action::Repoint { node, upstream: candidate, name: FollowerName::Own };
             attempt.ask(world, now, Order::new(RuleId::R6a, limit, action))
         })

@@ -61,6 +61,7 @@ rules! {
     R3d: "Not enough recruits: promote nothing, serve reads, try again when nodes return.";
     R3e: "A person allowed the loss of writes: the most advanced reachable node is enough.";
     R3f: "Asynchronous durability: the most advanced reachable node is enough, the loss is recorded.";
+    R3g: "The recorded primary came back as a standby: it has all that was acknowledged, and is enough and the candidate where too few others are recruited.";
     R4a: "Candidate: recruited, newest timeline, most WAL received, higher priority, lower id.";
     R4b: "The candidate replays all it received before it is promoted.";
     R4c: "A candidate that has nothing of the present epoch is for a person to choose.";
@@ -74,6 +75,7 @@ rules! {
     R7c: "Restarted in the middle of an attempt: take it up again, or undo it where the old primary lives.";
     R7d: "The answer to an effect that is not awaited any more is dropped.";
     R7e: "An effect without an answer by its deadline has failed.";
+    R7f: "A promotion that was sent cannot be called back: the old primary goes on only where those who could acknowledge to the new one are seen stopped.";
     R8a: "A returning node follows under a neutral name until it is vetted.";
     R8b: "A node on the epoch's timeline and past the term row is vetted and gets its own name.";
     R8c: "A node with WAL that the primary does not have is rewound before it follows.";
@@ -99,6 +101,8 @@ rules! {
     Q1b: "While the cohort changes, both the old and the new one count.";
     Q1c: "wal_receiver_timeout is set so that a silent primary is noticed.";
     Q1d: "A setting that is overridden elsewhere is made ever more rarely, and a person is told.";
+    Q1e: "The old cohort counts until enough standbys of the new one have what was acknowledged before.";
+    Q1f: "Too few replicas acknowledge for too long, and degrading is allowed: fewer have to, noted durably before; undone when they return.";
     V1a: "The topology as it is seen now is published.";
     V1b: "A replica that is not on the epoch's timeline, or does not stream while there is a primary, serves no reads.";
     C1a: "A command was carried out, refused or answered.";

@@ -61,6 +61,22 @@ impl Durability {
     }
 }
 
+/// What is done when too few standbys are there to acknowledge: fewer are asked for, until they return. Without this,
+/// commits wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Degrade {
+    /// How many standbys must have a commit in any case; zero: the primary may go on alone.
+    pub standbys_min: u16,
+    /// How long commits wait for more before.
+    pub after: Duration,
+}
+
+impl Default for Degrade {
+    fn default() -> Self {
+        Self { standbys_min: 0, after: Duration::from_secs(5) }
+    }
+}
+
 /// The limits and habits of the core.
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own that a person writes")]
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +85,8 @@ pub struct Settings {
     pub automatic: bool,
     /// When a commit counts.
     pub durability: Durability,
+    /// Whether fewer standbys are asked for when too few are there; `None`: commits wait.
+    pub degrade: Option<Degrade>,
     /// Between two probes of a node while all is well.
     pub probe_interval: Duration,
     /// Between two probes of a node while the primary is suspected or being replaced.
@@ -143,6 +161,7 @@ impl Default for Settings {
         Self {
             automatic: true,
             durability: Durability::Quorum { standbys: None },
+            degrade: None,
             probe_interval: ms(200),
             probe_interval_suspect: ms(20),
             detect_timeout: ms(600),

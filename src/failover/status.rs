@@ -163,6 +163,13 @@ pub enum Alarm {
         /// Why.
         why: String,
     },
+    /// Fewer standbys than wanted have to have a commit, because no more are there.
+    Degraded {
+        /// How many.
+        standbys: usize,
+        /// How many are wanted.
+        wanted: usize,
+    },
     /// Soft durability: something may be lost.
     WritesLost {
         /// At least how many.
@@ -215,6 +222,10 @@ impl Alarm {
                 )
             }
             Self::JournalFailed { why } => format!("the journal cannot be written: {why}"),
+            Self::Degraded { standbys, wanted } => format!(
+                "commits count when {standbys} replicas have them instead of {wanted}: no more replicas are there, and \
+                 there is no automatic failover that is sure to lose nothing"
+            ),
             Self::WritesLost { bytes } => {
                 format!("{bytes} bytes of WAL that the old primary had written are not on the new one")
             }

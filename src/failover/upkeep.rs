@@ -1,13 +1,12 @@
-//! Settings of the nodes that the core keeps as they have to be: whose acknowledgements count, how soon silence is noticed,
-//! and the standby signal that makes a crashed primary come back as a standby.
+//! Settings of the nodes that the core keeps as they have to be: whose acknowledgements count (`cohort` says what), how soon
+//! silence is noticed, and the standby signal that makes a crashed primary come back as a standby.
 
 use std::time::Instant;
 
+use super::cohort;
 use super::effect::{Action, EffectId};
 use super::input::Outcome;
-use super::nodes::{FENCE_MARK, Node};
-use super::observation::Facts;
-use super::quorum::{cohort_of, wanted_text};
+use super::nodes::FENCE_MARK;
 use super::rule::RuleId;
 use super::settings::node_ids;
 use super::status::{Alarm, Standing};
@@ -36,7 +35,7 @@ pub(super) struct Upkeep {
 
 /// Keeps the settings of every node.
 pub(super) fn tend(world: &mut World, now: Instant) {
-    watch_cohort(world, now);
+    cohort::watch(world, now);
     for id in node_ids(world.nodes.len()) {
         tend_node(world, now, id);
     }
@@ -44,6 +43,7 @@ pub(super) fn tend(world: &mut World, now: Instant) {
 
 /// Keeps the settings of the primary: before its epoch is opened, while the others have more urgent things done to them.
 pub(super) fn tend_primary(world: &mut World, now: Instant) {
+    cohort::watch(world, now);
     if let Some(primary) = world.primary() {
         tend_node(world, now, primary);
     }
@@ -106,98 +106,10 @@ fn next_order(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
         return None;
     }
     let armed = node.care.upkeep.armed || !world.settings.arm_standby_signal || !is_primary;
-    if let Some(order) = sync_names(world, now, id) {
+    if let Some(order) = cohort::sync_names(world, now, id) {
         return Some(order);
     }
     (!armed).then(|| Order::new(RuleId::R8e, limit, Action::ArmStandbySignal(id)))
-}
-
-/// The text that this node should have; `None` where that is not for us to say. A fence is undone in any case.
-fn text_for(world: &World, id: NodeId) -> Option<String> {
-    let node = world.node(id)?;
-    let wanted =
-        wanted_text(world.settings.durability, &world.nodes).filter(|_| world.settings.manage_sync_names);
-    let marked = node.facts().is_some_and(|facts| facts.sync_names.contains(FENCE_MARK));
-    wanted.or_else(|| marked.then(|| node.sync_names.clone()))
-}
-
-/// A candidate that was fenced once takes writes again, and has the right names before its first commit.
-pub(super) fn prepare(world: &World, candidate: NodeId) -> Vec<Action> {
-    let Some(facts) = world.node(candidate).and_then(Node::facts) else { return Vec::new() };
-    let unfence = facts.read_only.then_some(Action::Unfence(candidate));
-    let text = text_for(world, candidate).filter(|text| facts.sync_names != *text);
-    unfence.into_iter().chain(text.map(|text| Action::SetSyncNames { node: candidate, text })).collect()
-}
-
-/// A new primary brings its own text: until it is seen what is in force, both cohorts count (Q1b).
-pub(super) fn expect_cohort(world: &mut World) {
-    let Some(primary) = world.primary() else { return };
-    let seen = world.node(primary).map(|node| node.sync_names.clone());
-    let Some(text) = text_for(world, primary).or(seen) else { return };
-    let cohort = cohort_of(&text, &world.nodes, primary);
-    if let Some(record) = world.record.as_mut().filter(|record| record.cohort != cohort) {
-        record.cohort_next = Some(cohort);
-    }
-}
-
-/// The same text on every node (Q1a), and on the primary only when enough standbys are there to acknowledge.
-fn sync_names(world: &mut World, now: Instant, id: NodeId) -> Option<Order> {
-    let text = text_for(world, id)?;
-    let facts = world.node(id).and_then(Node::facts)?;
-    if facts.sync_names == text {
-        return None;
-    }
-    let marked = facts.sync_names.contains(FENCE_MARK);
-    let order = Order::new(
-        RuleId::Q1a,
-        world.settings.effect_timeout,
-        Action::SetSyncNames { node: id, text: text.clone() },
-    );
-    let primary = world.primary()?;
-    if id != primary {
-        return Some(order);
-    }
-    let cohort = cohort_of(&text, &world.nodes, id);
-    let ready = world.nodes.iter().filter(|node| node.id != primary && acknowledges(node)).count();
-    // With the mark of a fence nothing is acknowledged at all: it cannot get worse.
-    if ready < cohort.standbys && !marked {
-        return None;
-    }
-    // Both cohorts count, durably, before the text is changed (Q1b).
-    let record = world.record.as_mut()?;
-    if record.cohort_next.as_ref() != Some(&cohort) {
-        record.cohort_next = Some(cohort);
-        world.save(now, RuleId::Q1b);
-    }
-    (!world.saving()).then_some(order)
-}
-
-fn acknowledges(node: &Node) -> bool {
-    let streams = |facts: &Facts| {
-        facts.receiver.as_ref().is_some_and(|receiver| {
-            receiver.streaming && receiver.name.as_deref().is_none_or(|name| name == &*node.member.name)
-        })
-    };
-    node.standing == Standing::Member && node.facts().is_some_and(streams)
-}
-
-/// Takes note of whose acknowledgements count on the primary now.
-fn watch_cohort(world: &mut World, now: Instant) {
-    let Some(primary) = world.primary() else { return };
-    let Some(facts) = world.node(primary).and_then(Node::facts).filter(|facts| !facts.in_recovery) else {
-        return;
-    };
-    let cohort = cohort_of(&facts.sync_names, &world.nodes, primary);
-    let Some(record) = world.record.as_mut() else { return };
-    let reached = record.cohort_next.as_ref() == Some(&cohort);
-    if record.cohort == cohort && !reached {
-        return;
-    }
-    record.cohort = cohort;
-    if reached {
-        record.cohort_next = None;
-    }
-    world.save(now, RuleId::Q1b);
 }
 
 /// Takes note of the end of a setting.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::cohort::Coverage;
 use super::effect::{Action, Effect, EffectId};
 use super::input::Outcome;
 use super::journal::{Intent, Record};
@@ -32,6 +33,8 @@ pub(super) struct World {
     pub(super) trail: Trail,
     /// When a standby was last seen to have received more.
     pub(super) progress_at: Option<Instant>,
+    /// What is known of the standbys that have to acknowledge.
+    pub(super) coverage: Coverage,
     /// When automatic failovers on soft evidence were begun.
     pub(super) flaps: VecDeque<Instant>,
     pub(super) alarms: Vec<Alarm>,
@@ -73,6 +76,7 @@ impl World {
             service: Service::Held,
             trail: Trail::default(),
             progress_at: None,
+            coverage: Coverage::default(),
             flaps: VecDeque::new(),
             alarms: Vec::new(),
             save: None,

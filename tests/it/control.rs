@@ -112,7 +112,9 @@ impl Control {
             let status = self.status().await;
             let all = status.nodes.iter().all(|node| node.readable && node.standing == "member");
             let led = status.primary.as_deref() == Some(&format!("node{node}"));
-            (led && all && status.state == "steady").then_some(())
+            // A quorum that has just been set counts when the replicas have what was acknowledged before it.
+            let counts = status.quorum.is_some_and(|quorum| quorum.recruits_needed < status.nodes.len());
+            (led && all && counts && status.state == "steady").then_some(())
         })
         .await;
     }
@@ -456,13 +458,13 @@ async fn a_session_in_conflict_with_recovery_is_ended() {
     control.stop();
 }
 
-/// What a role that is no superuser needs on PostgreSQL 15 and later.
-const PRIVILEGES: &str = "\
-    CREATE ROLE ha LOGIN REPLICATION PASSWORD 'ha' IN ROLE pg_monitor, pg_signal_backend, pg_checkpoint;
-    GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer), pg_reload_conf(), pg_wal_replay_resume() TO ha;
-    GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, restore_command, primary_slot_name, synchronous_standby_names,
-        default_transaction_read_only, wal_receiver_timeout TO ha;
-    GRANT CREATE ON DATABASE app TO ha";
+/// What a role that is no superuser needs on PostgreSQL 15 and later: word for word what the README has.
+fn privileges() -> String {
+    let readme = include_str!("../../README.md");
+    let begin = readme.find("CREATE ROLE primacy LOGIN REPLICATION").expect("the README has the grants");
+    let grants = readme[begin..].split("\n\n").next().unwrap();
+    grants.replace("'...'", "'primacy'").replace("DATABASE postgres", "DATABASE app")
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_is_no_superuser_is_enough() {
@@ -471,10 +473,10 @@ async fn a_role_that_is_no_superuser_is_enough() {
         eprintln!("ALTER SYSTEM cannot be granted before PostgreSQL 15");
         return;
     }
-    cluster.sql(0, PRIVILEGES).await;
+    cluster.sql(0, &privileges()).await;
     cluster.caught_up(1, 0).await;
     cluster.caught_up(2, 0).await;
-    let control = Control::start(&cluster, &Options { service: Some("ha"), ..Options::default() });
+    let control = Control::start(&cluster, &Options { service: Some("primacy"), ..Options::default() });
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
     let since = Instant::now();
@@ -482,7 +484,7 @@ async fn a_role_that_is_no_superuser_is_enough() {
     let new = control.led_by_another_than(0).await;
     writer.writes_after(Instant::now()).await;
     control.settled(new).await;
-    say("kill -9, role ha", &control.last_change(), writer.longest_pause_since(since));
+    say("kill -9, role primacy", &control.last_change(), writer.longest_pause_since(since));
     control.handle.switchover(Some("node0"), false).await.unwrap();
     control.settled(0).await;
     writer.check(&cluster, 0).await;

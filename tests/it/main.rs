@@ -18,6 +18,7 @@ mod control;
 mod dashboard;
 mod demo;
 mod harness;
+mod killed;
 mod local_servers;
 mod program;
 mod proxy_abuse;

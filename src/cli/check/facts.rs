@@ -48,6 +48,8 @@ pub(super) struct NodeFacts {
     pub(super) slots_max: i32,
     pub(super) sync_commit: String,
     pub(super) sync_names: String,
+    /// Roles, databases and functions that lower `synchronous_commit`, as SQL names them.
+    pub(super) lowered: Vec<String>,
     /// Checksums or `wal_log_hints`: what pg_rewind needs.
     pub(super) can_be_rewound: bool,
     /// Standbys that stream from it: application names.
@@ -108,6 +110,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 async fn facts(client: &Client, settings: &Settings) -> Result<NodeFacts, LinkError> {
     let mut facts = server(client).await?;
     facts.standbys = standbys(client).await?;
+    facts.lowered = lowered(client).await?;
     if !facts.superuser {
         facts.can_restart = has_role(client, "pg_execute_server_program").await?
             && has_role(client, "pg_write_server_files").await?;
@@ -161,6 +164,28 @@ async fn standbys(client: &Client) -> Result<Vec<String>, LinkError> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// Who sets `synchronous_commit` to something that waits for no standby's disk. Functions are those of this database.
+async fn lowered(client: &Client) -> Result<Vec<String>, LinkError> {
+    let rows = client
+        .query(
+            "WITH setting(who, config) AS (
+               SELECT pg_catalog.concat_ws(' in ', 'role ' || r.rolname, 'database ' || d.datname), s.setconfig
+                 FROM pg_catalog.pg_db_role_setting s
+                 LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+                 LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+               UNION ALL
+               SELECT 'function ' || p.oid::regprocedure::text, p.proconfig FROM pg_catalog.pg_proc p
+                WHERE p.proconfig IS NOT NULL)
+             SELECT who FROM setting, unnest(config) one
+              WHERE one ILIKE 'synchronous_commit=%'
+                AND lower(pg_catalog.split_part(one, '=', 2)) NOT IN ('on', 'remote_apply', 'true', 'yes', '1')
+              ORDER BY 1 LIMIT 100",
+            &[],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 async fn has_role(client: &Client, role: &str) -> Result<bool, LinkError> {
     let row = client.query_one("SELECT pg_catalog.pg_has_role($1::name, 'USAGE')", &[&role]).await?;
     Ok(row.try_get(0)?)
@@ -184,7 +209,7 @@ async fn lacking(client: &Client, version: i32, database: &str) -> Result<Vec<St
     }
     let sql = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')";
     if !client.query_one(sql, &[]).await?.try_get::<_, bool>(0)? {
-        lacking.push(format!("GRANT CREATE ON DATABASE {database}"));
+        lacking.push(format!("GRANT CREATE ON DATABASE \"{}\"", database.replace('"', "\"\"")));
     }
     // Before 15 only a superuser may ALTER SYSTEM, and there is nothing to grant; `judge` says so.
     if version < 150_000 {

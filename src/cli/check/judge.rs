@@ -76,6 +76,13 @@ fn node(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
         let text = format!("synchronous_commit is {}: an acknowledged commit may be lost", facts.sync_commit);
         findings.push(Finding::warning(name, text, "set it to on"));
     }
+    if !facts.in_recovery && !facts.lowered.is_empty() {
+        let text = format!(
+            "synchronous_commit is lowered for {}: their acknowledged commits may be lost in a failover",
+            facts.lowered.join(", ")
+        );
+        findings.push(Finding::warning(name, text, "fine if that is meant; else RESET it there"));
+    }
     if facts.in_recovery && !facts.receives {
         let hint = "check its primary_conninfo and its log (without pg_monitor this cannot be seen)";
         findings.push(Finding::warning(name, "is a replica and does not stream", hint));
@@ -84,26 +91,37 @@ fn node(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
 
 fn privileges(name: &str, facts: &NodeFacts, role: &str, findings: &mut Vec<Finding>) {
     if !facts.superuser && !facts.replication {
-        let hint = format!("ALTER ROLE {role} REPLICATION; or set [replication] to a role that has it");
-        findings.push(Finding::warning(name, "the service role cannot be used for replication", hint));
+        let hint = "or set [replication] to a role that has it";
+        let finding = Finding::warning(name, "the service role cannot be used for replication", hint);
+        findings.push(finding.mended_by(vec![format!("ALTER ROLE {} REPLICATION;", identifier(role))]));
     }
     if !facts.superuser && facts.version < 150_000 {
-        let hint = format!("ALTER ROLE {role} SUPERUSER; before PostgreSQL 15 nobody else may ALTER SYSTEM");
-        findings.push(Finding::error(name, "the service role is no superuser", hint));
+        let hint = "before PostgreSQL 15 nobody else may ALTER SYSTEM";
+        let finding = Finding::error(name, "the service role is no superuser", hint);
+        findings.push(finding.mended_by(vec![format!("ALTER ROLE {} SUPERUSER;", identifier(role))]));
     } else if facts.lacking.is_empty() {
         findings.push(Finding::ok(name, "the service role has the privileges for a failover"));
     } else {
         let text = "the service role lacks privileges that a failover needs";
-        let grants = facts.lacking.iter().map(|grant| format!("{grant} TO {role};"));
-        let hint = format!("on the primary: {}", grants.collect::<Vec<_>>().join(" "));
-        findings.push(Finding::error(name, text, hint));
+        let grants = facts.lacking.iter().map(|grant| format!("{grant} TO {};", identifier(role))).collect();
+        findings.push(Finding::error(name, text, "run the statements below").mended_by(grants));
     }
     if !facts.superuser && !facts.can_restart {
         let text = "after a switchover the former primary waits for a person to restart it as a replica";
-        let hint =
-            format!("GRANT pg_execute_server_program, pg_write_server_files TO {role}; if primacy may do it");
-        findings.push(Finding::warning(name, text, hint));
+        let hint = "the last statement below lets primacy do it, if it may";
+        let grant =
+            format!("GRANT pg_execute_server_program, pg_write_server_files TO {};", identifier(role));
+        findings.push(Finding::warning(name, text, hint).mended_by(vec![grant]));
     }
+}
+
+/// A name as SQL writes it.
+fn identifier(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(plain) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn auth(name: &str, facts: &NodeFacts, findings: &mut Vec<Finding>) {
@@ -268,6 +286,11 @@ mod tests {
             facts.lacking = vec!["GRANT pg_monitor".into()];
         });
         assert_eq!(errors(&weak).len(), 1, "one node speaks for all");
+        let sql: Vec<&String> = weak.iter().flat_map(|finding| &finding.sql).collect();
+        assert!(sql.contains(&&"GRANT pg_monitor TO ha;".to_owned()), "to be pasted: {sql:?}");
+        let hasty = three(|_, facts| facts.lowered = vec!["role batch".into()]);
+        let warned = hasty.iter().filter(|finding| finding.text.contains("lowered for role batch")).count();
+        assert_eq!(warned, 1, "the primary speaks for all: {hasty:#?}");
         let before_15 = three(|_, facts| {
             facts.superuser = false;
             facts.version = 140_012;
@@ -279,6 +302,13 @@ mod tests {
             }
         });
         assert!(errors(&locked)[0].contains("auth.query fails"));
+    }
+
+    #[test]
+    fn names_are_quoted_where_sql_needs_it() {
+        assert_eq!(identifier("primacy_2"), "primacy_2");
+        assert_eq!(identifier("Ha \"x\""), "\"Ha \"\"x\"\"\"");
+        assert_eq!(identifier("2nd"), "\"2nd\"");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
 use crate::config::written::Document;
 use crate::control::settings::{Credentials, NodeSettings};
-use crate::failover::{self, Durability};
+use crate::failover::{self, Degrade, Durability};
 use crate::proxy::settings::{Node, Service};
 use crate::{control, proxy};
 
@@ -115,6 +115,7 @@ fn failover(document: &Document, nodes: usize, check: &mut Checker) -> failover:
     let settings = failover::Settings {
         automatic: written.automatic.unwrap_or(default.automatic),
         durability: durability(document, nodes, check),
+        degrade: degrade(document, nodes, check),
         manage_sync_names: written.manage_sync_names.unwrap_or(default.manage_sync_names),
         arm_standby_signal: written.arm_standby_signal.unwrap_or(default.arm_standby_signal),
         auto_rejoin: written.rejoin.unwrap_or(default.auto_rejoin),
@@ -170,6 +171,22 @@ fn durability(document: &Document, nodes: usize, check: &mut Checker) -> Durabil
         }
         (Word::Quorum | Word::Auto, _) => Durability::Quorum { standbys },
     }
+}
+
+/// What is done when too few replicas are there to acknowledge.
+fn degrade(document: &Document, nodes: usize, check: &mut Checker) -> Option<Degrade> {
+    let written = &document.failover;
+    let words = [("wait", false), ("degrade", true)];
+    let degrades = check.word("failover.on_lost_quorum", written.on_lost_quorum.as_deref(), &words);
+    let most = u16::try_from(nodes.saturating_sub(1)).unwrap_or(u16::MAX);
+    let standbys_min = check.number("failover.min_sync", written.min_sync, 0, 0..=most);
+    let after = check.duration(
+        "failover.degrade_after",
+        written.degrade_after,
+        Degrade::default().after,
+        between(1_000, 86_400),
+    );
+    degrades.then_some(Degrade { standbys_min, after })
 }
 
 /// How long each step of a change of primary may take.

@@ -139,7 +139,12 @@ impl Proxy {
 
     /// What `/metrics` shows now.
     pub(crate) async fn metrics(&self) -> String {
-        let address = format!("http://{}/metrics", self.admin());
+        self.get("/metrics").await
+    }
+
+    /// What its HTTP API answers there.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let address = format!("http://{}{path}", self.admin());
         let asked = tokio::task::spawn_blocking(move || {
             ureq::get(&address).call().unwrap().body_mut().read_to_string().unwrap()
         });

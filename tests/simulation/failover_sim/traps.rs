@@ -1,8 +1,8 @@
 //! One life per trap: with its rule in force it ends well, with the rule switched off the checker goes red.
 //! That is the evidence that the checker sees what it claims to see.
 
-use primacy::failover::{Command, CommandId, Durability, Input, RuleId, Settings};
-use primacy::model::NodeId;
+use simulation::failover::{Command, CommandId, Degrade, Durability, Input, RuleId, Settings};
+use simulation::model::NodeId;
 
 use super::cluster::Cluster;
 use super::shell::{Odds, Shell};
@@ -54,7 +54,7 @@ fn a_receiver_that_survives_the_reload_is_not_taken_for_stopped() {
         let mut shell = shell(3, without, true);
         shell.cluster.nodes[2].blocked = true;
         // Only the proxy cannot reach the old primary: its own clients can.
-        shell.cluster.cut[0][3] = true;
+        shell.cluster.part(0, 3, true);
         failover(&mut shell, 1, false);
         run(&mut shell, 1500);
         shell.cluster.nodes[2].blocked = false;
@@ -70,10 +70,10 @@ fn fewer_recruits_than_the_quorum_needs_promote_nothing() {
     trap(RuleId::R3b, |without| {
         let mut shell = shell(3, without, false);
         for peer in [0, 3] {
-            shell.cluster.cut[1][peer] = true;
+            shell.cluster.part(1, peer, true);
         }
         run(&mut shell, 3000);
-        shell.cluster.cut[1] = vec![false; 4];
+        shell.cluster.cut = vec![vec![false; 4]; 4];
         shell.cluster.nodes[1].upstream = None;
         shell.cluster.kill(0);
         shell.cluster.kill(2);
@@ -90,10 +90,10 @@ fn fewer_recruits_than_the_quorum_needs_promote_nothing() {
 fn the_most_advanced_replica_is_promoted() {
     trap(RuleId::R4a, |without| {
         let mut shell = shell(3, without, false);
-        shell.cluster.cut[1][0] = true;
+        shell.cluster.part(1, 0, true);
         run(&mut shell, 600);
         shell.cluster.kill(0);
-        shell.cluster.cut[1][0] = false;
+        shell.cluster.part(1, 0, false);
         run(&mut shell, 3000);
         lost(&mut shell);
         shell
@@ -117,7 +117,7 @@ fn a_follower_ahead_of_the_candidate_is_not_repointed_under_its_own_name() {
     trap(RuleId::R6a, |without| {
         let mut shell = shell(3, without, false);
         // n1 falls far behind, then a person insists on it although n2 has more.
-        shell.cluster.cut[1][0] = true;
+        shell.cluster.part(1, 0, true);
         run(&mut shell, 1500);
         shell.cluster.kill(0);
         shell.odds.agent = false;
@@ -136,7 +136,7 @@ fn a_returning_node_is_neutral_until_it_is_vetted() {
         // the fork.
         shell.odds.agent = false;
         for peer in [1, 2, 3] {
-            shell.cluster.cut[0][peer] = true;
+            shell.cluster.part(0, peer, true);
         }
         shell.cluster.kill(2);
         run(&mut shell, 100);
@@ -152,6 +152,97 @@ fn a_returning_node_is_neutral_until_it_is_vetted() {
         shell.cluster.start(0, 10);
         run(&mut shell, 3000);
         shell
+    });
+}
+
+fn degrading(without: Option<RuleId>) -> Shell {
+    let mut shell = shell(3, without, false);
+    let degrade = Some(Degrade { standbys_min: 0, after: std::time::Duration::from_millis(500) });
+    shell.settings.degrade = degrade;
+    shell.kill_proxy(10);
+    run(&mut shell, 500);
+    shell
+}
+
+/// The replicas return and still lack most of what the primary acknowledged alone when it dies.
+#[test]
+fn the_quorum_is_whole_only_when_the_replicas_have_everything() {
+    trap(RuleId::Q1e, |without| {
+        let mut shell = degrading(without);
+        for i in [1, 2] {
+            shell.cluster.nodes[i].slow = 4;
+            shell.cluster.part(0, i, true);
+        }
+        run(&mut shell, 2500);
+        for i in [1, 2] {
+            shell.cluster.part(0, i, false);
+        }
+        // They come nearer, are asked for again, and the last that the primary acknowledged alone is still on its way.
+        for _ in 0..30_000 {
+            if !shell.cluster.nodes[0].sync_text.is_empty() {
+                break;
+            }
+            shell.tick();
+        }
+        run(&mut shell, 250);
+        shell.cluster.kill(0);
+        run(&mut shell, 3000);
+        shell.cluster.start(0, 10);
+        run(&mut shell, 3000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// Commits are acknowledged by the primary alone before that is noted, and it dies.
+#[test]
+fn going_on_alone_is_noted_before_the_first_commit() {
+    trap(RuleId::Q1b, |without| {
+        let mut shell = degrading(without);
+        for i in [1, 2] {
+            shell.cluster.part(0, i, true);
+        }
+        for _ in 0..5000 {
+            shell.tick();
+            if shell.cluster.nodes[0].sync_text.is_empty() {
+                break;
+            }
+        }
+        run(&mut shell, 15);
+        shell.cluster.kill(0);
+        run(&mut shell, 3000);
+        shell.cluster.start(0, 10);
+        run(&mut shell, 3000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// The proxy dies in a promotion and is back before it is through: the old primary answers, and is not the primary any more.
+#[test]
+fn a_promotion_under_way_is_not_taken_for_undone() {
+    trap(RuleId::R7f, |without| {
+        // At which moment it comes true decides; each is lived through.
+        let lives = (20..50).map(|after| {
+            let mut shell = shell(3, without, true);
+            let command = Command::Switchover { to: Some(NodeId(1)), dry_run: false };
+            shell.feed(Input::Command { id: CommandId(1), command });
+            for _ in 0..1000 {
+                if shell.cluster.nodes[1].promote_at.is_some() {
+                    break;
+                }
+                shell.tick();
+            }
+            let promoted_at = shell.cluster.now + after;
+            shell.cluster.nodes[1].promote_at = Some(promoted_at);
+            shell.kill_proxy(20);
+            run(&mut shell, 3000);
+            lost(&mut shell);
+            shell
+        });
+        lives
+            .reduce(|worst, life| if worst.violations.is_empty() { life } else { worst })
+            .expect("some lives")
     });
 }
 
@@ -184,7 +275,7 @@ fn intent_is_durable_before_the_deed() {
 fn a_primary_that_its_replicas_hear_is_not_replaced() {
     trap(RuleId::R1d, |without| {
         let mut shell = shell(3, without, true);
-        shell.cluster.cut[0][3] = true;
+        shell.cluster.part(0, 3, true);
         run(&mut shell, 5000);
         if !shell.history.is_empty() {
             shell.violations.push("a primary that works was replaced".into());
@@ -237,7 +328,7 @@ fn a_diverged_node_is_rewound() {
     trap(RuleId::R8c, |without| {
         let mut shell = shell(3, without, true);
         for peer in [1, 2, 3] {
-            shell.cluster.cut[0][peer] = true;
+            shell.cluster.part(0, peer, true);
         }
         run(&mut shell, 50);
         shell.cluster.kill(0);

@@ -53,6 +53,8 @@ pub(crate) struct Node {
     connect_at: u64,
     /// Replay is blocked by a conflict: configuration is not acted on (T1).
     pub(crate) blocked: bool,
+    /// Receives one record in this many milliseconds at most; zero: as fast as the others.
+    pub(crate) slow: u64,
     pub(crate) sync_text: String,
     pub(crate) read_only: bool,
     pub(crate) receiver_timeout_ms: u64,
@@ -68,7 +70,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
-    /// Cut links between servers; index n stands for the proxy.
+    /// `cut[a][b]`: nothing gets from a to b; index n stands for the proxy.
     pub(crate) cut: Vec<Vec<bool>>,
     pub(crate) now: u64,
     pub(crate) next_id: u64,
@@ -99,6 +101,7 @@ impl Cluster {
                 rx: None,
                 connect_at: 0,
                 blocked: false,
+                slow: 0,
                 sync_text: sync_text.to_owned(),
                 read_only: false,
                 receiver_timeout_ms: 1000,
@@ -117,8 +120,19 @@ impl Cluster {
         self.nodes.len()
     }
 
+    /// Cuts or mends a link, both ways.
+    pub(crate) fn part(&mut self, a: usize, b: usize, cut: bool) {
+        (self.cut[a][b], self.cut[b][a]) = (cut && a != b, cut && a != b);
+    }
+
+    /// Both ways: what a new connection, and a question with an answer, need.
     pub(crate) fn linked(&self, a: usize, b: usize) -> bool {
-        !self.cut[a][b] && !self.cut[b][a]
+        self.reaches(a, b) && self.reaches(b, a)
+    }
+
+    /// One way.
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
+        !self.cut[from][to]
     }
 
     /// Answers SQL (to whoever reaches it).
@@ -200,7 +214,8 @@ impl Cluster {
 
     fn stream(&mut self, i: usize, rx: Rx) {
         let u = rx.from;
-        let heard = self.serves(u) && self.linked(i, u);
+        // On a connection that exists WAL arrives although replies do not get back.
+        let heard = self.serves(u) && self.reaches(u, i);
         if !self.nodes[u].up && self.linked(i, u) {
             return self.drop_receiver(i);
         }
@@ -219,7 +234,9 @@ impl Cluster {
             return;
         }
         let have = self.nodes[i].wal.len();
-        let more: Vec<Rec> = self.nodes[u].wal.iter().skip(have).take(8).copied().collect();
+        let slow = self.nodes[i].slow;
+        let batch = if slow == 0 { 8 } else { usize::from(self.now.is_multiple_of(slow)) };
+        let more: Vec<Rec> = self.nodes[u].wal.iter().skip(have).take(batch).copied().collect();
         let n = &mut self.nodes[i];
         n.wal.extend(more);
         n.timeline = n.wal.last().map_or(n.timeline, |r| r.timeline);
@@ -231,6 +248,9 @@ impl Cluster {
     }
 
     fn reply(&mut self, i: usize, to: usize, flushed: usize, own: bool) {
+        if !self.reaches(i, to) {
+            return;
+        }
         let at = self.now + 1;
         let inbox = &mut self.nodes[to].inbox;
         if inbox.back().is_some_and(|r| r.from == i && r.flushed == flushed && r.own == own) {
@@ -258,7 +278,7 @@ impl Cluster {
     }
 
     /// Standbys that a commit needs; `None`: it can never be acknowledged.
-    fn needs(text: &str) -> Option<usize> {
+    pub(crate) fn needs(text: &str) -> Option<usize> {
         if text.contains("fenced") {
             return None;
         }

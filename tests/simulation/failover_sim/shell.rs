@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use primacy::failover::{
+use simulation::failover::{
     Action, Command, CommandId, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member,
     Observation, Reach, Receiver, Record, Sender, Settings, Standing, SyncState,
 };
-use primacy::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
+use simulation::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
 use super::cluster::{Cluster, Pending, Released};
 
@@ -47,6 +47,7 @@ pub(crate) struct Odds {
     pub(crate) direct_clients: bool,
 }
 
+#[derive(Clone)]
 pub(crate) struct Shell {
     pub(crate) cluster: Cluster,
     pub(crate) core: Core,
@@ -61,6 +62,8 @@ pub(crate) struct Shell {
     pub(crate) tracing: bool,
     pub(crate) answers: Vec<(u64, Result<String, String>)>,
     pub(crate) steps: u64,
+    /// Counts what the core asked for and what came of it.
+    pub(crate) moves: u64,
     pub(crate) rules: BTreeMap<&'static str, u64>,
     /// How long the journal's disk takes.
     pub(crate) journal_ms: u64,
@@ -78,11 +81,28 @@ pub(crate) struct Shell {
     pub(crate) probes: Vec<Option<Probing>>,
     pub(crate) next_probe: Vec<u64>,
     pub(crate) first_ack_of: BTreeMap<u32, u64>,
+    /// The proxy's process stands still until then, and its clock jumps.
+    pub(crate) proxy_frozen_until: u64,
+    /// What probes had found when the proxy froze.
+    arrived: Vec<(usize, u64, Reach)>,
+    /// Statements that a proxy had sent before it died: the servers go on with them for a moment.
+    pub(crate) ghosts: Vec<Run>,
+    /// The proxy is killed at this step of its core, before or after what the step asks for is begun.
+    pub(crate) crash_at: Option<(u64, Crash)>,
+}
+
+/// When exactly the proxy dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// The step's effects are never begun.
+    Before,
+    /// They were begun, and what was sent to the servers may yet be carried out.
+    After,
 }
 
 impl Shell {
     pub(crate) fn new(nodes: usize, seed: u64, settings: Settings, odds: Odds) -> Self {
-        let base = primacy::clock::now();
+        let base = simulation::clock::now();
         let members: Vec<Member> = (0..nodes)
             .map(|i| {
                 Member::new(&Cluster::name(i), Address::Tcp { host: "sim".into(), port: 5000 + i as u16 })
@@ -107,6 +127,7 @@ impl Shell {
             tracing: false,
             answers: Vec::new(),
             steps: 0,
+            moves: 0,
             rules: BTreeMap::new(),
             journal_ms: 0,
             primaries: BTreeMap::new(),
@@ -121,6 +142,10 @@ impl Shell {
             probes: vec![None; nodes],
             next_probe: vec![0; nodes],
             first_ack_of: BTreeMap::new(),
+            proxy_frozen_until: 0,
+            arrived: Vec::new(),
+            ghosts: Vec::new(),
+            crash_at: None,
         }
     }
 
@@ -142,10 +167,17 @@ impl Shell {
         for one in released {
             self.acknowledged(one);
         }
+        self.haunt();
+        if self.cluster.now < self.proxy_frozen_until {
+            return;
+        }
         match self.proxy_down_until {
             Some(until) if self.cluster.now < until => return,
             Some(_) => self.restart_proxy(),
             None => {}
+        }
+        for (i, sent, reach) in std::mem::take(&mut self.arrived) {
+            self.saw(i, sent, reach);
         }
         self.clients();
         self.probe();
@@ -168,6 +200,10 @@ impl Shell {
         }
         let before = self.core.status().phase;
         let effects = self.core.step(now, input);
+        let crash = self.crash_at.filter(|(step, _)| *step == self.steps).map(|(_, crash)| crash);
+        if crash == Some(Crash::Before) {
+            return self.kill_proxy(30);
+        }
         let status = self.core.status();
         if status.phase != before {
             self.note(|| {
@@ -182,6 +218,9 @@ impl Shell {
         }
         for effect in effects {
             self.begin(effect);
+        }
+        if crash == Some(Crash::After) {
+            self.kill_proxy(30);
         }
     }
 
@@ -200,17 +239,16 @@ impl Shell {
                     let interval = self.core.probe_interval().as_millis() as u64;
                     self.next_probe[i] = now.max(probing.sent + interval);
                     let reach = self.reach(i);
-                    let (sent, answered) = (self.instant(probing.sent), self.instant(now));
-                    self.feed(Input::Observation(Observation {
-                        node: NodeId(i as u16),
-                        sent,
-                        answered,
-                        reach,
-                    }));
+                    self.saw(i, probing.sent, reach);
                 }
                 _ => {}
             }
         }
+    }
+
+    fn saw(&mut self, i: usize, sent: u64, reach: Reach) {
+        let (sent, answered) = (self.instant(sent), self.instant(self.cluster.now));
+        self.feed(Input::Observation(Observation { node: NodeId(i as u16), sent, answered, reach }));
     }
 
     pub(crate) fn reachable(&self, i: usize) -> bool {
@@ -288,9 +326,28 @@ impl Shell {
     pub(crate) fn kill_proxy(&mut self, down: u64) {
         self.note(|| "** the proxy is killed".into());
         self.proxy_down_until = Some(self.cluster.now + down);
-        self.runs.clear();
+        self.proxy_frozen_until = 0;
+        self.arrived.clear();
+        let runs = std::mem::take(&mut self.runs);
+        // A statement that has reached a server is carried out whoever waits for its answer, and so is a write to the disk.
+        let (now, dice) = (self.cluster.now, &mut self.rng);
+        self.ghosts.extend(runs.into_iter().filter(|run| run.at <= now + 5 && dice.bool()).map(|run| {
+            let until = run.until.min(now + 25);
+            Run { until, ..run }
+        }));
         self.probes.fill(None);
         self.next_probe.fill(0);
+    }
+
+    /// The proxy's process stands still: the world goes on, then its clock has jumped.
+    pub(crate) fn freeze_proxy(&mut self, ms: u64) {
+        self.note(|| "** the proxy freezes".into());
+        self.proxy_frozen_until = self.cluster.now + ms;
+        for i in 0..self.probes.len() {
+            if let Some(probing) = self.probes[i].take() {
+                self.arrived.push((i, probing.sent, self.reach(i)));
+            }
+        }
     }
 
     fn restart_proxy(&mut self) {
@@ -356,7 +413,10 @@ impl Shell {
 
     /// At the moment of its acknowledgement a commit is on the primary and on k standbys.
     fn count_copies(&mut self, pending: Pending, node: usize) {
-        let wanted = 1 + self.settings.durability.standbys_for(self.cluster.nodes.len());
+        // As many as the text asked for when it was acknowledged: fewer where degrading is allowed.
+        let full = self.settings.durability.standbys_for(self.cluster.nodes.len());
+        let asked = Cluster::needs(&self.cluster.nodes[node].sync_text).unwrap_or(full);
+        let wanted = 1 + if self.settings.degrade.is_some() { asked } else { full };
         let has =
             |n: &super::cluster::Node| n.wal.get(pending.position - 1).is_some_and(|r| r.id == pending.id);
         let copies = self.cluster.nodes.iter().filter(|n| has(n)).count();

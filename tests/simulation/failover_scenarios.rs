@@ -1,7 +1,7 @@
 //! The failover core as transcripts: every file of `tests/scenarios/failover` is a list of inputs, each followed by exactly
 //! the effects that the core asks for. Read them as prose.
 //!
-//! `cargo test --test failover_scenarios rewrite -- --ignored` writes the effects anew: on purpose only, and read the diff.
+//! `cargo test -p simulation --test failover_scenarios rewrite -- --ignored` writes the effects anew: on purpose only, and read the diff.
 //!
 //! Lines: `nodes N` and `set KEY VALUE` first; `# comment`; `> MS INPUT`; everything else is an effect.
 //! Inputs: `see NODE primary|standby KEY=VALUE..`, `see NODE refused|reset|timeout|starting|stopping|auth|other`,
@@ -13,11 +13,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use primacy::failover::{
+use simulation::failover::{
     Action, Command, CommandId, Core, Durability, Effect, EffectId, Facts, Input, Member, Observation,
     Outcome, Reach, Receiver, Record, Recruit, Sender, Settings, SyncState,
 };
-use primacy::model::{Address, Epoch, Lsn, NodeId, SystemId, Timeline};
+use simulation::model::{Address, Epoch, Lsn, NodeId, SystemId, Timeline};
 
 struct Stage {
     settings: Settings,
@@ -34,7 +34,7 @@ impl Stage {
         Self {
             settings: Settings::default(),
             nodes: 3,
-            base: primacy::clock::now(),
+            base: simulation::clock::now(),
             core: None,
             journal: None,
             sent: Vec::new(),
@@ -292,7 +292,7 @@ fn perform(text: &str) -> String {
 }
 
 fn scenarios() -> Vec<PathBuf> {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/failover");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/failover");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(dir).expect("the scenarios").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();

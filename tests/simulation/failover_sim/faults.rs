@@ -1,9 +1,9 @@
 //! A seeded life of a cluster: faults for a while, then everything is repaired, then the verdict.
 
-use primacy::failover::{Command, CommandId, Durability, Input, RuleId, Settings};
-use primacy::model::NodeId;
+use simulation::failover::{Command, CommandId, Degrade, Durability, Input, RuleId, Settings};
+use simulation::model::NodeId;
 
-use super::shell::{Odds, Shell};
+use super::shell::{Crash, Odds, Shell};
 
 /// How a run ended.
 pub(crate) struct Verdict {
@@ -21,6 +21,7 @@ pub(crate) struct Life {
     pub(crate) seed: u64,
     pub(crate) without: Option<RuleId>,
     pub(crate) asynchronous: bool,
+    pub(crate) degrades: bool,
     pub(crate) tracing: bool,
 }
 
@@ -32,6 +33,9 @@ pub(crate) fn live(life: Life) -> Verdict {
     let settings = Settings {
         durability,
         without: life.without,
+        degrade: life
+            .degrades
+            .then(|| Degrade { standbys_min: 0, after: std::time::Duration::from_millis(rng.u64(0..1500)) }),
         // A run is short; the rate limit has tests of its own.
         flap_max: 1000,
         flap_interval: std::time::Duration::ZERO,
@@ -58,7 +62,7 @@ pub(crate) fn live(life: Life) -> Verdict {
     settle(&mut shell, life)
 }
 
-fn run_for(shell: &mut Shell, ms: u64) {
+pub(crate) fn run_for(shell: &mut Shell, ms: u64) {
     for _ in 0..ms {
         shell.tick();
     }
@@ -69,7 +73,7 @@ fn fault(shell: &mut Shell, rng: &mut fastrand::Rng) {
     let primary = shell.snapshot.primary.map_or(0, NodeId::index);
     // The primary is hit more often than the others.
     let i = if rng.bool() { primary } else { rng.usize(0..count) };
-    match rng.u32(0..12) {
+    match rng.u32(0..15) {
         0..=3 => {
             shell.note(|| format!("** kill n{i}"));
             shell.cluster.kill(i);
@@ -93,15 +97,29 @@ fn fault(shell: &mut Shell, rng: &mut fastrand::Rng) {
         8 => {
             let j = rng.usize(0..=count);
             shell.note(|| format!("** cut n{i} - n{j}"));
-            shell.cluster.cut[i][j] = i != j;
+            shell.cluster.part(i, j, true);
         }
         9 => {
             let down = rng.u64(5..1500);
             shell.kill_proxy(down);
         }
         10 => {
+            let j = rng.usize(0..=count);
+            let (a, b) = if rng.bool() { (i, j) } else { (j, i) };
+            shell.note(|| format!("** cut {a} -> {b}, one way"));
+            shell.cluster.cut[a][b] = a != b;
+        }
+        11 => {
+            let ms = [rng.u64(1..100), rng.u64(100..5000)][rng.usize(0..2)];
+            shell.freeze_proxy(ms);
+        }
+        12 => {
+            shell.note(|| format!("** n{i} receives slowly"));
+            shell.cluster.nodes[i].slow = rng.u64(5..200);
+        }
+        13 => {
             for j in (0..=count).filter(|j| *j != i) {
-                shell.cluster.cut[i][j] = true;
+                shell.cluster.part(i, j, true);
             }
             shell.note(|| format!("** isolate n{i}"));
         }
@@ -112,15 +130,16 @@ fn fault(shell: &mut Shell, rng: &mut fastrand::Rng) {
             } else {
                 Command::Failover { to, allow_data_loss: false }
             };
-            if shell.proxy_down_until.is_none() {
+            if shell.proxy_down_until.is_none() && shell.cluster.now >= shell.proxy_frozen_until {
                 shell.feed(Input::Command { id: CommandId(1), command });
             }
         }
     }
 }
 
-fn heal(shell: &mut Shell) {
+pub(crate) fn heal(shell: &mut Shell) {
     shell.note(|| "** everything is repaired".into());
+    shell.proxy_frozen_until = shell.proxy_frozen_until.min(shell.cluster.now);
     shell.odds.effect_fails = 0;
     shell.odds.effect_slow = 0;
     let count = shell.cluster.nodes.len();
@@ -128,11 +147,12 @@ fn heal(shell: &mut Shell) {
     for i in 0..count {
         shell.cluster.nodes[i].frozen = false;
         shell.cluster.nodes[i].blocked = false;
+        shell.cluster.nodes[i].slow = 0;
         shell.cluster.start(i, 100);
     }
 }
 
-fn settle(shell: &mut Shell, life: Life) -> Verdict {
+pub(crate) fn settle(shell: &mut Shell, life: Life) -> Verdict {
     let patience = 60_000;
     let mut settled_for = 0;
     let mut waited = 0;
@@ -171,4 +191,52 @@ fn settle(shell: &mut Shell, life: Life) -> Verdict {
         rules: shell.rules.clone(),
         trace: std::mem::take(&mut shell.trace),
     }
+}
+
+/// A fault-free world but for the primary's death (or a switchover), in which the proxy dies at one step of its core.
+/// Tells the whole story where `tracing`.
+pub(crate) fn die_at(story: Story, crash: Option<(u64, Crash)>, tracing: bool) -> (u64, Vec<String>) {
+    let settings = Settings {
+        flap_interval: std::time::Duration::ZERO,
+        retry_after: std::time::Duration::from_secs(1),
+        ..Settings::default()
+    };
+    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, direct_clients: true };
+    let mut shell = Shell::new(3, crash.map_or(0, |(step, _)| step), settings, odds);
+    shell.tracing = tracing;
+    run_for(&mut shell, 500);
+    shell.crash_at = crash;
+    let begun = shell.steps;
+    match story {
+        Story::Kill | Story::KillTwo => shell.cluster.kill(0),
+        Story::Freeze => shell.cluster.nodes[0].frozen = true,
+        Story::Switchover => {
+            let command = Command::Switchover { to: Some(NodeId(1)), dry_run: false };
+            shell.feed(Input::Command { id: CommandId(1), command });
+        }
+    }
+    if story == Story::KillTwo {
+        run_for(&mut shell, 60);
+        shell.cluster.kill(1);
+    }
+    run_for(&mut shell, 3_000);
+    let steps = shell.steps - begun;
+    heal(&mut shell);
+    let life =
+        Life { nodes: 3, seed: 0, without: None, asynchronous: false, degrades: false, tracing: false };
+    let what = format!("{story:?}, the proxy dies at {crash:?}");
+    let verdict = settle(&mut shell, life);
+    if tracing {
+        println!("{}", verdict.trace.join("\n"));
+    }
+    (steps, verdict.violations.into_iter().map(|bad| format!("{what}: {bad}")).collect())
+}
+
+/// What happens besides the proxy's death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Story {
+    Kill,
+    KillTwo,
+    Freeze,
+    Switchover,
 }

@@ -1,7 +1,7 @@
 //! Carries the core's effects out on the simulated servers, with latencies and failures, as the actuator promises to.
 
-use primacy::failover::{Action, Effect, FollowerName, Input, Outcome, Recruit};
-use primacy::model::{Lsn, Timeline};
+use simulation::failover::{Action, Effect, FollowerName, Input, Outcome, Recruit};
+use simulation::model::{Lsn, Timeline};
 
 use super::shell::{Run, Shell};
 
@@ -33,6 +33,7 @@ impl Shell {
                 self.answers.push((command.0, result.map_err(|why| why.to_string())));
             }
             action => {
+                self.moves += 1;
                 self.note(|| format!("-> {id:?} {rule} {action:?}"));
                 let slow = self.rng.u32(0..1000) < self.odds.effect_slow;
                 let disk = if matches!(action, Action::WriteJournal(_)) { self.journal_ms } else { 0 };
@@ -78,8 +79,17 @@ impl Shell {
         });
         self.runs.append(&mut runs);
         for (id, epoch, outcome) in ended {
+            self.moves += 1;
             self.feed(Input::EffectDone { id, epoch, outcome });
         }
+    }
+
+    /// What a dead proxy had sent is carried out, and nobody hears of it.
+    pub(crate) fn haunt(&mut self) {
+        let now = self.cluster.now;
+        let mut ghosts = std::mem::take(&mut self.ghosts);
+        ghosts.retain_mut(|run| run.at > now || (run.until > now && self.advance(run).is_none()));
+        self.ghosts = ghosts;
     }
 
     /// One look at a running effect.
@@ -99,6 +109,16 @@ impl Shell {
         let by_agent = matches!(run.action, Action::Rejoin { .. } | Action::Demote { .. } | Action::Start(_));
         if by_agent && !self.odds.agent {
             return Some(Outcome::Unsupported("no agent".into()));
+        }
+        let proxy = self.cluster.proxy();
+        let one_way = self.cluster.serves(i) && self.cluster.reaches(proxy, i);
+        if one_way && !self.cluster.reaches(i, proxy) && !by_agent {
+            // It is done, and the answer does not get back.
+            let first = !std::mem::replace(&mut run.begun, true);
+            if first || run.row.is_none() {
+                drop(self.act(run, i, first));
+            }
+            return None;
         }
         if !self.reachable(i) && !by_agent {
             let refused = !self.cluster.nodes[i].up && self.cluster.linked(i, self.cluster.proxy());
