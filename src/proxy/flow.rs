@@ -270,7 +270,7 @@ impl Driver {
         }
     }
 
-    fn judge(&mut self, batch: &[u8], end: End) -> Result<Plan, Turn> {
+    pub(super) fn judge(&mut self, batch: &[u8], end: End) -> Result<Plan, Turn> {
         let worker = Rc::clone(&self.worker);
         let mut classifier = worker.classifier.borrow_mut();
         let catalog = self.database.facts.load();

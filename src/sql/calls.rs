@@ -70,6 +70,31 @@ pub(super) fn is_session_setting(name: &str) -> bool {
     SESSION_SETTINGS.contains(&name.as_str()) || (name.contains('.') && !name.starts_with("primacy."))
 }
 
+/// Views and functions of the cumulative statistics that say who is there now, and not what was done.
+const NO_COUNTERS: &[&str] = &[
+    "pg_stat_activity",
+    "pg_stat_gssapi",
+    "pg_stat_replication",
+    "pg_stat_replication_slots",
+    "pg_stat_ssl",
+    "pg_stat_subscription",
+    "pg_stat_wal_receiver",
+    "pg_stat_file",
+    "pg_stat_get_activity",
+    "pg_stat_get_wal_receiver",
+    "pg_stat_get_wal_senders",
+    "pg_stat_get_progress_info",
+    "pg_stat_get_subscription",
+];
+
+/// Whether a name is that of counters of what was done on a node, the session's own doing included.
+fn counts_activity(name: &str) -> bool {
+    (name.starts_with("pg_stat_") || name.starts_with("pg_statio_"))
+        && !name.starts_with("pg_stat_progress_")
+        && !name.starts_with("pg_stat_get_backend_")
+        && !NO_COUNTERS.contains(&name)
+}
+
 /// Looks at one statement.
 pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
     let mut calls = Calls::default();
@@ -117,6 +142,9 @@ impl Calls {
             at.and_then(|at| tokens.get(at)).is_some_and(|t| t.kind == TokenKind::Punctuation(byte))
         };
         let Some(name) = tokens.get(at).and_then(|token| name_of(*token, text)) else { return };
+        if counts_activity(&name) {
+            self.effect(SessionEffect::LooksAtCounters);
+        }
         let behind_dot = is(at.checked_sub(1), b'.');
         if !is(Some(at + 1), b'(') {
             self.own_code |= catalog.type_runs_own(&name) && may_be_type(words, at);

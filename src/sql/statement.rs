@@ -2,6 +2,7 @@
 
 use super::calls;
 use super::catalog::Catalog;
+use super::moment;
 use super::outcome::Outcome;
 use super::query;
 use super::scan::{Scanner, Token, TokenKind};
@@ -228,7 +229,18 @@ fn recognise(keyword: &str, words: Words<'_>, context: &Context<'_>) -> Option<O
             && outcome.effects.is_empty()
             && !outcome.own_code
     };
-    utility::recognise(keyword, words, &Known { catalog: context.catalog, reads: &reads })
+    let computes = |expression: Words<'_>| {
+        let Some(source) = expression.source() else { return false };
+        let text = format!("SELECT 1 WHERE {source}");
+        let tokens: Vec<Token> = Scanner::new(text.as_bytes()).collect();
+        let query = Words::new(text.as_bytes(), &tokens);
+        reads(query) && !moment::is_shown(query, context.catalog)
+    };
+    utility::recognise(
+        keyword,
+        words,
+        &Known { catalog: context.catalog, reads: &reads, computes: &computes },
+    )
 }
 
 /// A statement that writes: only what the functions it calls do to the session is of interest.
