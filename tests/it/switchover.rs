@@ -87,7 +87,7 @@ async fn an_old_primary_that_dies_in_the_middle_is_failed_over() {
     cluster.kill(0).await;
     // The transaction cannot have committed, and its connection stays.
     let error = client.batch_execute("COMMIT").await.unwrap_err();
-    assert_eq!(error.code().map(|code| code.code()), Some("40001"), "{error}");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("40001"), "{error}");
     tokio::time::timeout(LIMIT, asked).await.expect("an answer").unwrap();
     write(&proxy, "INSERT INTO kept VALUES (2)").await;
     let new = cluster.primary().await;
