@@ -5,6 +5,7 @@
 
 mod explain;
 mod operator;
+mod reload;
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
-use crate::admin::json::CommandReport;
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
@@ -22,10 +22,10 @@ use crate::observe::{Events, LogHandle, Metrics};
 use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
+use crate::proxy::links::{Links, NodeLink};
 use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
-use crate::proxy::pool::NodeLink;
-use crate::proxy::tls::{ClientTlsConfig, ServerTlsConfig, TlsError};
+use crate::proxy::tls::{ClientTlsConfig, TlsError};
 
 /// How often catalogs are looked at for changes that were made elsewhere.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
@@ -88,6 +88,8 @@ pub struct Proxy {
 struct Running {
     settings: Mutex<Settings>,
     shared: Arc<crate::proxy::worker::Shared>,
+    control: ControlHandle,
+    login: Arc<LoginContext>,
     sql: crate::sql::Settings,
     log: Option<LogHandle>,
 }
@@ -112,7 +114,7 @@ impl Proxy {
             Some(address) => Some(admin::bind(address).await?),
             None => None,
         };
-        let links = links(&settings)?;
+        let links = Links::new(NodeLink::all(&settings.proxy.nodes)?);
         let client_tls = ClientTlsConfig::load(&settings.proxy.client_tls)?;
         let board = Board::new(control::first_snapshot(&settings.control));
         let names = settings.proxy.nodes.iter().map(|node| Arc::clone(&node.name)).collect();
@@ -123,16 +125,11 @@ impl Proxy {
 
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
-        let catalogs = CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
-        let tls = settings
-            .proxy
-            .nodes
-            .iter()
-            .map(|node| ServerTlsConfig::load(&node.tls))
-            .collect::<Result<_, _>>()?;
+        let catalogs =
+            CatalogHub::new(Arc::clone(&board), Arc::clone(&links), service, runtime, CATALOG_POLL);
         let login = Arc::new(LoginContext {
-            tls: client_tls,
-            verifiers: Arc::new(Verifiers::new(&settings.proxy, tls, Arc::clone(&board))?),
+            tls: arc_swap::ArcSwap::from_pointee(client_tls),
+            verifiers: Arc::new(Verifiers::new(&settings.proxy, Arc::clone(&links), Arc::clone(&board))?),
             login_timeout: settings.proxy.limits.login_timeout,
             login_message_max: settings.proxy.limits.login_message_max,
         });
@@ -143,7 +140,7 @@ impl Proxy {
             board: Arc::clone(&board),
             catalogs,
             metrics: Arc::clone(&metrics),
-            login,
+            login: Arc::clone(&login),
             links,
         };
         let workers = Workers::start(parts, &sockets)?;
@@ -156,6 +153,8 @@ impl Proxy {
             sql: settings.sql,
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
+            control: control.clone(),
+            login,
             log,
         });
         if let Some(listener) = admin_listener {
@@ -198,7 +197,7 @@ impl Proxy {
         let all = async {
             loop {
                 let snapshot = self.board.snapshot().clone();
-                let whole = snapshot.nodes.iter().all(|node| node.unreadable.is_none());
+                let whole = snapshot.present().all(|node| node.unreadable.is_none());
                 if snapshot.service == Service::Open && whole {
                     return;
                 }
@@ -236,7 +235,7 @@ impl Proxy {
     pub async fn stop(self) {
         self.workers.drain().await;
         self.stop.send_replace(true);
-        drop(self.control);
+        drop((self.control, self.running));
         drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);
     }
 }
@@ -256,46 +255,6 @@ fn serve_http(
     });
 }
 
-impl Running {
-    /// Reads the configuration again and takes over what can change while running.
-    ///
-    /// # Errors
-    /// What is wrong with it; nothing has changed then.
-    async fn reload_file(&self) -> Result<CommandReport, String> {
-        let report = self.try_reload().await;
-        self.shared.metrics.reloaded(report.is_ok());
-        report
-    }
-
-    async fn try_reload(&self) -> Result<CommandReport, String> {
-        let mut settings = self.settings.lock().await;
-        let crate::config::Origin::File(file) = &settings.origin else {
-            return Err("there is no configuration file: the nodes were given on the command line".to_owned());
-        };
-        let new = crate::config::load(file).map_err(|problems| problems.to_string())?;
-        let change = crate::config::diff(&settings, &new);
-        self.shared.route.store(Arc::new(new.route.clone()));
-        let mut proxy = new.proxy.clone();
-        // What a restart is needed for stays as it is.
-        proxy.listen.clone_from(&settings.proxy.listen);
-        proxy.nodes.clone_from(&settings.proxy.nodes);
-        proxy.workers = settings.proxy.workers;
-        self.shared.settings.store(Arc::new(proxy.clone()));
-        for worker in &self.shared.workers {
-            if worker.send(crate::proxy::worker::Command::Reload).await.is_err() {
-                return Err("primacy is stopping".to_owned());
-            }
-        }
-        if let Some(log) = &self.log {
-            log.set_level(&new.observe.level).map_err(|error| error.to_string())?;
-        }
-        settings.proxy = proxy;
-        settings.route = new.route;
-        settings.observe = new.observe;
-        Ok(report(&change))
-    }
-}
-
 /// The ring of events, fed by the log.
 fn events_from(log: Option<&LogHandle>) -> Arc<Events> {
     let events = Events::new(EVENTS_MAX);
@@ -303,26 +262,6 @@ fn events_from(log: Option<&LogHandle>) -> Arc<Events> {
         log.remember(&events);
     }
     events
-}
-
-fn report(change: &crate::config::Reload) -> CommandReport {
-    let lines =
-        |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let (changed, needs_restart) = (lines(&change.changed), lines(&change.needs_restart));
-    let message = match (changed.len(), needs_restart.len()) {
-        (0, 0) => "reloaded: nothing has changed".to_owned(),
-        (_, 0) => format!("reloaded: {}", changed.join("; ")),
-        (0, _) => format!("nothing taken over; needs a restart: {}", needs_restart.join("; ")),
-        _ => format!("reloaded: {}; needs a restart: {}", changed.join("; "), needs_restart.join("; ")),
-    };
-    CommandReport { done: true, message, changed, needs_restart }
-}
-
-fn links(settings: &Settings) -> Result<Vec<NodeLink>, TlsError> {
-    let link = |node: &crate::proxy::settings::Node| {
-        Ok(NodeLink { node: Arc::new(node.clone()), tls: Arc::new(ServerTlsConfig::load(&node.tls)?) })
-    };
-    settings.proxy.nodes.iter().map(link).collect()
 }
 
 /// Ready when `stopped` says so, or nobody can say it any more.

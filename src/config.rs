@@ -8,6 +8,7 @@ mod check;
 mod describe;
 mod diff;
 mod document;
+mod places;
 mod problem;
 mod resolve;
 mod secrets;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use describe::{Item, describe};
 pub use diff::{Change, Reload, diff};
+pub use places::effective;
 pub use problem::{ConfigProblems, Position, Problem};
 
 use crate::{admin, control, observe, proxy, route, sql};

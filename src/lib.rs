@@ -10,6 +10,7 @@ pub mod app;
 pub mod chaos;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod failover;
@@ -21,3 +22,5 @@ pub mod route;
 pub mod session;
 pub mod sql;
 pub mod wire;
+
+pub use cluster::Cluster;

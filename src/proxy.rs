@@ -15,6 +15,7 @@ mod flow;
 pub mod frames;
 mod fresh;
 pub mod handle;
+pub mod links;
 pub mod listener;
 pub mod login;
 pub mod pool;

@@ -19,6 +19,12 @@ use crate::route::{Override, PrimaryReads};
 use crate::sql::Hint;
 use crate::{admin, control, observe, proxy, route, sql};
 
+/// What the keys of nodes begin with; the node's name follows.
+pub(super) const NODES_KEY: &str = "nodes.";
+
+/// The key of a node that stands for the node itself when it comes or goes.
+pub(super) const NODE_ADDRESS: &str = "address";
+
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -43,7 +49,7 @@ impl Item {
 pub fn describe(settings: &Settings) -> Vec<Item> {
     let Settings { origin: _, proxy, route, sql, control, admin, observe, warnings: _ } = settings;
     let mut list = List::default();
-    data_path(&mut list, proxy);
+    data_path(&mut list, proxy, control);
     routing(&mut list, route);
     classifier(&mut list, *sql);
     control_plane(&mut list, control);
@@ -80,7 +86,8 @@ impl List {
     }
 }
 
-fn data_path(list: &mut List, settings: &proxy::Settings) {
+fn data_path(list: &mut List, settings: &proxy::Settings, watched: &control::Settings) {
+    let removed = |name: &str| watched.nodes.iter().any(|node| &*node.name == name && node.removed);
     let proxy::Settings {
         listen,
         unix_socket_dir,
@@ -104,8 +111,8 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
     };
     list.fixed("pool_mode", mode);
     list.live("failover.resolve_commits", resolve_commits);
-    for (number, node) in nodes.iter().enumerate() {
-        describe_node(list, number, node);
+    for node in nodes.iter().filter(|node| !removed(&node.name)) {
+        describe_node(list, node);
     }
     let Service { user, password, database } = service;
     list.fixed("service.user", user);
@@ -123,16 +130,16 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
     describe_limits(list, limits);
 }
 
-fn describe_node(list: &mut List, number: usize, node: &Node) {
+fn describe_node(list: &mut List, node: &Node) {
     let Node { name, address, tls, zone, weight, priority } = node;
-    let key = |what: &str| format!("nodes[{number}].{what}");
-    list.fixed(&key("name"), name);
-    list.fixed(&key("address"), address);
-    list.fixed(&key("sslmode"), server_tls_word(tls.mode));
-    list.fixed(&key("sslrootcert"), path(tls.ca_file.as_deref()));
-    list.fixed(&key("zone"), zone);
-    list.fixed(&key("weight"), weight);
-    list.fixed(&key("priority"), priority);
+    let key = |what: &str| format!("{NODES_KEY}{name}.{what}");
+    // The same name at another address would be another server to which open connections do not lead.
+    list.fixed(&key(NODE_ADDRESS), address);
+    list.live(&key("sslmode"), server_tls_word(tls.mode));
+    list.live(&key("sslrootcert"), path(tls.ca_file.as_deref()));
+    list.live(&key("zone"), zone);
+    list.live(&key("weight"), weight);
+    list.live(&key("priority"), priority);
 }
 
 fn server_tls_word(mode: ServerTlsMode) -> &'static str {
@@ -153,10 +160,10 @@ fn describe_tls(list: &mut List, tls: &ClientTls) {
         ClientTlsMode::Require => "require",
         ClientTlsMode::VerifyCa => "verify-ca",
     };
-    list.fixed("tls.sslmode", mode);
-    list.fixed("tls.cert_file", path(cert_file.as_deref()));
-    list.fixed("tls.key_file", path(key_file.as_deref()));
-    list.fixed("tls.ca_file", path(ca_file.as_deref()));
+    list.live("tls.sslmode", mode);
+    list.live("tls.cert_file", path(cert_file.as_deref()));
+    list.live("tls.key_file", path(key_file.as_deref()));
+    list.live("tls.ca_file", path(ca_file.as_deref()));
 }
 
 fn describe_pool(list: &mut List, pool: &PoolSettings) {
@@ -197,8 +204,8 @@ fn describe_limits(list: &mut List, limits: &Limits) {
         drain_timeout,
     } = limits;
     list.live("limits.max_client_conn", clients_max);
-    list.duration("limits.client_login_timeout", *login_timeout);
-    list.size("limits.max_login_message", u64::from(*login_message_max));
+    list.fixed("limits.client_login_timeout", show_duration(*login_timeout));
+    list.fixed("limits.max_login_message", show_size(u64::from(*login_message_max)));
     list.size("limits.max_batch", u64::from(*batch_max));
     list.live("limits.max_client_prepared", prepared_max);
     list.size("limits.max_client_prepared_bytes", u64::from(*prepared_bytes_max));
@@ -274,23 +281,23 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
         restart_by_sql,
     } = settings;
     list.fixed("state_dir", path(state_dir.as_deref()));
-    for (number, node) in nodes.iter().enumerate() {
+    for node in nodes.iter().filter(|node| !node.removed) {
         let replication = node.replication_address.as_ref().map(ToString::to_string).unwrap_or_default();
-        list.fixed(&format!("nodes[{number}].replication_address"), replication);
-        list.fixed(&format!("nodes[{number}].disabled"), node.disabled);
+        list.live(&format!("{NODES_KEY}{}.replication_address", node.name), replication);
+        list.live(&format!("{NODES_KEY}{}.disabled", node.name), node.disabled);
     }
     if let Some(Credentials { user, password }) = replication {
         list.fixed("replication.user", user);
         list.secret("replication.password", password);
     }
-    list.fixed("replication.slots", slots);
-    list.fixed("failover.restart_by_sql", restart_by_sql);
-    list.fixed("routing.sample_interval", show_duration(*sample_every));
+    list.live("replication.slots", slots);
+    list.live("failover.restart_by_sql", restart_by_sql);
+    list.live("routing.sample_interval", show_duration(*sample_every));
 }
 
 fn failing_over(list: &mut List, settings: &failover::Settings) {
-    // Everything of the core needs a restart: half a failover must not change its rules under way.
-    let mut duration = |key: &str, duration: Duration| list.fixed(key, show_duration(duration));
+    // Taken over between two decisions, never while something is under way.
+    let mut duration = |key: &str, duration: Duration| list.live(key, show_duration(duration));
     duration("routing.max_lag", settings.lag_max.unwrap_or_default());
     duration("failover.probe_interval", settings.probe_interval);
     duration("failover.detect_timeout", settings.detect_timeout);
@@ -303,19 +310,19 @@ fn failing_over(list: &mut List, settings: &failover::Settings) {
     duration("failover.wal_receiver_timeout", settings.receiver_timeout.unwrap_or_default());
     duration("failover.soft_interval", settings.flap_interval);
     duration("failover.rejoin_timeout", settings.rejoin_timeout);
-    list.fixed("routing.max_lag_bytes", show_size(settings.lag_bytes_max.unwrap_or(0)));
-    list.fixed("failover.automatic", settings.automatic);
+    list.live("routing.max_lag_bytes", show_size(settings.lag_bytes_max.unwrap_or(0)));
+    list.live("failover.automatic", settings.automatic);
     match settings.durability {
-        Durability::Async => list.fixed("failover.durability", "async"),
+        Durability::Async => list.live("failover.durability", "async"),
         Durability::Quorum { standbys } => {
-            list.fixed("failover.durability", "quorum");
-            list.fixed("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
+            list.live("failover.durability", "quorum");
+            list.live("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
         }
     }
-    list.fixed("failover.manage_sync_names", settings.manage_sync_names);
-    list.fixed("failover.max_soft_per_hour", settings.flap_max);
-    list.fixed("failover.rejoin", settings.auto_rejoin);
-    list.fixed("failover.arm_standby_signal", settings.arm_standby_signal);
+    list.live("failover.manage_sync_names", settings.manage_sync_names);
+    list.live("failover.max_soft_per_hour", settings.flap_max);
+    list.live("failover.rejoin", settings.auto_rejoin);
+    list.live("failover.arm_standby_signal", settings.arm_standby_signal);
 }
 
 fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {

@@ -61,7 +61,8 @@ pub enum JournalError {
 /// The journal of one cluster.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    names: Vec<Arc<str>>,
+    /// The nodes' names by their ids.
+    names: Mutex<Vec<Arc<str>>>,
     state: Mutex<Document>,
     /// Writes go one after another: a later document must not be replaced by an earlier one.
     store: Option<Arc<tokio::sync::Mutex<Store>>>,
@@ -125,7 +126,7 @@ impl Journal {
     ) -> Result<(Self, Option<Record>), JournalError> {
         let Some(dir) = dir else {
             let state = Mutex::new(Document { form: FORM, ..Document::default() });
-            return Ok((Self { names, state, store: None }, None));
+            return Ok((Self { names: Mutex::new(names), state, store: None }, None));
         };
         let store = Store::open(dir)?;
         let document = store.load::<Document>()?.unwrap_or(Document { form: FORM, ..Document::default() });
@@ -134,7 +135,7 @@ impl Journal {
         }
         let record = document.record.as_ref().map(|written| read(&names, written)).transpose()?;
         let store = Some(Arc::new(tokio::sync::Mutex::new(store)));
-        Ok((Self { names, state: Mutex::new(document), store }, record))
+        Ok((Self { names: Mutex::new(names), state: Mutex::new(document), store }, record))
     }
 
     /// Whether it survives a restart.
@@ -171,6 +172,21 @@ impl Journal {
         self.state().history.iter().cloned().collect()
     }
 
+    /// Nodes were added. Ids that were given stay what they are.
+    pub(crate) fn rename(&self, names: Vec<Arc<str>>) {
+        *self.names() = names;
+    }
+
+    /// What was written last.
+    pub(crate) fn record(&self) -> Result<Option<Record>, JournalError> {
+        let written = self.state().record.clone();
+        written.map(|written| read(&self.names(), &written)).transpose()
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, Document> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,7 +202,7 @@ impl Journal {
     }
 
     fn name(&self, node: NodeId) -> String {
-        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
+        self.names().get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
     }
 
     fn written(&self, record: &Record) -> WrittenRecord {

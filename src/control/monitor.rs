@@ -116,14 +116,14 @@ pub(crate) fn spawn(
     tasks.push(task::spawn(
         "prober",
         "suspicions",
-        pass_suspicions(board.clone(), watch.clone(), out.clone()),
+        pass_suspicions(settings.nodes.len(), board.clone(), watch.clone(), out.clone()),
     ));
     tasks
 }
 
 /// Errors that sessions had with a node make its prober look at once.
-async fn pass_suspicions(board: Arc<Board>, watch: Arc<Watch>, out: mpsc::Sender<Input>) {
-    let nodes = u16::try_from(board.snapshot().nodes.len()).unwrap_or(u16::MAX);
+async fn pass_suspicions(nodes: usize, board: Arc<Board>, watch: Arc<Watch>, out: mpsc::Sender<Input>) {
+    let nodes = u16::try_from(nodes).unwrap_or(u16::MAX);
     loop {
         board.suspicion().await;
         for node in (0..nodes).map(NodeId) {

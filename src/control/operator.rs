@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::generation::{ReconfigureError, ReconfigureReply};
 use super::journal::Journal;
 use super::report::{Change, StatusReport};
 use super::settings::Settings;
@@ -44,20 +46,21 @@ pub enum CommandError {
 pub(crate) enum Request {
     Status(oneshot::Sender<StatusReport>),
     Command { command: Command, reply: oneshot::Sender<Result<String, CommandError>> },
+    Reconfigure { settings: Arc<Settings>, reply: ReconfigureReply },
 }
 
 /// The control plane, as others talk to it.
 #[derive(Clone, Debug)]
 pub struct ControlHandle {
     requests: mpsc::Sender<Request>,
-    settings: Arc<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     journal: Arc<Journal>,
 }
 
 impl ControlHandle {
     pub(crate) fn new(
         requests: mpsc::Sender<Request>,
-        settings: Arc<Settings>,
+        settings: Arc<ArcSwap<Settings>>,
         journal: Arc<Journal>,
     ) -> Self {
         Self { requests, settings, journal }
@@ -97,6 +100,15 @@ impl ControlHandle {
         self.command(Command::Resume).await
     }
 
+    /// Takes other settings over, as soon as nothing is under way. Nodes keep their places; those that are gone are marked
+    /// as removed.
+    pub async fn reconfigure(&self, settings: Settings) -> Result<(), ReconfigureError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Reconfigure { settings: Arc::new(settings), reply };
+        self.requests.send(request).await.map_err(|_gone| ReconfigureError::Stopping)?;
+        answer.await.map_err(|_gone| ReconfigureError::Stopping)?
+    }
+
     /// Brings a node back now.
     pub async fn rejoin(&self, node: &str) -> Result<String, CommandError> {
         let node = self.node(node)?;
@@ -104,9 +116,10 @@ impl ControlHandle {
     }
 
     fn node(&self, name: &str) -> Result<NodeId, CommandError> {
-        self.settings.by_name(name).ok_or_else(|| CommandError::UnknownNode {
+        let settings = self.settings.load();
+        settings.by_name(name).ok_or_else(|| CommandError::UnknownNode {
             name: name.to_owned(),
-            known: self.settings.nodes.iter().map(|node| node.name.to_string()).collect(),
+            known: settings.present().map(|node| settings.name(node).to_string()).collect(),
         })
     }
 

@@ -14,8 +14,8 @@ use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
+use super::links::Links;
 use super::settings::{Auth, Settings};
-use super::tls::ServerTlsConfig;
 use crate::control::Board;
 use crate::model::Secret;
 use crate::wire::md5;
@@ -97,12 +97,8 @@ impl fmt::Debug for Verifiers {
 }
 
 impl Verifiers {
-    /// Reads the users file, or gets ready to ask the servers. `tls` is by `NodeId`.
-    pub fn new(
-        settings: &Settings,
-        tls: Arc<[ServerTlsConfig]>,
-        board: Arc<Board>,
-    ) -> Result<Self, VerifiersError> {
+    /// Reads the users file, or gets ready to ask the servers. `links` lead to them.
+    pub fn new(settings: &Settings, links: Arc<Links>, board: Arc<Board>) -> Result<Self, VerifiersError> {
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *secret).map_err(VerifiersError::Chance)?;
         let source = match &settings.auth {
@@ -111,7 +107,7 @@ impl Verifiers {
                 Source::File(file.map_err(|source| VerifiersError::UsersFile { path: path.clone(), source })?)
             }
             Auth::Query { sql, cache_for } => {
-                let asker = Asker::new(Arc::clone(sql), settings, tls, board);
+                let asker = Asker::new(Arc::clone(sql), settings, links, board);
                 Source::Query { asker: Box::new(asker), cache: Cache::new(*cache_for) }
             }
         };

@@ -17,8 +17,8 @@ use tokio::task::spawn_local;
 
 use super::Stream;
 use super::catalog::CatalogHub;
+use super::links::Links;
 use super::login::LoginContext;
-use super::pool::NodeLink;
 use super::settings::Settings;
 use super::worker::{Command, Shared, Worker};
 use crate::clock;
@@ -143,7 +143,7 @@ pub struct Parts {
     /// Sign-in.
     pub login: Arc<LoginContext>,
     /// How to reach the nodes.
-    pub links: Vec<NodeLink>,
+    pub links: Arc<Links>,
 }
 
 /// The running workers.
@@ -172,6 +172,7 @@ impl Workers {
             clients: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             workers: senders,
+            links: parts.links,
             route: arc_swap::ArcSwap::new(parts.route),
             settings: arc_swap::ArcSwap::new(parts.settings),
         });
@@ -182,7 +183,6 @@ impl Workers {
                 index,
                 shared: Arc::clone(&shared),
                 sockets: sockets.try_clone()?,
-                links: parts.links.clone(),
                 sql: parts.sql,
                 login: Arc::clone(&parts.login),
                 commands,
@@ -244,7 +244,6 @@ struct Start {
     index: usize,
     shared: Arc<Shared>,
     sockets: Sockets,
-    links: Vec<NodeLink>,
     sql: crate::sql::Settings,
     login: Arc<LoginContext>,
     commands: mpsc::Receiver<Command>,
@@ -258,8 +257,8 @@ fn run_worker(start: Start) -> io::Result<()> {
 }
 
 async fn work(start: Start) -> io::Result<()> {
-    let Start { index, shared, sockets, links, sql, login, mut commands } = start;
-    let worker = Worker::new(index, shared, links.into(), &sql);
+    let Start { index, shared, sockets, sql, login, mut commands } = start;
+    let worker = Worker::new(index, shared, &sql);
     let mut accepting = Vec::new();
     for listener in sockets.tcp {
         let listener = TcpListener::from_std(listener)?;

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -35,8 +36,8 @@ const FAREWELL_READ_MAX: u64 = 64 * 1024;
 /// What signing in needs to know.
 #[derive(Debug)]
 pub struct LoginContext {
-    /// TLS towards clients.
-    pub tls: ClientTlsConfig,
+    /// TLS towards clients; replaced when certificates are read again.
+    pub tls: ArcSwap<ClientTlsConfig>,
     /// What passwords are checked against.
     pub verifiers: Arc<Verifiers>,
     /// From the first byte to the proof.
@@ -175,7 +176,7 @@ impl Door<'_> {
             }
         };
         let request = Request::new(version, params)?;
-        if self.context.tls.required() && matches!(self.stream, Some(Stream::Tcp(_))) {
+        if self.context.tls.load().required() && matches!(self.stream, Some(Stream::Tcp(_))) {
             return Err(ClientError::TlsRequired.into());
         }
         let params = settings(request.params)?;

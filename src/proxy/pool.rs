@@ -11,10 +11,10 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::affinity::choose;
+use super::links::NodeLink;
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
 use super::stream::{Stream, say_goodbye};
-use super::tls::ServerTlsConfig;
 use crate::clock;
 use crate::model::{Epoch, NodeId};
 use crate::observe::{Meter, Wait, WaitEnd};
@@ -103,15 +103,6 @@ struct NodePool {
     waiters: VecDeque<Rc<Waiter>>,
 }
 
-/// How to reach one node.
-#[derive(Clone, Debug)]
-pub struct NodeLink {
-    /// The node as configured.
-    pub node: Arc<super::settings::Node>,
-    /// TLS towards it.
-    pub tls: Arc<ServerTlsConfig>,
-}
-
 /// The pool of one (database, user).
 #[derive(Debug)]
 pub struct UserPool {
@@ -121,7 +112,7 @@ pub struct UserPool {
     pub user: Arc<str>,
     /// How to sign in as the role; renewed with each client that signs in.
     pub credential: RefCell<Credential>,
-    links: Rc<[NodeLink]>,
+    links: RefCell<Arc<Vec<NodeLink>>>,
     meter: Meter,
     settings: RefCell<PoolSettings>,
     nodes: RefCell<Vec<NodePool>>,
@@ -149,7 +140,7 @@ impl UserPool {
     pub fn new(
         (database, user): (Arc<str>, Arc<str>),
         credential: Credential,
-        (links, meter): (Rc<[NodeLink]>, Meter),
+        (links, meter): (Arc<Vec<NodeLink>>, Meter),
         settings: PoolSettings,
     ) -> Rc<Self> {
         let nodes = links.iter().map(|_| NodePool::default()).collect();
@@ -157,7 +148,7 @@ impl UserPool {
             database,
             user,
             credential: RefCell::new(credential),
-            links,
+            links: RefCell::new(links),
             meter,
             settings: RefCell::new(settings),
             nodes: RefCell::new(nodes),
@@ -166,9 +157,13 @@ impl UserPool {
         })
     }
 
-    /// Replaces the limits after a reload.
-    pub fn set_settings(&self, settings: PoolSettings) {
+    /// Replaces limits and ways to the nodes after a reload. Nodes keep their places; new ones come behind them.
+    pub fn set_settings(&self, settings: PoolSettings, links: Arc<Vec<NodeLink>>) {
         *self.settings.borrow_mut() = settings;
+        let mut nodes = self.nodes.borrow_mut();
+        let places = links.len().max(nodes.len());
+        nodes.resize_with(places, NodePool::default);
+        *self.links.borrow_mut() = links;
     }
 
     /// What clients with this profile are told, where a server has said it before.
@@ -295,7 +290,7 @@ impl UserPool {
         epoch: Epoch,
     ) -> Result<Box<ServerConn>, AcquireError> {
         let mut slot = Slot { pool: Rc::clone(self), node, kept: false };
-        let Some(link) = self.links.get(node.index()).cloned() else {
+        let Some(link) = self.links.borrow().get(node.index()).cloned() else {
             return Err(AcquireError::TooManyWaiters);
         };
         let credential = self.credential.borrow().clone();

@@ -16,6 +16,7 @@ use primacy::model::{
 };
 use primacy::proxy::Stream;
 use primacy::proxy::auth::{AUTH_QUERY_DEFAULT, Verifiers};
+use primacy::proxy::links::{Links, NodeLink};
 use primacy::proxy::login::{Admitted, LoginContext, LoginError, Outcome, login};
 use primacy::proxy::server::{self, ConnectError, Connected, Credential, SignIn};
 use primacy::proxy::settings::{
@@ -219,9 +220,10 @@ impl Door {
         };
         postgres.sql("create role service superuser login password 'service'").await.unwrap();
         let board = board(&node);
-        let verifiers = Verifiers::new(&settings, Arc::new([ServerTlsConfig::disabled()]), board).unwrap();
+        let verifiers =
+            Verifiers::new(&settings, Links::new(NodeLink::all(&settings.nodes).unwrap()), board).unwrap();
         let context = LoginContext {
-            tls: ClientTlsConfig::load(&client_tls).unwrap(),
+            tls: arc_swap::ArcSwap::from_pointee(ClientTlsConfig::load(&client_tls).unwrap()),
             verifiers: Arc::new(verifiers),
             login_timeout: DEADLINE,
             login_message_max: 10_000,

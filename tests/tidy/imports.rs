@@ -65,6 +65,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "session", "sql", "wire",
         ],
     ),
+    // Applications use it instead of the proxy: it watches and routes as the proxy does, over pools of tokio-postgres.
+    ("cluster", &["control", "failover", "model", "proxy", "route", "sql"]),
     ("main", &["cli"]),
 ];
 

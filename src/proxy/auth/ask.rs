@@ -11,9 +11,9 @@ use super::Stored;
 use crate::control::Board;
 use crate::model::{NodeId, Service as Availability, SqlState, Unreadable};
 use crate::proxy::frames::{FrameReadError, FrameReader};
+use crate::proxy::links::Links;
 use crate::proxy::server::{self, ConnectError, Connected, Credential, SignIn};
-use crate::proxy::settings::{Node, Service, Settings};
-use crate::proxy::tls::ServerTlsConfig;
+use crate::proxy::settings::{Service, Settings};
 use crate::wire::backend::DataRow;
 use crate::wire::{ErrorFields, FrameError, Tag, encode};
 
@@ -94,8 +94,7 @@ impl From<FrameError> for Failure {
 #[derive(Debug)]
 pub(super) struct Asker {
     sql: Arc<str>,
-    nodes: Vec<Node>,
-    tls: Arc<[ServerTlsConfig]>,
+    links: Arc<Links>,
     service: Service,
     patience: Duration,
     board: Arc<Board>,
@@ -103,16 +102,10 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(
-        sql: Arc<str>,
-        settings: &Settings,
-        tls: Arc<[ServerTlsConfig]>,
-        board: Arc<Board>,
-    ) -> Self {
+    pub(super) fn new(sql: Arc<str>, settings: &Settings, links: Arc<Links>, board: Arc<Board>) -> Self {
         Self {
             sql,
-            nodes: settings.nodes.clone(),
-            tls,
+            links,
             service: settings.service.clone(),
             patience: settings.pool.connect_timeout.min(PATIENCE_MAX),
             board,
@@ -148,7 +141,12 @@ impl Asker {
                     None => 1,
                     Some(Unreadable::Lagging | Unreadable::NotStreaming) => 2,
                     Some(Unreadable::Starting | Unreadable::Down) => 3,
-                    Some(Unreadable::OtherCluster | Unreadable::Quarantined | Unreadable::Disabled) => {
+                    Some(
+                        Unreadable::OtherCluster
+                        | Unreadable::Quarantined
+                        | Unreadable::Disabled
+                        | Unreadable::Removed,
+                    ) => {
                         return None;
                     }
                 };
@@ -160,10 +158,8 @@ impl Asker {
     }
 
     async fn ask_node(&self, id: NodeId, user: &str) -> Result<Option<Stored>, AskError> {
-        let (Some(node), Some(tls)) = (self.nodes.get(id.index()), self.tls.get(id.index())) else {
-            return Err(AskError::NoNode);
-        };
-        let name = || Arc::clone(&node.name);
+        let link = self.links.get(id).ok_or(AskError::NoNode)?;
+        let name = || Arc::clone(&link.node.name);
         let startup = [("application_name".to_owned(), "primacy auth".to_owned())];
         let who = SignIn {
             user: &self.service.user,
@@ -171,12 +167,13 @@ impl Asker {
             startup: &startup,
             credential: &Credential::Password(self.service.password.clone()),
         };
-        let connected = server::connect(node, tls, &who, self.patience).await.map_err(|source| {
-            if source.node_is_suspect() {
-                self.board.suspect(id);
-            }
-            AskError::Connect { node: name(), source }
-        })?;
+        let connected =
+            server::connect(&link.node, &link.tls, &who, self.patience).await.map_err(|source| {
+                if source.node_is_suspect() {
+                    self.board.suspect(id);
+                }
+                AskError::Connect { node: name(), source }
+            })?;
         match timeout(self.patience, question(connected, &self.sql, user)).await {
             Err(_elapsed) => Err(AskError::Timeout { node: name(), deadline: self.patience }),
             Ok(Ok(answer)) => Ok(answer),

@@ -41,7 +41,7 @@ impl Door<'_> {
     }
 
     fn may_upgrade(&self) -> bool {
-        self.context.tls.offered() && matches!(self.stream, Some(Stream::Tcp(_)))
+        self.context.tls.load().offered() && matches!(self.stream, Some(Stream::Tcp(_)))
     }
 
     /// Looks at the first byte and leaves it there: TLS without an SSLRequest begins with a handshake record.
@@ -72,7 +72,7 @@ impl Door<'_> {
     /// While it runs the connection belongs to it: a failed handshake leaves nobody to talk to.
     async fn handshake(&mut self, direct: bool) -> Result<(), LoginError> {
         let Stream::Tcp(tcp) = self.take()? else { return Err(LoginError::Gone) };
-        let stream = self.context.tls.accept(tcp, direct).await.map_err(LoginError::Tls)?;
+        let stream = self.context.tls.load_full().accept(tcp, direct).await.map_err(LoginError::Tls)?;
         self.stream = Some(stream);
         Ok(())
     }

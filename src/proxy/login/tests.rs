@@ -10,6 +10,7 @@ use super::*;
 use crate::control::Board;
 use crate::model::{Epoch, Lsn, Secret, Service, Snapshot, SqlState, Timeline};
 use crate::proxy::frames::FrameReader;
+use crate::proxy::links::Links;
 use crate::proxy::settings::{Auth, ClientTls, Limits, PoolMode, PoolSettings, Settings};
 use crate::wire::backend::Authentication;
 use crate::wire::scram::AwaitingServerFirst;
@@ -55,8 +56,8 @@ fn context_with(auth: Auth) -> LoginContext {
         limits: Limits::default(),
     };
     LoginContext {
-        tls: ClientTlsConfig::disabled(),
-        verifiers: Arc::new(Verifiers::new(&settings, Arc::new([]), board()).unwrap()),
+        tls: ArcSwap::from_pointee(ClientTlsConfig::disabled()),
+        verifiers: Arc::new(Verifiers::new(&settings, Links::new(Vec::new()), board()).unwrap()),
         login_timeout: Duration::from_secs(10),
         login_message_max: 1000,
     }

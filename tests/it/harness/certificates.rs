@@ -1,5 +1,5 @@
 //! Certificates for one test, as OpenSSL makes them: an authority, a certificate of it for the name `localhost`, and a
-//! stranger's authority that signed nothing.
+//! stranger's authority that signed only `next.crt`, which may follow the other.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ const SCRIPT: &str = "\
     printf 'subjectAltName=DNS:localhost' > san &&
     openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out server.crt &&
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=stranger -keyout other.key -out other.crt &&
+    openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout next.key -out next.csr &&
+    openssl x509 -req -in next.csr -CA other.crt -CAkey other.key -CAcreateserial -days 30 -extfile san -out next.crt &&
     chmod 600 *.key && chmod 644 *.crt";
 
 impl Certificates {
@@ -36,7 +38,7 @@ impl Certificates {
         Self { dir }
     }
 
-    /// `ca.crt`, `other.crt`, `server.crt` or `server.key`.
+    /// `ca.crt`, `other.crt`, `server.crt` or `server.key`, `next.crt` or `next.key`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

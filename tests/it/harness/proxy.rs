@@ -59,6 +59,12 @@ impl<'a> ProxyBuilder<'a> {
         self
     }
 
+    /// Only these servers are configured.
+    pub(crate) fn nodes(mut self, indices: &[usize]) -> Self {
+        self.config.insert("nodes".into(), nodes(self.cluster, indices));
+        self
+    }
+
     /// Starts it and returns when it serves a query.
     pub(crate) async fn run(self) -> Proxy {
         let mut proxy = self.start();
@@ -89,12 +95,6 @@ fn spawn(dir: &PathBuf) -> Child {
 
 /// The configuration that every test proxy starts from.
 fn config(cluster: &Cluster, port: u16, admin: u16) -> Table {
-    let node = |node: &primacy::postgres::Instance| {
-        toml::toml! { host = "127.0.0.1" }
-            .into_iter()
-            .chain([("name".into(), node.name().into()), ("port".into(), i64::from(node.port()).into())])
-            .collect::<Table>()
-    };
     let mut table = toml::toml! {
         state_dir = "state"
         [service]
@@ -106,15 +106,51 @@ fn config(cluster: &Cluster, port: u16, admin: u16) -> Table {
         [log]
         level = "debug"
     };
-    let nodes = cluster.servers().nodes().iter().map(|instance| Value::Table(node(instance)));
-    table.insert("nodes".into(), Value::Array(nodes.collect()));
+    let all: Vec<usize> = (0..cluster.servers().nodes().len()).collect();
+    table.insert("nodes".into(), nodes(cluster, &all));
     table.insert("listen".into(), format!("127.0.0.1:{port}").into());
     let admin = Table::from_iter([("listen".to_owned(), Value::from(format!("127.0.0.1:{admin}")))]);
     table.insert("admin".into(), admin.into());
     table
 }
 
+/// `[[nodes]]` for these servers.
+fn nodes(cluster: &Cluster, indices: &[usize]) -> Value {
+    let node = |index: &usize| {
+        let node = cluster.node(*index);
+        let port = i64::from(node.port());
+        let table = toml::toml! { host = "127.0.0.1" }
+            .into_iter()
+            .chain([("name".into(), node.name().into()), ("port".into(), port.into())]);
+        Value::Table(table.collect())
+    };
+    Value::Array(indices.iter().map(node).collect())
+}
+
 impl Proxy {
+    /// Its configuration names only these servers from the next reload on.
+    pub(crate) fn with_nodes(&self, cluster: &Cluster, indices: &[usize]) -> &Self {
+        let file = self.dir.join("primacy.toml");
+        let mut table: Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        table.insert("nodes".into(), nodes(cluster, indices));
+        std::fs::write(file, toml::to_string(&table).unwrap()).unwrap();
+        self
+    }
+
+    /// `primacy reload`: what it printed, or its complaint.
+    pub(crate) async fn reload(&self, cluster: &Cluster) -> Result<String, String> {
+        self.program(cluster, &["reload"]).await
+    }
+
+    /// The program's command line against this proxy: what it printed, or its complaint.
+    pub(crate) async fn program(&self, cluster: &Cluster, args: &[&str]) -> Result<String, String> {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_primacy"));
+        command.args(args).env("PRIMACY_ADMIN", self.admin()).env("HOME", cluster.dir());
+        let ended = tokio::time::timeout(LIMIT, command.output()).await.expect("it ends").unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
+    }
+
     /// A URL through it; the password is the role's name, as everywhere in test clusters.
     pub(crate) fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}:{user}@127.0.0.1:{}/{database}", self.port.number())

@@ -1,0 +1,141 @@
+//! The control plane's runs: each has one set of settings and one decision core.
+//!
+//! A reload ends one run between two decisions, while nothing is under way, and begins the next with what the journal
+//! says, as a restart of primacy would; only that nothing is published before the new core has heard the nodes, so that
+//! the data path goes on with the topology that it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::actuator::Actuator;
+use super::conductor::{Conductor, INPUTS_MAX, State};
+use super::journal::Journal;
+use super::link::Target;
+use super::local::LocalServers;
+use super::monitor::{self, Watch};
+use super::operator::Request;
+use super::settings::{NodeSettings, Settings};
+use super::{Board, ControlError, barrier, sampler};
+use crate::clock;
+use crate::failover::{Core, Member, Record};
+
+/// Why other settings were not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconfigureError {
+    /// They cannot be used.
+    #[error("the control plane cannot use it: {0}")]
+    Unusable(String),
+    /// The primary may not go.
+    #[error("node {name} is the primary; hand its role over first: `primacy switchover`")]
+    RemovesPrimary {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// Something is under way.
+    #[error("the cluster is being changed ({state}); try again when `primacy status` says steady")]
+    Busy {
+        /// The core's state.
+        state: &'static str,
+    },
+    /// The control plane is stopping.
+    #[error("primacy is stopping")]
+    Stopping,
+}
+
+/// What all runs share.
+pub(super) struct House {
+    pub(super) board: Arc<Board>,
+    pub(super) local: Option<Arc<dyn LocalServers>>,
+    pub(super) journal: Arc<Journal>,
+    /// Whether the servers are looked at and nothing is done to them: another process decides, its decisions are followed.
+    pub(super) watches_only: bool,
+    /// Settings of the present run.
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+}
+
+/// A run that could begin.
+pub(super) struct Prepared {
+    pub(super) settings: Arc<Settings>,
+    targets: Vec<Target>,
+    watch: Arc<Watch>,
+    actuator: Arc<Actuator>,
+}
+
+/// The answer to a wish for other settings.
+pub(super) type ReconfigureReply = oneshot::Sender<Result<(), ReconfigureError>>;
+
+/// A run that waits for the present one to have nothing under way.
+pub(super) struct Successor {
+    pub(super) prepared: Box<Prepared>,
+    pub(super) until: std::time::Instant,
+    pub(super) reply: ReconfigureReply,
+}
+
+/// How long a reload waits for what is under way.
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+impl Prepared {
+    /// Reads certificates; opens no connection.
+    pub(super) fn new(house: &House, settings: Arc<Settings>) -> Result<Self, ControlError> {
+        let targets = Target::all(&settings)?;
+        let watch = Watch::new(settings.nodes.len(), settings.failover.probe_interval);
+        let (board, journal) = (house.board.clone(), house.journal.clone());
+        let actuator = Actuator::new(settings.clone(), &targets, board, watch.clone(), journal)?
+            .with_local(house.local.clone());
+        Ok(Self { settings, targets, watch, actuator: Arc::new(actuator) })
+    }
+}
+
+/// One run after the other, until `stop` comes.
+pub(super) async fn run(
+    house: Arc<House>,
+    first: (Prepared, Option<Record>),
+    mut requests: mpsc::Receiver<Request>,
+    stop: impl Future<Output = ()>,
+) {
+    tokio::pin!(stop);
+    let (mut prepared, mut record) = first;
+    let mut is_first = true;
+    loop {
+        let Prepared { settings, targets, watch, actuator } = prepared;
+        let core = Core::new(settings.failover.clone(), members(&settings), record, clock::now());
+        let (outcomes, inputs) = mpsc::channel(INPUTS_MAX);
+        let mut present = targets.clone();
+        present.retain(|target| settings.node(target.id).is_some_and(|node| !node.removed));
+        let mut tasks = monitor::spawn(&settings, &present, &house.board, &watch, &outcomes);
+        tasks.extend(sampler::spawn(&present, &house.board, settings.sample_every));
+        tasks.push(barrier::spawn(&targets, &house.board));
+        let state = State::new(settings.nodes.len(), !is_first);
+        let conductor = Conductor { core, settings, house: house.clone(), watch, actuator, outcomes, state };
+        let Some(next) = conductor.run(inputs, &mut requests, stop.as_mut()).await else { return };
+        drop(tasks);
+        let next = succeed(&house, next);
+        (prepared, record) = next;
+        is_first = false;
+    }
+}
+
+/// The next run's parts, and what it has to know of the present one.
+fn succeed(house: &House, next: Successor) -> (Prepared, Option<Record>) {
+    let settings = next.prepared.settings.clone();
+    house.journal.rename(settings.nodes.iter().map(|node| node.name.clone()).collect());
+    let record = house.journal.record().unwrap_or_else(|error| {
+        // Its own names are all there: removed nodes keep their places.
+        tracing::error!(%error, "the journal cannot be read back");
+        None
+    });
+    let nodes: Vec<&str> = settings.present().filter_map(|id| Some(&*settings.node(id)?.name)).collect();
+    tracing::info!(nodes = nodes.join(", "), "control plane goes on with other settings");
+    house.settings.store(settings);
+    if next.reply.send(Ok(())).is_err() {
+        tracing::debug!("whoever asked for other settings has gone");
+    }
+    (*next.prepared, record)
+}
+
+pub(super) fn members(settings: &Settings) -> Vec<Member> {
+    settings.nodes.iter().map(NodeSettings::member).collect()
+}
