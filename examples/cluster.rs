@@ -19,10 +19,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // By what it is: a write goes to the primary, and the read that follows sees it on whichever replica it runs.
     cluster.execute("INSERT INTO visits (name) VALUES ($1)", &[&"ada"]).await?;
-    let rows =
-        cluster.query("SELECT count(*), pg_is_in_recovery() FROM visits WHERE name = $1", &[&"ada"]).await?;
-    let (count, on_replica): (i64, bool) = (rows[0].get(0), rows[0].get(1));
-    println!("{count} visits, read on {}", if on_replica { "a replica" } else { "the primary" });
+    let sql = "SELECT count(*), current_setting('cluster_name') FROM visits WHERE name = $1";
+    let rows = cluster.query(sql, &[&"ada"]).await?;
+    println!("{} visits, read on {}", rows[0].get::<_, i64>(0), rows[0].get::<_, String>(1));
 
     // One connection for a transaction.
     let mut connection = cluster.write().await?;

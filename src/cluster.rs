@@ -146,7 +146,7 @@ impl Cluster {
     pub async fn read(&self) -> Result<ReadConnection, ClusterError> {
         let mut avoid = None;
         for _ in 1..TRIES_MAX {
-            let node = self.place(&Judged::READ, avoid).await?;
+            let node = self.place(Judged::READ, avoid).await?;
             match self.lease(node).await {
                 Ok(connection) => return Ok(ReadConnection::new(connection).await?),
                 Err(ClusterError::Pool { .. }) => avoid = Some(node),
@@ -168,7 +168,7 @@ impl Cluster {
         }
         let mut avoid = None;
         for left in (0..TRIES_MAX).rev() {
-            let node = self.place(&judged, avoid).await?;
+            let node = self.place(judged, avoid).await?;
             let on_replica = self.0.board.snapshot().primary != Some(node);
             let error = match self.run(node, sql, params).await {
                 Ok(rows) => {
@@ -237,7 +237,7 @@ impl Cluster {
     }
 
     /// Where it runs: asks the router, and waits for replicas to catch up where that is likely to help.
-    async fn place(&self, judged: &Judged, avoid: Option<NodeId>) -> Result<NodeId, ClusterError> {
+    async fn place(&self, judged: Judged, avoid: Option<NodeId>) -> Result<NodeId, ClusterError> {
         let until = clock::now() + self.0.route.causal_wait;
         let mut waited = false;
         loop {
@@ -253,7 +253,7 @@ impl Cluster {
         }
     }
 
-    fn decide(&self, judged: &Judged, avoid: Option<NodeId>, waited: bool) -> Decision {
+    fn decide(&self, judged: Judged, avoid: Option<NodeId>, waited: bool) -> Decision {
         let board = &self.0.board;
         let snapshot = board.snapshot();
         let replayed: Vec<Lsn> = snapshot.nodes.iter().map(|node| board.replayed(node.id)).collect();

@@ -35,7 +35,7 @@ impl Judged {
     };
 
     /// Whether it may run on a replica.
-    pub(super) fn anywhere(&self) -> bool {
+    pub(super) fn anywhere(self) -> bool {
         self.hint.map_or(self.place == Place::Anywhere, |hint| hint == Hint::Replica)
     }
 }

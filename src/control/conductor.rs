@@ -194,7 +194,7 @@ impl Conductor {
             }
             Action::RecordHistory(entry) => self.record(&entry),
             Action::Answer { command, result } => self.answer(command, result),
-            _ if self.house.watches_only => self.leave_undone(effect),
+            _ if self.house.watches_only => self.leave_undone(&effect),
             _ => {
                 let id = effect.id;
                 let deed = self.actuator.start(effect, self.outcomes.clone());
@@ -204,7 +204,7 @@ impl Conductor {
     }
 
     /// Who only watches writes down what it has found, in memory, and leaves every deed to whoever decides.
-    fn leave_undone(&mut self, effect: Effect) {
+    fn leave_undone(&self, effect: &Effect) {
         let outcome = match effect.action {
             Action::WriteJournal(_) => Outcome::Done,
             _ => Outcome::Unsupported("this process only watches".to_owned()),
