@@ -4,6 +4,8 @@
 //!
 //! Before a demo cluster (`primacy demo`): `cargo run --example cluster`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use primacy::Cluster;
 
 #[tokio::main(flavor = "current_thread")]
