@@ -21,9 +21,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // By what it is: a write goes to the primary, and the read that follows sees it on whichever replica it runs.
     cluster.execute("INSERT INTO visits (name) VALUES ($1)", &[&"ada"]).await?;
-    let sql = "SELECT count(*), current_setting('cluster_name') FROM visits WHERE name = $1";
-    let rows = cluster.query(sql, &[&"ada"]).await?;
-    println!("{} visits, read on {}", rows[0].get::<_, i64>(0), rows[0].get::<_, String>(1));
+    let rows = cluster.query("SELECT count(*) FROM visits WHERE name = $1", &[&"ada"]).await?;
+    println!("{} visits of ada", rows[0].get::<_, i64>(0));
+    let rows = cluster.query("/* primacy: replica */ SELECT current_setting('cluster_name')", &[]).await?;
+    println!("a replica that has it: {}", rows[0].get::<_, String>(0));
 
     // One connection for a transaction.
     let mut connection = cluster.write().await?;

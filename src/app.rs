@@ -4,6 +4,8 @@
 //! probe; each worker of the data path is a thread with a single-threaded runtime.
 
 mod explain;
+mod handover;
+mod notify;
 mod operator;
 mod reload;
 
@@ -14,6 +16,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
+use handover::{Ending, Takeover};
+pub use handover::{Handover, TakeoverError};
+
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
@@ -23,7 +28,7 @@ use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
 use crate::proxy::links::{Links, NodeLink};
-use crate::proxy::listener::{BindError, Parts, Sockets, Workers};
+use crate::proxy::listener::{BindError, Inherited, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
 use crate::proxy::tls::{ClientTlsConfig, TlsError};
 
@@ -51,21 +56,38 @@ pub enum ServeError {
     /// The control plane.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The primacy before this one.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// Threads, signals, runtime.
     #[error("the system refused a thread, a signal or a runtime")]
     Io(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, on a runtime of its own.
+/// Runs until SIGTERM or SIGINT, or until another process has taken its place and its clients have left.
 ///
 /// # Errors
 /// Where it cannot start.
-pub fn serve(settings: Settings) -> Result<(), ServeError> {
+pub fn serve(settings: Settings, takeover: bool) -> Result<(), ServeError> {
     let log = crate::observe::log::init(&settings.observe).ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut proxy = Proxy::start(settings, None, log).await?;
-        proxy.until_stopped().await?;
+        let (mut before, inherited) = Takeover::begin(takeover, &settings)?;
+        if let Some(before) = &mut before {
+            before.control(&settings)?;
+        }
+        let mut proxy = Proxy::start_with(settings, None, log, inherited).await?;
+        if let Some(before) = before {
+            before.serves()?;
+        }
+        let handover = proxy.offer_handover();
+        let watchdog = notify::ready(&proxy);
+        let ending = proxy.until_stopped(handover).await?;
+        notify::stopping(ending);
+        drop(watchdog);
+        if ending == Ending::HandedOver {
+            proxy.outlast_clients().await?;
+        }
         proxy.stop().await;
         Ok(())
     })
@@ -78,7 +100,9 @@ pub struct Proxy {
     workers: Workers,
     control: ControlHandle,
     running: Arc<Running>,
+    sockets: Arc<handover::Offered>,
     stop: watch::Sender<bool>,
+    http: watch::Sender<bool>,
     control_ended: tokio::task::JoinHandle<()>,
     addresses: Vec<std::net::SocketAddr>,
 }
@@ -92,6 +116,8 @@ struct Running {
     login: Arc<LoginContext>,
     sql: crate::sql::Settings,
     log: Option<LogHandle>,
+    /// Where another process may ask to take over.
+    state_dir: Option<std::path::PathBuf>,
 }
 
 impl Proxy {
@@ -104,16 +130,33 @@ impl Proxy {
         local: Option<Arc<dyn LocalServers>>,
         log: Option<LogHandle>,
     ) -> Result<Self, ServeError> {
+        Self::start_with(settings, local, log, Inherited::default()).await
+    }
+
+    /// The same, with listening sockets that others have opened.
+    async fn start_with(
+        settings: Settings,
+        local: Option<Arc<dyn LocalServers>>,
+        log: Option<LogHandle>,
+        mut inherited: Inherited,
+    ) -> Result<Self, ServeError> {
         let events = events_from(log.as_ref());
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
         // Addresses first: what is taken is said before anything else is touched.
-        let sockets = Sockets::bind(&settings.proxy)?;
-        let admin_listener = match settings.admin.listen {
-            Some(address) => Some(admin::bind(address).await?),
-            None => None,
+        let sockets = Sockets::bind(&settings.proxy, &mut inherited)?;
+        let (admin_listener, admin_socket) = match settings.admin.listen {
+            Some(address) => {
+                let bound = match inherited.tcp_at(address) {
+                    Some(listener) => listener,
+                    None => admin::bind(address).await?.into_std()?,
+                };
+                (Some(tokio::net::TcpListener::from_std(bound.try_clone()?)?), Some(bound))
+            }
+            None => (None, None),
         };
+        inherited.warn_of_the_rest();
         let links = Links::new(NodeLink::all(&settings.proxy.nodes)?);
         let client_tls = ClientTlsConfig::load(&settings.proxy.client_tls)?;
         let board = Board::new(control::first_snapshot(&settings.control));
@@ -148,7 +191,7 @@ impl Proxy {
         for address in &addresses {
             tracing::info!(%address, "listening for clients");
         }
-        let admin_settings = settings.admin.clone();
+        let (admin_settings, state_dir) = (settings.admin.clone(), settings.control.state_dir.clone());
         let running = Arc::new(Running {
             sql: settings.sql,
             settings: Mutex::new(settings),
@@ -156,14 +199,17 @@ impl Proxy {
             control: control.clone(),
             login,
             log,
+            state_dir,
         });
+        let (http, http_stopped) = watch::channel(false);
         if let Some(listener) = admin_listener {
             let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
             let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
             let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
-            serve_http(listener, admin_settings, context, stopped);
+            serve_http(listener, admin_settings, context, http_stopped);
         }
-        Ok(Self { board, workers, control, running, stop, control_ended, addresses })
+        let sockets = Arc::new(handover::Offered { sockets, admin: admin_socket });
+        Ok(Self { board, workers, control, running, sockets, stop, http, control_ended, addresses })
     }
 
     /// The same before servers of our own, which the control plane may also start, stop and rewind.
@@ -209,18 +255,26 @@ impl Proxy {
         tokio::time::timeout(limit, all).await
     }
 
-    /// Waits for SIGTERM or SIGINT; reloads at SIGHUP.
+    /// Waits for SIGTERM or SIGINT, or until another process has taken over; reloads at SIGHUP, begins an upgrade at SIGUSR2.
     ///
     /// # Errors
     /// Where the system gives no signals.
-    pub async fn until_stopped(&mut self) -> io::Result<()> {
+    pub async fn until_stopped(&mut self, handover: handover::Handover) -> io::Result<Ending> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup: Signal = signal(SignalKind::hangup())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
+        let mut done = Box::pin(handover.done());
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                () = &mut done => {
+                    self.workers.stop_accepting().await;
+                    self.http.send_replace(true);
+                    return Ok(Ending::HandedOver);
+                }
+                _ = upgrade.recv() => handover::start_successor(),
                 _ = hangup.recv() => match self.running.reload_file().await {
                     Ok(report) => tracing::info!("{}", report.message),
                     Err(text) => tracing::error!("not reloaded: {text}"),
@@ -228,12 +282,13 @@ impl Proxy {
             }
         }
         tracing::info!("stopping: no new clients, running transactions finish");
-        Ok(())
+        Ok(Ending::Stopped)
     }
 
     /// Drains the clients, then ends the control plane.
     pub async fn stop(self) {
         self.workers.drain().await;
+        self.http.send_replace(true);
         self.stop.send_replace(true);
         drop((self.control, self.running));
         drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);

@@ -51,7 +51,7 @@ pub use store::StoreError;
 pub use tls::TlsError;
 
 use crate::clock;
-use crate::failover::{self, Core, Record};
+use crate::failover::{Core, Record};
 use crate::model::Snapshot;
 use generation::{House, Prepared, members};
 
@@ -77,25 +77,16 @@ pub fn watch(
     known: Option<Record>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<JoinHandle<()>, ControlError> {
-    let failover = failover::Settings {
-        automatic: false,
-        manage_sync_names: false,
-        receiver_timeout: None,
-        arm_standby_signal: false,
-        auto_rejoin: false,
-        ..settings.failover
-    };
-    let settings = Arc::new(Settings { failover, state_dir: None, ..settings });
+    let settings = Arc::new(Settings { state_dir: None, ..settings });
     let names = settings.nodes.iter().map(|node| node.name.clone()).collect();
     let (journal, _) = journal::Journal::open(None, names)?;
     let house = Arc::new(House {
         board,
         local: None,
         journal: Arc::new(journal),
-        watches_only: true,
         settings: Arc::new(ArcSwap::new(settings.clone())),
     });
-    let first = Prepared::new(&house, settings)?;
+    let first = Prepared::new(&house, settings, false)?;
     // Nobody asks a watcher for anything: the sender lives as long as it does, so that its end is not taken for one.
     let (nobody, asked) = mpsc::channel(1);
     Ok(tokio::spawn(async move {
@@ -130,10 +121,9 @@ pub fn run(
         board,
         local,
         journal: Arc::new(journal),
-        watches_only: false,
         settings: Arc::new(ArcSwap::new(settings.clone())),
     });
-    let first = Prepared::new(&house, settings)?;
+    let first = Prepared::new(&house, settings, true)?;
     let (requests, asked) = mpsc::channel(operator::REQUESTS_MAX);
     let handle = ControlHandle::new(requests, house.settings.clone(), house.journal.clone());
     let running = tokio::spawn(generation::run(house, (first, restored), asked, stop));

@@ -202,6 +202,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
         holds_max,
         hold_bytes_max,
         drain_timeout,
+        handover_timeout,
     } = limits;
     list.live("limits.max_client_conn", clients_max);
     list.fixed("limits.client_login_timeout", show_duration(*login_timeout));
@@ -213,6 +214,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
     list.duration("limits.client_idle_timeout", *idle_timeout);
     list.duration("limits.idle_transaction_timeout", *idle_in_transaction_timeout);
     list.duration("limits.drain_timeout", *drain_timeout);
+    list.duration("limits.handover_timeout", *handover_timeout);
     list.duration("failover.hold_timeout", *hold_timeout);
     list.live("failover.max_held", holds_max);
     list.size("failover.max_held_bytes", *hold_bytes_max);

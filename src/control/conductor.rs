@@ -14,7 +14,7 @@ use super::actuator::Actuator;
 use super::generation::{House, Prepared, ReconfigureError, ReconfigureReply, SETTLE_MAX, Successor};
 use super::link::chain;
 use super::monitor::Watch;
-use super::operator::{CommandError, Request, advice};
+use super::operator::{CommandError, Reconfiguration, Request, advice};
 use super::report::{Change, LostReport, NodeReport, QuorumReport, StatusReport, StepReport, timestamp};
 use super::settings::Settings;
 use super::task::{self, Task};
@@ -41,6 +41,7 @@ type CommandReply = oneshot::Sender<Result<String, CommandError>>;
 pub(crate) struct Conductor {
     pub(crate) core: Core,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) decides: bool,
     pub(crate) house: Arc<House>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) actuator: Arc<Actuator>,
@@ -143,11 +144,13 @@ impl Conductor {
     }
 
     /// Prepares a run with other settings; it begins when this one has nothing under way.
-    fn prepare(&mut self, settings: Arc<Settings>, reply: ReconfigureReply) {
+    fn prepare(&mut self, change: Reconfiguration, reply: ReconfigureReply) {
+        let decides = change.decides.unwrap_or(self.decides);
+        let settings = change.settings.unwrap_or_else(|| self.settings.clone());
         let removed = |id: &NodeId| settings.node(*id).is_none_or(|node| node.removed);
         let refusal = match self.core.status().primary.filter(removed) {
             Some(primary) => ReconfigureError::RemovesPrimary { name: self.settings.name(primary) },
-            None => match Prepared::new(&self.house, settings) {
+            None => match Prepared::new(&self.house, settings, decides) {
                 Ok(prepared) if self.state.successor.is_none() => {
                     let (prepared, until) = (Box::new(prepared), clock::now() + SETTLE_MAX);
                     self.state.successor = Some(Successor { prepared, until, reply });
@@ -194,7 +197,7 @@ impl Conductor {
             }
             Action::RecordHistory(entry) => self.record(&entry),
             Action::Answer { command, result } => self.answer(command, result),
-            _ if self.house.watches_only => self.leave_undone(&effect),
+            _ if !self.decides => self.leave_undone(&effect),
             _ => {
                 let id = effect.id;
                 let deed = self.actuator.start(effect, self.outcomes.clone());
@@ -229,7 +232,7 @@ impl Conductor {
         match request {
             // An error: who asked does not wait any more.
             Request::Status(reply) => drop(reply.send(self.report())),
-            Request::Reconfigure { settings, reply } => self.prepare(settings, reply),
+            Request::Reconfigure { change, reply } => self.prepare(change, reply),
             Request::Command { command, reply } => {
                 let id = CommandId(self.state.next_command);
                 self.state.next_command += 1;

@@ -13,14 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::actuator::Actuator;
 use super::conductor::{Conductor, INPUTS_MAX, State};
 use super::journal::Journal;
-use super::link::Target;
+use super::link::{Target, chain};
 use super::local::LocalServers;
 use super::monitor::{self, Watch};
 use super::operator::Request;
 use super::settings::{NodeSettings, Settings};
 use super::{Board, ControlError, barrier, sampler};
 use crate::clock;
-use crate::failover::{Core, Member, Record};
+use crate::failover::{self, Core, Member, Record};
 
 /// Why other settings were not taken over.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,6 @@ pub(super) struct House {
     pub(super) board: Arc<Board>,
     pub(super) local: Option<Arc<dyn LocalServers>>,
     pub(super) journal: Arc<Journal>,
-    /// Whether the servers are looked at and nothing is done to them: another process decides, its decisions are followed.
-    pub(super) watches_only: bool,
     /// Settings of the present run.
     pub(super) settings: Arc<ArcSwap<Settings>>,
 }
@@ -59,6 +57,8 @@ pub(super) struct House {
 /// A run that could begin.
 pub(super) struct Prepared {
     pub(super) settings: Arc<Settings>,
+    /// Otherwise the servers are looked at and nothing is done to them: another process decides, and is followed.
+    pub(super) decides: bool,
     targets: Vec<Target>,
     watch: Arc<Watch>,
     actuator: Arc<Actuator>,
@@ -79,13 +79,13 @@ pub(super) const SETTLE_MAX: Duration = Duration::from_secs(10);
 
 impl Prepared {
     /// Reads certificates; opens no connection.
-    pub(super) fn new(house: &House, settings: Arc<Settings>) -> Result<Self, ControlError> {
+    pub(super) fn new(house: &House, settings: Arc<Settings>, decides: bool) -> Result<Self, ControlError> {
         let targets = Target::all(&settings)?;
         let watch = Watch::new(settings.nodes.len(), settings.failover.probe_interval);
         let (board, journal) = (house.board.clone(), house.journal.clone());
         let actuator = Actuator::new(settings.clone(), &targets, board, watch.clone(), journal)?
             .with_local(house.local.clone());
-        Ok(Self { settings, targets, watch, actuator: Arc::new(actuator) })
+        Ok(Self { settings, decides, targets, watch, actuator: Arc::new(actuator) })
     }
 }
 
@@ -100,8 +100,9 @@ pub(super) async fn run(
     let (mut prepared, mut record) = first;
     let mut is_first = true;
     loop {
-        let Prepared { settings, targets, watch, actuator } = prepared;
-        let core = Core::new(settings.failover.clone(), members(&settings), record, clock::now());
+        let Prepared { settings, decides, targets, watch, actuator } = prepared;
+        let failover = if decides { settings.failover.clone() } else { watching(&settings.failover) };
+        let core = Core::new(failover, members(&settings), record, clock::now());
         let (outcomes, inputs) = mpsc::channel(INPUTS_MAX);
         let mut present = targets.clone();
         present.retain(|target| settings.node(target.id).is_some_and(|node| !node.removed));
@@ -109,7 +110,8 @@ pub(super) async fn run(
         tasks.extend(sampler::spawn(&present, &house.board, settings.sample_every));
         tasks.push(barrier::spawn(&targets, &house.board));
         let state = State::new(settings.nodes.len(), !is_first);
-        let conductor = Conductor { core, settings, house: house.clone(), watch, actuator, outcomes, state };
+        let conductor =
+            Conductor { core, settings, decides, house: house.clone(), watch, actuator, outcomes, state };
         let Some(next) = conductor.run(inputs, &mut requests, stop.as_mut()).await else { return };
         drop(tasks);
         let next = succeed(&house, next);
@@ -119,21 +121,44 @@ pub(super) async fn run(
 }
 
 /// The next run's parts, and what it has to know of the present one.
-fn succeed(house: &House, next: Successor) -> (Prepared, Option<Record>) {
+fn succeed(house: &House, mut next: Successor) -> (Prepared, Option<Record>) {
     let settings = next.prepared.settings.clone();
     house.journal.rename(settings.nodes.iter().map(|node| node.name.clone()).collect());
+    let mut answer = Ok(());
+    if next.prepared.decides
+        && let Err(error) = house.journal.reopen(settings.state_dir.as_deref())
+    {
+        answer = Err(ReconfigureError::Unusable(chain(&error)));
+        next.prepared.decides = false;
+    }
     let record = house.journal.record().unwrap_or_else(|error| {
         // Its own names are all there: removed nodes keep their places.
         tracing::error!(%error, "the journal cannot be read back");
         None
     });
+    if !next.prepared.decides {
+        house.journal.release();
+    }
     let nodes: Vec<&str> = settings.present().filter_map(|id| Some(&*settings.node(id)?.name)).collect();
-    tracing::info!(nodes = nodes.join(", "), "control plane goes on with other settings");
+    let decides = next.prepared.decides;
+    tracing::info!(nodes = nodes.join(", "), decides, "control plane goes on with other settings");
     house.settings.store(settings);
-    if next.reply.send(Ok(())).is_err() {
+    if next.reply.send(answer).is_err() {
         tracing::debug!("whoever asked for other settings has gone");
     }
     (*next.prepared, record)
+}
+
+/// The core's settings for a process that follows the decisions of another.
+fn watching(settings: &failover::Settings) -> failover::Settings {
+    failover::Settings {
+        automatic: false,
+        manage_sync_names: false,
+        receiver_timeout: None,
+        arm_standby_signal: false,
+        auto_rejoin: false,
+        ..settings.clone()
+    }
 }
 
 pub(super) fn members(settings: &Settings) -> Vec<Member> {

@@ -46,7 +46,14 @@ pub enum CommandError {
 pub(crate) enum Request {
     Status(oneshot::Sender<StatusReport>),
     Command { command: Command, reply: oneshot::Sender<Result<String, CommandError>> },
-    Reconfigure { settings: Arc<Settings>, reply: ReconfigureReply },
+    Reconfigure { change: Reconfiguration, reply: ReconfigureReply },
+}
+
+/// What the next run of the control plane is to be like; what is not said stays.
+#[derive(Debug, Default)]
+pub(crate) struct Reconfiguration {
+    pub(crate) settings: Option<Arc<Settings>>,
+    pub(crate) decides: Option<bool>,
 }
 
 /// The control plane, as others talk to it.
@@ -103,8 +110,23 @@ impl ControlHandle {
     /// Takes other settings over, as soon as nothing is under way. Nodes keep their places; those that are gone are marked
     /// as removed.
     pub async fn reconfigure(&self, settings: Settings) -> Result<(), ReconfigureError> {
+        let settings = Some(Arc::new(settings));
+        self.change(Reconfiguration { settings, ..Reconfiguration::default() }).await
+    }
+
+    /// Leaves the decisions, and the journal, to another process, as soon as nothing is under way; follows it from then on.
+    pub async fn release(&self) -> Result<(), ReconfigureError> {
+        self.change(Reconfiguration { decides: Some(false), ..Reconfiguration::default() }).await
+    }
+
+    /// Takes the decisions back.
+    pub async fn reacquire(&self) -> Result<(), ReconfigureError> {
+        self.change(Reconfiguration { decides: Some(true), ..Reconfiguration::default() }).await
+    }
+
+    async fn change(&self, change: Reconfiguration) -> Result<(), ReconfigureError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Reconfigure { settings: Arc::new(settings), reply };
+        let request = Request::Reconfigure { change, reply };
         self.requests.send(request).await.map_err(|_gone| ReconfigureError::Stopping)?;
         answer.await.map_err(|_gone| ReconfigureError::Stopping)?
     }

@@ -65,6 +65,10 @@ pub enum Command {
     },
     /// Settings have changed.
     Reload,
+    /// Say that you are there.
+    Pulse(tokio::sync::oneshot::Sender<()>),
+    /// Accept no more; sessions stay.
+    StopAccepting,
     /// Accept no more; let transactions finish; end.
     Drain,
     /// End now.

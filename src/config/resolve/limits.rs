@@ -117,8 +117,14 @@ pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
         1..=100_000,
     );
     let (holds_max, hold_bytes_max) = held(document, check);
-    let [login_timeout, idle_timeout, idle_in_transaction_timeout, hold_timeout, drain_timeout] =
-        times(document, check);
+    let [
+        login_timeout,
+        idle_timeout,
+        idle_in_transaction_timeout,
+        hold_timeout,
+        drain_timeout,
+        handover_timeout,
+    ] = times(document, check);
     Limits {
         clients_max,
         login_timeout,
@@ -133,6 +139,7 @@ pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
         holds_max,
         hold_bytes_max,
         drain_timeout,
+        handover_timeout,
     }
 }
 
@@ -150,7 +157,7 @@ fn held(document: &Document, check: &mut Checker) -> (u32, u64) {
 }
 
 /// login, idle, idle in transaction, hold, drain.
-fn times(document: &Document, check: &mut Checker) -> [Duration; 5] {
+fn times(document: &Document, check: &mut Checker) -> [Duration; 6] {
     let (written, default) = (&document.limits, Limits::default());
     let login = written.client_login_timeout;
     let idle = written.client_idle_timeout;
@@ -171,6 +178,12 @@ fn times(document: &Document, check: &mut Checker) -> [Duration; 5] {
             written.drain_timeout,
             default.drain_timeout,
             between(0, DAY_S),
+        ),
+        check.duration(
+            "limits.handover_timeout",
+            written.handover_timeout,
+            default.handover_timeout,
+            between(0, 7 * DAY_S),
         ),
     ]
 }

@@ -99,6 +99,11 @@ impl Cluster {
         &self.servers
     }
 
+    /// Where PostgreSQL's programs are.
+    pub(crate) fn bin_dir(&self) -> &Path {
+        &self.installation.bin_dir
+    }
+
     /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -124,10 +129,17 @@ impl Cluster {
 
     /// psql of the servers' version, to be started.
     pub(crate) fn psql_command(&self, args: &[&str]) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(self.installation.bin_dir.join("psql"));
-        command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+        let mut command = self.program("psql");
+        command.args(args);
         // Nothing of whoever runs the tests: neither its service file nor its certificates.
         command.env("HOME", &self.dir).env("PGSSLCERT", "/nonexistent").env_remove("PGSERVICE");
+        command
+    }
+
+    /// One of PostgreSQL's programs, of the servers' version.
+    pub(crate) fn program(&self, name: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(self.installation.bin_dir.join(name));
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 

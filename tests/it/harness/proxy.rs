@@ -130,11 +130,36 @@ fn nodes(cluster: &Cluster, indices: &[usize]) -> Value {
 impl Proxy {
     /// Its configuration names only these servers from the next reload on.
     pub(crate) fn with_nodes(&self, cluster: &Cluster, indices: &[usize]) -> &Self {
+        self.edit(|table| table.insert("nodes".into(), nodes(cluster, indices)));
+        self
+    }
+
+    /// Another value of one top-level key in its configuration file; what stood there.
+    pub(crate) fn with(&self, key: &str, value: impl Into<Value>) -> Option<Value> {
+        self.edit(|table| table.insert(key.to_owned(), value.into()))
+    }
+
+    /// One top-level key less in its configuration file.
+    pub(crate) fn without(&self, key: &str) -> Option<Value> {
+        self.edit(|table| table.remove(key))
+    }
+
+    fn edit<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let file = self.dir.join("primacy.toml");
         let mut table: Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
-        table.insert("nodes".into(), nodes(cluster, indices));
+        let changed = change(&mut table);
         std::fs::write(file, toml::to_string(&table).unwrap()).unwrap();
-        self
+        changed
+    }
+
+    /// Ends the process that has taken this one's place.
+    pub(crate) async fn stop_successor(&self, cluster: &Cluster) {
+        let log = self.log();
+        let pid = log.rsplit("started to take this process's place").next().unwrap();
+        let pid = pid.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        let gone = async || self.program(cluster, &["status"]).await.err();
+        eventually(LIMIT, "the successor has ended", gone).await;
     }
 
     /// `primacy reload`: what it printed, or its complaint.
@@ -196,6 +221,11 @@ impl Proxy {
             if line.contains("node0") { first += count } else { others += count }
         }
         (first, others)
+    }
+
+    /// Where its configuration lies.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.dir
     }
 
     /// Its process id.
