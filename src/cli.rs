@@ -10,6 +10,7 @@ mod explain;
 mod failover;
 mod failure;
 mod history;
+mod import;
 mod pause;
 mod rejoin;
 mod reload;
@@ -60,6 +61,8 @@ enum Command {
     Explain(explain::Args),
     /// Read the configuration again.
     Reload(reload::Args),
+    /// Convert pgbouncer.ini or pgpool.conf, and say what has no counterpart.
+    Import(import::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
     Chaos(chaos::Args),
 }
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Chaos(args) => chaos::run(&args),
     };
     match done {
@@ -120,6 +124,8 @@ mod tests {
             "primacy history --json",
             "primacy explain --json select",
             "primacy reload --admin 127.0.0.1:7",
+            "primacy import pgbouncer.ini",
+            "primacy serve --config f --takeover",
             "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -8,6 +8,7 @@ mod check;
 mod describe;
 mod diff;
 mod document;
+pub mod import;
 mod places;
 mod problem;
 mod resolve;
