@@ -5,6 +5,7 @@
 //! between proxy and servers. `report` puts it together.
 
 pub mod arena;
+pub mod bare;
 pub mod check;
 pub mod faults;
 pub mod history;
@@ -12,3 +13,4 @@ pub mod load;
 pub mod relay;
 pub mod report;
 pub mod run;
+mod times;

@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 failed (one line on stderr says what and what to do), 2 wrong usage.
 
+mod agent;
 mod chaos;
 mod check;
 mod client;
@@ -63,6 +64,8 @@ enum Command {
     Reload(reload::Args),
     /// Convert pgbouncer.ini or pgpool.conf, and say what has no counterpart.
     Import(import::Args),
+    /// Run beside a PostgreSQL server: start, stop, rewind and re-clone it on primacy's word.
+    Agent(agent::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
     Chaos(chaos::Args),
 }
@@ -84,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Chaos(args) => chaos::run(&args),
     };
     match done {
@@ -94,6 +98,18 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ctrl-C or SIGTERM.
+fn ended() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 #[cfg(test)]
@@ -126,6 +142,7 @@ mod tests {
             "primacy reload --admin 127.0.0.1:7",
             "primacy import pgbouncer.ini",
             "primacy serve --config f --takeover",
+            "primacy agent --config f",
             "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -138,6 +155,7 @@ mod tests {
             "primacy demo --durability maybe",
             "primacy rejoin",
             "primacy explain",
+            "primacy agent",
             "primacy chaos --faults kil",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);

@@ -4,6 +4,7 @@
 //! the file, from files of their own or from the environment, and are never shown. A reload is the pure difference of
 //! two resolved settings ([`diff`]).
 
+mod agent;
 mod check;
 mod describe;
 mod diff;
@@ -19,6 +20,7 @@ mod written;
 
 use std::path::{Path, PathBuf};
 
+pub use agent::load_agent;
 pub use describe::{Item, describe};
 pub use diff::{Change, Reload, diff};
 pub use places::effective;
@@ -75,16 +77,22 @@ pub fn load(file: &Path) -> Result<Settings, ConfigProblems> {
     let text = read_text(file).map_err(|error| {
         let hint =
             "give the right path with --config, or start without a file: --node URL --node URL".to_owned();
-        let problem = Problem {
-            key: String::new(),
-            position: None,
-            found: format!("cannot be read: {error}"),
-            allowed: String::new(),
-            hint: Some(hint),
-        };
-        ConfigProblems { file: Some(file.to_owned()), problems: vec![problem] }
+        let mut unreadable = unreadable(file, &error);
+        unreadable.problems.iter_mut().for_each(|problem| problem.hint = Some(hint.clone()));
+        unreadable
     })?;
     parse(&text, file)
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> ConfigProblems {
+    let problem = Problem {
+        key: String::new(),
+        position: None,
+        found: format!("cannot be read: {error}"),
+        allowed: String::new(),
+        hint: Some("give the right path with --config".to_owned()),
+    };
+    ConfigProblems { file: Some(file.to_owned()), problems: vec![problem] }
 }
 
 /// Resolves the text of a file; relative paths in it count from the file's directory.

@@ -10,6 +10,7 @@
 //! All of it runs on one thread's runtime if need be. The decision itself is in `failover` and touches nothing.
 
 mod actuator;
+pub mod agents;
 mod barrier;
 pub mod board;
 mod conductor;
@@ -28,7 +29,7 @@ pub mod report;
 mod rounds;
 mod sampler;
 pub mod settings;
-mod store;
+pub mod store;
 mod task;
 mod tls;
 mod upstream;
@@ -64,6 +65,9 @@ pub enum ControlError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Agents cannot be talked to.
+    #[error("agents cannot be talked to")]
+    Agents(#[from] agents::AgentSetupError),
     /// A pool of connections could not be made.
     #[error("connections to the servers cannot be set up")]
     Link(#[from] link::LinkError),

@@ -6,6 +6,7 @@
 //! topology snapshot on the board. `proto-notes/architecture.md` has the pictures.
 
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod chaos;
 pub mod cli;

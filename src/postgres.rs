@@ -7,25 +7,31 @@
 
 mod account;
 mod cluster;
+mod comeback;
 mod command;
 mod conf;
+mod control_data;
 mod copy;
 mod error;
 mod find;
 mod instance;
 mod process;
 mod rejoin;
+mod renewal;
 mod resume;
+mod rewind;
 mod sql;
 mod watchdog;
 
 pub use account::Account;
 pub use cluster::{Cluster, ClusterSpec, Durability, Progress, Step};
+pub use comeback::{Comeback, Limits};
 pub use command::{Installation, Version};
 pub use conf::{ConnInfo, conf_value};
+pub use control_data::ControlData;
 pub use error::{FindError, PostgresError, Rejected};
 pub use find::Search;
-pub use instance::{InitOptions, Instance, Place};
+pub use instance::{InitOptions, Instance, Place, Remote};
 pub use process::{Pid, StopMode};
 pub use rejoin::{Rejoin, Rejoined};
 pub use sql::{Login, connect};

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::bare::Bare;
 use super::relay::Relay;
 use crate::admin::json::{ChangeReport, StatusReport};
 use crate::clock;
@@ -77,6 +78,7 @@ fn system(doing: &'static str) -> impl FnOnce(io::Error) -> ArenaError {
 #[derive(Debug)]
 pub struct Arena {
     spec: ArenaSpec,
+    installation: Arc<Installation>,
     listen: SocketAddr,
     admin: SocketAddr,
     base_port: u16,
@@ -112,10 +114,25 @@ impl Arena {
             relays.push(Relay::open(server).await.map_err(system("open a relay"))?);
         }
         let [listen, admin] = free_pair().map_err(system("find free ports"))?;
-        let mut arena =
-            Self { spec, listen, admin, base_port, cluster, relays, demo: None, _watchdog: watchdog };
+        let mut arena = Self {
+            spec,
+            installation,
+            listen,
+            admin,
+            base_port,
+            cluster,
+            relays,
+            demo: None,
+            _watchdog: watchdog,
+        };
         arena.start_demo().await?;
         Ok(arena)
+    }
+
+    /// Two servers beside it, for comparison.
+    pub async fn bare_pair(&self) -> Result<Bare, ArenaError> {
+        let first = free_row(2).map_err(system("find free ports"))?;
+        Ok(Bare::open(&self.installation, [first, first + 1]).await?)
     }
 
     /// How its clients connect.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -52,13 +52,15 @@ pub enum Fault {
     Double,
     /// kill -9 of the primary, and of the next one before the first is back.
     Chase,
+    /// kill -9 of the primary while the proxy cannot reach the one replica that has the last commits.
+    Ahead,
     /// A planned switchover.
     Switchover,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Kill,
         Self::KillReplica,
         Self::Backend,
@@ -73,6 +75,7 @@ impl Fault {
         Self::ProxyToo,
         Self::Double,
         Self::Chase,
+        Self::Ahead,
         Self::Switchover,
     ];
 
@@ -93,6 +96,7 @@ impl Fault {
             Self::ProxyToo => "proxy-too",
             Self::Double => "double",
             Self::Chase => "chase",
+            Self::Ahead => "ahead",
             Self::Switchover => "switchover",
         }
     }
@@ -108,8 +112,8 @@ impl Fault {
             | Self::StopReplica
             | Self::Replay
             | Self::Proxy => Some(false),
-            // With two of three servers down nobody may be promoted; the primary, started again, goes on.
-            Self::Backend | Self::Fast | Self::Double | Self::Chase => None,
+            // With two of three servers down, or out of reach, nobody may be promoted; the primary, started again, goes on.
+            Self::Backend | Self::Fast | Self::Double | Self::Chase | Self::Ahead => None,
         }
     }
 
@@ -140,12 +144,21 @@ impl FromStr for Fault {
     }
 }
 
-/// Strikes. The node that was struck; `None`: there was nothing to strike at.
+/// A blow that fell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Struck {
+    /// On which node.
+    pub(super) node: usize,
+    /// Just before.
+    pub(super) at: Instant,
+}
+
+/// Strikes. `None`: there was nothing to strike at.
 pub(super) async fn strike(
     arena: &mut Arena,
     fault: Fault,
     dice: &mut fastrand::Rng,
-) -> Result<Option<usize>, ArenaError> {
+) -> Result<Option<Struck>, ArenaError> {
     let Some(primary) = arena.primary().await else { return Ok(None) };
     let replicas: Vec<usize> = (0..arena.nodes().len()).filter(|node| *node != primary).collect();
     let replica = dice.choice(&replicas).copied();
@@ -154,9 +167,14 @@ pub(super) async fn strike(
         _ => Some(primary),
     };
     let Some(at) = node else { return Ok(None) };
+    if fault == Fault::Ahead {
+        let Some(replica) = replica else { return Ok(None) };
+        leave_one_ahead(arena, &replicas, replica).await;
+    }
     let Some(server) = arena.nodes().get(at) else { return Ok(None) };
+    let begun = clock::now();
     match fault {
-        Fault::Kill | Fault::KillReplica => kill_postmaster(server),
+        Fault::Kill | Fault::KillReplica | Fault::Ahead => kill_postmaster(server),
         Fault::Backend => kill_backend(arena, at).await?,
         Fault::Stop | Fault::StopReplica => server.freeze(true),
         Fault::Immediate => server.stop(StopMode::Immediate, STOP_LIMIT).await?,
@@ -194,7 +212,22 @@ pub(super) async fn strike(
             }
         }
     }
-    Ok(node)
+    if fault == Fault::Ahead {
+        // The others have missed the last commits; they are there again, and the one that has them is out of reach.
+        replicas.iter().filter_map(|replica| arena.nodes().get(*replica)).for_each(|node| node.freeze(false));
+    }
+    Ok(Some(Struck { node: at, at: begun }))
+}
+
+/// Cuts one replica off from the proxy, and freezes the others for a moment in which only that one acknowledges commits.
+async fn leave_one_ahead(arena: &Arena, replicas: &[usize], ahead: usize) {
+    set(arena, ahead, Link::Silent);
+    for other in replicas.iter().filter(|replica| **replica != ahead) {
+        if let Some(server) = arena.nodes().get(*other) {
+            server.freeze(true);
+        }
+    }
+    tokio::time::sleep(SECOND_BLOW * 4).await;
 }
 
 /// Undoes what does not end by itself.
@@ -209,6 +242,10 @@ pub(super) async fn heal(arena: &mut Arena, fault: Fault, node: usize) -> Result
         Fault::Partition | Fault::OneWay => {
             tokio::time::sleep(KEPT).await;
             set(arena, node, Link::Whole);
+        }
+        Fault::Ahead => {
+            tokio::time::sleep(KEPT).await;
+            (0..arena.nodes().len()).for_each(|node| set(arena, node, Link::Whole));
         }
         Fault::Replay => {
             tokio::time::sleep(KEPT).await;

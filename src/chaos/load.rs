@@ -79,6 +79,7 @@ struct Shared {
     config: Config,
     begun: Instant,
     stop: AtomicBool,
+    paused: AtomicBool,
     next: AtomicU64,
     notes: Mutex<Notes>,
 }
@@ -99,6 +100,7 @@ impl Load {
             config: config.clone(),
             begun,
             stop: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             next: AtomicU64::new(1),
             notes: Mutex::default(),
         });
@@ -118,6 +120,11 @@ impl Load {
     /// Acknowledged inserts until now.
     pub fn acknowledged(&self) -> usize {
         self.shared.notes().entries.iter().filter(|entry| entry.end == super::history::End::Committed).count()
+    }
+
+    /// Has every client rest after what it does, or go on.
+    pub fn pause(&self, paused: bool) {
+        self.shared.paused.store(paused, Ordering::Relaxed);
     }
 
     /// Lets every client finish what it does, and gives what they have seen.
@@ -169,6 +176,9 @@ impl Session {
 
     /// The connection, made if need be. `None`: the run is over.
     async fn client(&mut self) -> Option<&Client> {
+        while self.shared.paused.load(Ordering::Relaxed) && !self.stopped() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
         while self.client.is_none() && !self.stopped() {
             match open(&self.shared.config).await {
                 Ok(client) => self.client = Some(client),

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::faults::Fault;
 use super::history::End;
 use super::load::{Entry, Notes};
+use super::times::{self, PhaseReport};
 
 /// Columns of the chart.
 const CHART_COLUMNS: usize = 100;
@@ -30,15 +31,16 @@ pub struct Blow {
 }
 
 /// What a fault did to the clients.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BlowReport {
     /// What was done.
-    pub fault: &'static str,
+    pub fault: String,
     /// To which node.
     pub node: String,
     /// Seconds since the run began.
     pub at_s: f64,
-    /// Milliseconds to the first acknowledged write among those that were sent after it.
+    /// Milliseconds to the first acknowledged write among those that were sent after it. Where another primary took over: to
+    /// the one that ended the pause, for the last moments of the old one are not the new one's merit.
     pub first_write_ms: Option<f64>,
     /// The longest time without an acknowledged write from then until all was whole, in milliseconds.
     pub pause_ms: f64,
@@ -49,7 +51,7 @@ pub struct BlowReport {
 }
 
 /// Times of one kind of fault, in milliseconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FaultReport {
     /// How many there were.
     pub count: usize,
@@ -68,7 +70,7 @@ pub struct FaultReport {
 }
 
 /// What a run has found. Lists of stories are empty in a good one.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Whether every promise was kept.
     pub held: bool,
@@ -107,7 +109,11 @@ pub struct Report {
     /// Faults after which not all nodes served again.
     pub not_whole: Vec<String>,
     /// By kind of fault.
-    pub by_fault: BTreeMap<&'static str, FaultReport>,
+    pub by_fault: BTreeMap<String, FaultReport>,
+    /// What the steps of the failovers took.
+    pub phases: Vec<PhaseReport>,
+    /// Bare promotions beside, in milliseconds.
+    pub bare_ms: Vec<f64>,
     /// One by one.
     pub faults: Vec<BlowReport>,
     /// Acknowledged inserts over time, `CHART_COLUMNS` equal parts.
@@ -165,9 +171,45 @@ impl Report {
                 .map(|b| format!("{} of {}", b.fault, b.node))
                 .collect(),
             by_fault: by_fault(&faults),
+            phases: Vec::new(),
+            bare_ms: Vec::new(),
             writes_over_time: over_time(&acks, seconds),
             faults,
         }
+    }
+
+    /// Counts another run in. The chart stays that of the first.
+    pub fn add(&mut self, other: Self) {
+        self.seconds += other.seconds;
+        self.acknowledged += other.acknowledged;
+        self.transactions += other.transactions;
+        self.transfers += other.transfers;
+        self.connections_broken += other.connections_broken;
+        for (all, more) in [
+            (&mut self.lost, other.lost),
+            (&mut self.duplicated, other.duplicated),
+            (&mut self.refused_but_there, other.refused_but_there),
+        ] {
+            all.extend(more);
+        }
+        for (all, more) in [
+            (&mut self.stale_reads, other.stale_reads),
+            (&mut self.wrong_sums, other.wrong_sums),
+            (&mut self.anomalies, other.anomalies),
+            (&mut self.wrong_promotions, other.wrong_promotions),
+            (&mut self.not_whole, other.not_whole),
+        ] {
+            all.extend(more);
+        }
+        self.unknown.iter_mut().zip(other.unknown).for_each(|(all, more)| *all += more);
+        for (code, count) in other.errors {
+            *self.errors.entry(code).or_default() += count;
+        }
+        times::together(&mut self.phases, &other.phases);
+        self.bare_ms.extend(other.bare_ms);
+        self.faults.extend(other.faults);
+        self.by_fault = by_fault(&self.faults);
+        self.settle();
     }
 
     /// Gives the verdict.
@@ -227,7 +269,9 @@ impl Report {
                 seen.pause_max_ms
             )?;
         }
-        writeln!(out)?;
+        let kills = self.faults.iter().filter(|blow| blow.fault == Fault::Kill.as_str() && blow.promoted);
+        let kills: Vec<f64> = kills.filter_map(|blow| blow.first_write_ms).collect();
+        times::write(out, &self.phases, &self.bare_ms, &kills)?;
         let [there, not_there] = self.unknown;
         writeln!(
             out,
@@ -309,16 +353,19 @@ fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
     let before = acks.iter().rev().find(|(_, ended)| *ended <= blow.at).map(|(_, ended)| *ended);
     let during = acks.iter().map(|(_, ended)| *ended).filter(|ended| *ended > blow.at);
     let mut last = before.unwrap_or(blow.at);
-    let mut pause = 0;
+    let (mut pause, mut over) = (0, None);
     for ended in during {
-        pause = pause.max(ended - last);
+        if ended - last > pause {
+            (pause, over) = (ended - last, Some(ended));
+        }
         if last > blow.whole_at {
             break;
         }
         last = ended;
     }
+    let first = if blow.promoted { over.map(|over| millis(over - blow.at)) } else { first };
     BlowReport {
-        fault: blow.fault.as_str(),
+        fault: blow.fault.as_str().to_owned(),
         node: blow.node.clone(),
         at_s: millis(blow.at) / 1000.0,
         first_write_ms: first,
@@ -333,10 +380,10 @@ fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-fn by_fault(faults: &[BlowReport]) -> BTreeMap<&'static str, FaultReport> {
-    let mut groups: BTreeMap<&'static str, Vec<&BlowReport>> = BTreeMap::new();
+fn by_fault(faults: &[BlowReport]) -> BTreeMap<String, FaultReport> {
+    let mut groups: BTreeMap<String, Vec<&BlowReport>> = BTreeMap::new();
     for fault in faults {
-        groups.entry(fault.fault).or_default().push(fault);
+        groups.entry(fault.fault.clone()).or_default().push(fault);
     }
     let report = |group: Vec<&BlowReport>| {
         let sorted = |values: Vec<f64>| {
@@ -360,7 +407,7 @@ fn by_fault(faults: &[BlowReport]) -> BTreeMap<&'static str, FaultReport> {
 }
 
 /// The smallest value that so many percent do not exceed.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
+pub(super) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
@@ -385,7 +432,7 @@ fn over_time(acks: &[(u64, u64)], seconds: f64) -> Vec<usize> {
     columns
 }
 
-fn bars(columns: &[usize]) -> String {
+pub(super) fn bars(columns: &[usize]) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = columns.iter().copied().max().unwrap_or(0).max(1);
     let bar = |count: &usize| BARS.get((count * (BARS.len() - 1)).div_ceil(most)).copied().unwrap_or('█');

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::arena::{Arena, ArenaError};
+use super::bare::Bare;
 use super::check;
-use super::faults::{self, Fault};
+use super::faults::{self, Fault, Struck};
 use super::history::Lists;
 use super::load::{Clients, Load, Notes};
 use super::report::{Blow, Report};
+use super::times;
+use crate::admin::json::ChangeReport;
 use crate::clock;
 use crate::postgres::PostgresError;
 
@@ -34,6 +37,8 @@ pub struct Plan {
     pub clients: Clients,
     /// Where the dice start.
     pub seed: u64,
+    /// So many bare promotions are measured beside, evenly among the blows.
+    pub bare: usize,
 }
 
 /// Told about what happens.
@@ -77,10 +82,11 @@ pub async fn run(
     }
     let config = arena.config();
     Load::prepare(&config).await.map_err(sql("make the tables"))?;
+    let mut pair = if plan.bare > 0 { Some(arena.bare_pair().await?) } else { None };
     let begun = clock::now();
     let load = Load::start(&config, begun, plan.clients);
-    let mut blows = Vec::new();
-    let striking = strike_on(arena, plan, (begun, &load), progress, &mut blows);
+    let mut seen = Seen::default();
+    let striking = strike_on(arena, plan, (begun, &load, pair.as_mut()), progress, &mut seen);
     tokio::select! {
         struck = striking => struck?,
         () = ended => progress("ending early"),
@@ -100,21 +106,40 @@ pub async fn run(
     if !whole_within(arena, RECOVERY_LIMIT).await {
         progress("the cluster is not whole in the end");
     }
+    seen.changes = arena.history().await.unwrap_or_default();
     let last = Last::read(arena).await?;
-    Ok(judge(plan, seconds, &blows, (&notes, &last)))
+    Ok(judge(plan, seconds, &seen, (&notes, &last)))
+}
+
+/// What was seen beside the clients.
+#[derive(Debug, Default)]
+struct Seen {
+    blows: Vec<Blow>,
+    bare: Vec<Duration>,
+    changes: Vec<ChangeReport>,
 }
 
 /// One blow after another, each on a whole cluster.
 async fn strike_on(
     arena: &mut Arena,
     plan: &Plan,
-    (begun, load): (Instant, &Load),
+    (begun, load, mut pair): (Instant, &Load, Option<&mut Bare>),
     progress: Progress<'_>,
-    blows: &mut Vec<Blow>,
+    seen: &mut Seen,
 ) -> Result<(), RunError> {
     let mut dice = fastrand::Rng::with_seed(plan.seed);
-    let micros = || u64::try_from(clock::now().duration_since(begun).as_micros()).unwrap_or(u64::MAX);
-    while clock::now().duration_since(begun) < plan.duration && blows.len() < plan.blows_max {
+    let micros = |at: Instant| u64::try_from(at.duration_since(begun).as_micros()).unwrap_or(u64::MAX);
+    while clock::now().duration_since(begun) < plan.duration && seen.blows.len() < plan.blows_max {
+        if let Some(pair) = pair.as_mut()
+            && seen.bare.len() * plan.blows_max <= seen.blows.len() * plan.bare
+        {
+            load.pause(true);
+            tokio::time::sleep(QUIET_MIN / 5).await;
+            let took = pair.measure().await?;
+            progress(&format!("a bare promotion: {} ms", took.as_millis()));
+            seen.bare.push(took);
+            load.pause(false);
+        }
         let acknowledged = load.acknowledged();
         tokio::time::sleep(QUIET_MIN + Duration::from_millis(dice.u64(0..500))).await;
         if load.acknowledged() == acknowledged {
@@ -123,12 +148,10 @@ async fn strike_on(
         }
         let Some(fault) = dice.choice(&plan.faults).copied() else { return Ok(()) };
         let before = arena.epoch().await;
-        let at = micros();
-        let Some(node) = faults::strike(arena, fault, &mut dice).await? else { continue };
+        let Some(Struck { node, at }) = faults::strike(arena, fault, &mut dice).await? else { continue };
         faults::heal(arena, fault, node).await?;
-        let struck = begun + Duration::from_micros(at);
-        let whole = recovered_within(arena, (fault, before, struck), RECOVERY_LIMIT).await;
-        let whole_at = micros();
+        let whole = recovered_within(arena, (fault, before, at), RECOVERY_LIMIT).await;
+        let (at, whole_at) = (micros(at), micros(clock::now()));
         let after = arena.epoch().await;
         let name = arena.nodes().get(node).map(|node| node.name().to_owned()).unwrap_or_default();
         let promoted = before != after;
@@ -141,7 +164,7 @@ async fn strike_on(
                 "not whole again".to_owned()
             },
         ));
-        blows.push(Blow { fault, node: name, at, whole_at, whole, promoted });
+        seen.blows.push(Blow { fault, node: name, at, whole_at, whole, promoted });
     }
     Ok(())
 }
@@ -208,9 +231,11 @@ impl Last {
     }
 }
 
-fn judge(plan: &Plan, seconds: f64, blows: &[Blow], (notes, last): (&Notes, &Last)) -> Report {
+fn judge(plan: &Plan, seconds: f64, seen: &Seen, (notes, last): (&Notes, &Last)) -> Report {
     let anomalies = check::anomalies(&notes.history, &last.lists);
-    let mut report = Report::new(plan.seed, seconds, notes, &last.tokens, blows);
+    let mut report = Report::new(plan.seed, seconds, notes, &last.tokens, &seen.blows);
+    report.phases = times::phases(&seen.changes);
+    report.bare_ms = seen.bare.iter().map(|took| took.as_secs_f64() * 1000.0).collect();
     report.anomalies = anomalies.iter().map(ToString::to_string).collect();
     if last.sum != super::load::SUM {
         report.wrong_sums.push(format!("{} in the end", last.sum));

@@ -14,6 +14,7 @@ use super::screen::Screen;
 use crate::chaos::arena::{Arena, ArenaError, ArenaSpec};
 use crate::chaos::faults::Fault;
 use crate::chaos::load::Clients;
+use crate::chaos::report::Report;
 use crate::chaos::run::{self, Plan, RunError};
 use crate::clock;
 
@@ -27,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     /// What is done, drawn at random: kill, kill-replica, backend, stop, stop-replica, immediate, fast, partition, one-way,
-    /// replay, proxy, proxy-too, double, chase, switchover; or `all`.
+    /// replay, proxy, proxy-too, double, chase, ahead, switchover; or `all`.
     #[arg(long, value_name = "FAULT,...", value_delimiter = ',', default_value = "kill,stop,partition", value_parser = faults)]
     faults: Vec<Choice>,
     /// Number of PostgreSQL servers.
@@ -48,6 +49,12 @@ pub(super) struct Args {
     /// Keep the logs of proxy and servers in this directory.
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
+    /// Measure so many bare promotions beside: a replica that somebody promotes the moment its primary is killed.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "count")]
+    bare: usize,
+    /// Do nothing but show what these reports (of `--json`) say together.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["count", "logs", "seed"])]
+    sum: Vec<PathBuf>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -76,6 +83,7 @@ impl Args {
             blows_max: self.count.unwrap_or(usize::MAX),
             faults: self.faults.iter().flat_map(chosen).collect(),
             clients: Clients { ledger: third, lists: third, bank: third },
+            bare: self.bare,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000)),
         }
     }
@@ -92,8 +100,12 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let report = runtime.block_on(run_here(args))?;
+    let report = if args.sum.is_empty() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run_here(args))?
+    } else {
+        summed(&args.sum)?
+    };
     let screen = Screen::stdout();
     if args.json {
         let text = serde_json::to_string(&report);
@@ -105,7 +117,24 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if report.held { Ok(()) } else { Err(Failure::Broken { what: report.broken_promises.join(", ") }) }
 }
 
-async fn run_here(args: &Args) -> Result<crate::chaos::report::Report, Failure> {
+fn summed(files: &[PathBuf]) -> Result<Report, Failure> {
+    let mut sum: Option<Report> = None;
+    for file in files {
+        let unusable = |why: String| Failure::System {
+            what: "cannot use a report",
+            why: format!("{}: {why}", file.display()),
+        };
+        let text = std::fs::read_to_string(file).map_err(|why| unusable(why.to_string()))?;
+        let report: Report = serde_json::from_str(&text).map_err(|why| unusable(why.to_string()))?;
+        match &mut sum {
+            Some(sum) => sum.add(report),
+            None => sum = Some(report),
+        }
+    }
+    sum.ok_or_else(|| Failure::System { what: "cannot use a report", why: "there is none".to_owned() })
+}
+
+async fn run_here(args: &Args) -> Result<Report, Failure> {
     let begun = clock::now();
     let say = move |what: &str| {
         let seconds = clock::now().duration_since(begun).as_secs_f32();
@@ -115,7 +144,7 @@ async fn run_here(args: &Args) -> Result<crate::chaos::report::Report, Failure> 
     let plan = args.plan();
     say(&format!("building a cluster of {} servers (seed {})", args.nodes, plan.seed));
     let opening = Arena::open(args.spec()?);
-    let ended = ended()?;
+    let ended = super::ended()?;
     tokio::pin!(ended);
     let mut arena = tokio::select! {
         opened = opening => opened.map_err(RunError::from)?,
@@ -133,16 +162,4 @@ async fn run_here(args: &Args) -> Result<crate::chaos::report::Report, Failure> 
     let report = report?;
     stopped.map_err(RunError::from)?;
     Ok(report)
-}
-
-/// Ctrl-C or SIGTERM.
-fn ended() -> Result<impl Future<Output = ()>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

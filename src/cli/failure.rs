@@ -3,6 +3,7 @@
 use std::io;
 
 use super::demo::DemoError;
+use crate::agent::AgentError;
 use crate::app::ServeError;
 use crate::chaos::run::RunError;
 use crate::config::ConfigProblems;
@@ -19,6 +20,9 @@ pub(super) enum Failure {
     /// The demo's servers could not be had, or its proxy failed.
     #[error("{}", chain(.0))]
     Demo(#[from] DemoError),
+    /// The agent did not start.
+    #[error("{}", chain(.0))]
+    Agent(#[from] AgentError),
     /// Nobody answers at the HTTP address.
     #[error(
         "no primacy answers on {admin} ({why}); start it with `primacy serve`, or name its HTTP address with --admin or PRIMACY_ADMIN"

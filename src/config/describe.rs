@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::Settings;
 use super::units::{show_duration, show_size};
-use crate::control::settings::Credentials;
+use crate::control::agents::{AgentSettings, AgentTls};
+use crate::control::settings::{Credentials, NodeSettings};
 use crate::failover::{self, Durability};
 use crate::model::Secret;
 use crate::proxy::settings::{
@@ -75,6 +76,13 @@ impl List {
     fn secret(&mut self, key: &str, secret: &Secret) {
         let value = if secret.is_empty() { "" } else { "***" };
         self.0.push(Item { key: key.into(), value: value.into(), live: false, secret: Some(secret.clone()) });
+    }
+
+    fn live_secret(&mut self, key: &str, secret: &Secret) {
+        self.secret(key, secret);
+        if let Some(item) = self.0.last_mut() {
+            item.live = true;
+        }
     }
 
     fn duration(&mut self, key: &str, duration: Duration) {
@@ -287,6 +295,7 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
         let replication = node.replication_address.as_ref().map(ToString::to_string).unwrap_or_default();
         list.live(&format!("{NODES_KEY}{}.replication_address", node.name), replication);
         list.live(&format!("{NODES_KEY}{}.disabled", node.name), node.disabled);
+        describe_agent(list, node);
     }
     if let Some(Credentials { user, password }) = replication {
         list.fixed("replication.user", user);
@@ -295,6 +304,20 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
     list.live("replication.slots", slots);
     list.live("failover.restart_by_sql", restart_by_sql);
     list.live("routing.sample_interval", show_duration(*sample_every));
+}
+
+fn describe_agent(list: &mut List, node: &NodeSettings) {
+    let Some(AgentSettings { host, port, tls, token }) = &node.agent else { return };
+    let key = |what: &str| format!("{NODES_KEY}{}.{what}", node.name);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    list.live(&key("agent"), format!("{scheme}://{host}:{port}"));
+    list.live_secret(&key("agent_token"), token.as_ref().unwrap_or(&Secret::default()));
+    if let Some(AgentTls { ca_file, own }) = tls {
+        list.live(&key("agent_ca_file"), path(ca_file.as_deref()));
+        let (cert, key_file) = own.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
+        list.live(&key("agent_cert_file"), path(cert));
+        list.live(&key("agent_key_file"), path(key_file));
+    }
 }
 
 fn failing_over(list: &mut List, settings: &failover::Settings) {

@@ -6,12 +6,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::problem::{Position, Problem};
-use super::written::Document;
 
 /// Where every key stands.
 #[derive(Clone, Debug, Default)]
@@ -31,16 +30,16 @@ impl Places {
 }
 
 /// Reads a file's text. The document holds what could be read, even where there are problems.
-pub(super) fn read(text: &str) -> (Document, Places, Vec<Problem>) {
+pub(super) fn read<D: DeserializeOwned + Default>(text: &str) -> (D, Places, Vec<Problem>) {
     let mut tree = match DeTable::parse(text) {
         Ok(tree) => tree,
-        Err(error) => return (Document::default(), Places::default(), vec![syntax_problem(text, &error)]),
+        Err(error) => return (D::default(), Places::default(), vec![syntax_problem(text, &error)]),
     };
     let entries = entries_of(tree.get_ref());
     let places = entries.iter().map(|e| (e.path.clone(), position(text, e.key.start))).collect();
     let mut problems = Vec::new();
     for _ in 0..=entries.len() {
-        let error = match Document::deserialize(Deserializer::from(tree.clone())) {
+        let error = match D::deserialize(Deserializer::from(tree.clone())) {
             Ok(document) => return (document, Places(places), problems),
             Err(error) => error,
         };
@@ -52,7 +51,7 @@ pub(super) fn read(text: &str) -> (Document, Places, Vec<Problem>) {
         problems.push(entry_problem(text, entry, error.message()));
         remove(tree.get_mut(), &entry.key);
     }
-    (Document::default(), Places(places), problems)
+    (D::default(), Places(places), problems)
 }
 
 /// One key of the file.
@@ -223,10 +222,11 @@ fn position(text: &str, offset: usize) -> Position {
 
 #[cfg(test)]
 mod tests {
+    use super::super::written::Document;
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
-        read(text).2.iter().map(ToString::to_string).collect()
+        read::<Document>(text).2.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_can_be_read_is_read_beside_the_problems() {
-        let (document, places, problems) = read("nope = 1\n[pool]\ndefault_pool_size = 7\n");
+        let (document, places, problems) = read::<Document>("nope = 1\n[pool]\ndefault_pool_size = 7\n");
         assert_eq!(problems.len(), 1);
         assert_eq!(document.pool.default_pool_size, Some(7));
         assert_eq!(places.of("pool.default_pool_size"), Some(Position { line: 3, column: 1 }));

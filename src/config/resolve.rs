@@ -3,6 +3,7 @@
 //! One function per table of the file. Every number, duration and size has a range, so that no limit can be switched
 //! off by a typing mistake; defaults come from the rooms' own `Default`.
 
+mod agents;
 mod control;
 mod limits;
 mod nodes;

@@ -105,6 +105,20 @@ pub(super) struct Node {
     pub(super) priority: Option<i64>,
     /// Taken out by a person.
     pub(super) disabled: Option<bool>,
+    /// URL of the agent beside it.
+    pub(super) agent: Option<String>,
+    /// What the agent's requests bring.
+    pub(super) agent_token: Option<WrittenSecret>,
+    /// A file with it.
+    pub(super) agent_token_file: Option<PathBuf>,
+    /// An environment variable with it.
+    pub(super) agent_token_env: Option<String>,
+    /// Authorities that sign agents' certificates.
+    pub(super) agent_ca_file: Option<PathBuf>,
+    /// Our own certificate towards it.
+    pub(super) agent_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub(super) agent_key_file: Option<PathBuf>,
 }
 
 /// `[service]`.

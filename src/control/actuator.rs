@@ -101,6 +101,11 @@ impl Actuator {
         self
     }
 
+    /// Who can start, stop and rewind this node, if anybody here.
+    fn local_for(&self, node: NodeId) -> Option<Arc<dyn LocalServers>> {
+        self.local.clone().filter(|local| local.serves(node))
+    }
+
     /// Has a connection to every node ready.
     pub(crate) async fn warm(&self) {
         let present = self.settings.present().filter_map(|node| self.hands.get(node.index()));

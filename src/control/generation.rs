@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::actuator::Actuator;
+use super::agents::{self, Agents};
 use super::conductor::{Conductor, INPUTS_MAX, State};
 use super::journal::Journal;
 use super::link::{Target, chain};
@@ -62,6 +63,7 @@ pub(super) struct Prepared {
     targets: Vec<Target>,
     watch: Arc<Watch>,
     actuator: Arc<Actuator>,
+    agents: Option<Agents>,
 }
 
 /// The answer to a wish for other settings.
@@ -83,9 +85,13 @@ impl Prepared {
         let targets = Target::all(&settings)?;
         let watch = Watch::new(settings.nodes.len(), settings.failover.probe_interval);
         let (board, journal) = (house.board.clone(), house.journal.clone());
-        let actuator = Actuator::new(settings.clone(), &targets, board, watch.clone(), journal)?
-            .with_local(house.local.clone());
-        Ok(Self { settings, decides, targets, watch, actuator: Arc::new(actuator) })
+        // A process that only watches leaves the agents to the one that decides.
+        let agents = if decides { Agents::new(&settings)? } else { None };
+        let by_agents = || agents.clone().map(|agents| Arc::new(agents) as Arc<dyn LocalServers>);
+        let local = house.local.clone().or_else(by_agents);
+        let actuator =
+            Actuator::new(settings.clone(), &targets, board, watch.clone(), journal)?.with_local(local);
+        Ok(Self { settings, decides, targets, watch, actuator: Arc::new(actuator), agents })
     }
 }
 
@@ -100,7 +106,7 @@ pub(super) async fn run(
     let (mut prepared, mut record) = first;
     let mut is_first = true;
     loop {
-        let Prepared { settings, decides, targets, watch, actuator } = prepared;
+        let Prepared { settings, decides, targets, watch, actuator, agents } = prepared;
         let failover = if decides { settings.failover.clone() } else { watching(&settings.failover) };
         let core = Core::new(failover, members(&settings), record, clock::now());
         let (outcomes, inputs) = mpsc::channel(INPUTS_MAX);
@@ -109,6 +115,7 @@ pub(super) async fn run(
         let mut tasks = monitor::spawn(&settings, &present, &house.board, &watch, &outcomes);
         tasks.extend(sampler::spawn(&present, &house.board, settings.sample_every));
         tasks.push(barrier::spawn(&targets, &house.board));
+        tasks.extend(agents.map(|agents| agents::lease(agents, house.board.clone())));
         let state = State::new(settings.nodes.len(), !is_first);
         let conductor =
             Conductor { core, settings, decides, house: house.clone(), watch, actuator, outcomes, state };

@@ -35,6 +35,9 @@ pub struct Upstream {
 
 /// Deeds on servers of this machine (or of an agent beside them).
 pub trait LocalServers: Send + Sync {
+    /// Whether anything can be done to this node.
+    fn serves(&self, node: NodeId) -> bool;
+
     /// Makes a standby of `upstream` of the node, whatever it is now: stops it if it runs, rewinds it if `rewind`, starts
     /// it. Never makes a new copy.
     fn rejoin<'a>(&'a self, node: NodeId, upstream: &'a Upstream, rewind: bool) -> LocalFuture<'a>;

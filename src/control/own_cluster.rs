@@ -18,6 +18,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct OwnCluster(pub Arc<Cluster>);
 
 impl LocalServers for OwnCluster {
+    fn serves(&self, node: NodeId) -> bool {
+        self.0.node(node).is_ok()
+    }
+
     fn rejoin<'a>(&'a self, node: NodeId, upstream: &'a Upstream, rewind: bool) -> LocalFuture<'a> {
         let conninfo = Conninfo::parse(upstream.conninfo.reveal());
         let name = conninfo.ok().and_then(|conninfo| conninfo.value("application_name").map(str::to_owned));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agents::AgentSettings;
 use crate::failover;
 use crate::model::{Address, NodeId, Secret};
 
@@ -70,6 +71,8 @@ pub struct NodeSettings {
     pub disabled: bool,
     /// Not configured any more; keeps its place until a restart, so that the others keep their ids.
     pub removed: bool,
+    /// The agent beside it, where there is one.
+    pub agent: Option<AgentSettings>,
 }
 
 impl NodeSettings {
@@ -85,6 +88,7 @@ impl NodeSettings {
             priority: 100,
             disabled: false,
             removed: false,
+            agent: None,
         }
     }
 

@@ -35,13 +35,18 @@ impl Account {
         ["postgres", "nobody"]
             .into_iter()
             .find_map(|name| User::from_name(name).ok().flatten())
-            .map(|user| Self::Other {
-                name: user.name,
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-                home: user.dir,
-            })
+            .map(Self::other)
             .ok_or(PostgresError::NoAccount)
+    }
+
+    /// The account of this user, for root.
+    pub fn of_user(uid: u32) -> Result<Self, PostgresError> {
+        let user = User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+        user.map(Self::other).ok_or(PostgresError::NoSuchUser { uid })
+    }
+
+    fn other(user: User) -> Self {
+        Self::Other { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir }
     }
 
     /// The name for messages.

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::sql::within;
-use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, connect};
+use super::{ConnInfo, InitOptions, Installation, Instance, Login, Place, PostgresError, Remote, connect};
 use crate::model::{NodeId, Secret};
 
 pub(super) const MARKER: &str = "cluster.primacy";
@@ -139,6 +139,7 @@ impl Cluster {
             port: *port,
             data_dir: spec.dir.join(name),
             log_file: spec.dir.join(format!("{name}.log")),
+            rewind_mark: spec.dir.join(format!("{name}.rewinding")),
             socket_dir: spec.dir.join("sockets"),
         };
         let places = names.iter().zip(&spec.ports).map(place);
@@ -288,7 +289,7 @@ impl Cluster {
     ) -> Result<(), PostgresError> {
         progress(&Step::Copying(node.name()));
         let upstream = Self::replication_from(primary, node.name());
-        node.base_backup(&upstream, node.name(), sync, BACKUP_LIMIT).await?;
+        node.base_backup(&Remote::from(&upstream), Some(node.name()), sync, BACKUP_LIMIT).await?;
         self.hurry(node)?;
         node.follow(&upstream.with_password(), Some(node.name()))?;
         self.start(node, progress).await?;
@@ -375,8 +376,9 @@ impl Cluster {
     }
 
     /// What pg_rewind reads its source with.
-    pub(super) fn rewind_from(upstream: &Instance) -> ConnInfo {
-        conn_info(upstream, Self::SUPERUSER, "primacy-rewind")
+    pub(super) fn rewind_from(upstream: &Instance) -> Remote {
+        let conn = conn_info(upstream, Self::SUPERUSER, "primacy-rewind");
+        Remote { conninfo: format!("{conn} dbname=postgres"), password: conn.password }
     }
 }
 

@@ -10,10 +10,44 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     /// A rewind was broken off, which leaves blocks of two histories in the data directory.
-    #[error("{name}: its rewind was broken off; rejoin it, or copy it anew from the primary")]
+    #[error(
+        "{name}: its rewind was broken off; it must not be started, and has to be copied anew from the primary"
+    )]
     HalfRewound {
         /// The node.
         name: String,
+    },
+    /// A new copy had not taken the old one's place yet when that was broken off.
+    #[error("{name}: a new copy of it is only partly in place; rejoin it")]
+    HalfCopied {
+        /// The node.
+        name: String,
+    },
+    /// It would have to be copied anew, and nobody allows that.
+    #[error("{name} has to be copied anew from the primary ({why}), which is not allowed here")]
+    CopyForbidden {
+        /// The node.
+        name: String,
+        /// Why a rewind will not do.
+        why: String,
+    },
+    /// A copy into its place would leave or touch something outside of it.
+    #[error("{name}: {what} is outside of the data directory; copy it anew by hand")]
+    Outside {
+        /// The node.
+        name: String,
+        /// What.
+        what: &'static str,
+    },
+    /// What was copied is another cluster.
+    #[error("{name}: the copy is of cluster {copied}, and this is {ours}; nothing was replaced")]
+    OtherCluster {
+        /// The node.
+        name: String,
+        /// The system identifier of the copy.
+        copied: u64,
+        /// The one that was expected.
+        ours: u64,
     },
     /// A program could not be started at all.
     #[error("cannot start {}", program.display())]
@@ -67,6 +101,12 @@ pub enum PostgresError {
         "PostgreSQL refuses to run as root, and there is neither a user postgres nor a user nobody to run it as"
     )]
     NoAccount,
+    /// The owner of a data directory has no name here.
+    #[error("there is no user number {uid}, to whom the data directory belongs")]
+    NoSuchUser {
+        /// Its number.
+        uid: u32,
+    },
     /// Somebody else listens on the port.
     #[error("port {port} of 127.0.0.1, meant for {name}, is in use: choose another one")]
     PortBusy {

@@ -49,7 +49,11 @@ pub struct Search {
 impl Search {
     /// Searches; the account is chosen here too, because programs that it may not run are of no use.
     pub async fn run(&self) -> Result<Installation, PostgresError> {
-        let account = Account::choose()?;
+        self.run_as(Account::choose()?).await
+    }
+
+    /// The same for servers that this account runs.
+    pub async fn run_as(&self, account: Account) -> Result<Installation, PostgresError> {
         let mut rejected = Vec::new();
         if let Some(given) = &self.given {
             // `--pg-bin` may name the directory above, as pip-installed distributions suggest.

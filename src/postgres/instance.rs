@@ -33,6 +33,33 @@ pub struct Place {
     pub log_file: PathBuf,
     /// The directory for its Unix socket; must exist.
     pub socket_dir: PathBuf,
+    /// The file that is there while its history is being rewound. Not in the data directory, whose files pg_rewind removes.
+    pub rewind_mark: PathBuf,
+}
+
+/// Whose configuration a server runs with.
+#[derive(Clone, Debug)]
+pub(super) enum Conf {
+    /// Ours, with settings beyond the fixed ones, in order; later ones win.
+    Ours(Vec<(String, String)>),
+    /// Its owner's. `config_file`: where it is not in the data directory; `kept`: a directory for copies of what is, because a
+    /// rewind and a new copy bring the configuration of another server.
+    Theirs { config_file: Option<PathBuf>, kept: PathBuf },
+}
+
+/// A server to connect to, for PostgreSQL's programs: their arguments can be read by everybody, so the password is apart.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// The keyword/value string, without a password.
+    pub conninfo: String,
+    /// The password; empty for none.
+    pub password: Secret,
+}
+
+impl From<&ConnInfo> for Remote {
+    fn from(conn: &ConnInfo) -> Self {
+        Self { conninfo: conn.to_string(), password: conn.password.clone() }
+    }
 }
 
 /// How a new data directory is made.
@@ -51,14 +78,32 @@ pub struct InitOptions {
 pub struct Instance {
     installation: Arc<Installation>,
     place: Place,
-    /// Settings beyond the fixed ones, in order; later ones win.
-    settings: Vec<(String, String)>,
+    conf: Conf,
 }
 
 impl Instance {
     /// A server with these settings on top of the fixed ones. Nothing is written yet.
     pub fn new(installation: Arc<Installation>, place: Place, settings: Vec<(String, String)>) -> Self {
-        Self { installation, place, settings }
+        Self { installation, place, conf: Conf::Ours(settings) }
+    }
+
+    /// Somebody else's server, which keeps its owner's configuration: in the data directory, or in `config_file`. Copies of
+    /// what is in the data directory go to `kept`.
+    pub fn given(
+        installation: Arc<Installation>,
+        place: Place,
+        config_file: Option<PathBuf>,
+        kept: PathBuf,
+    ) -> Self {
+        Self { installation, place, conf: Conf::Theirs { config_file, kept } }
+    }
+
+    pub(super) fn conf(&self) -> &Conf {
+        &self.conf
+    }
+
+    pub(super) fn rewind_mark(&self) -> &Path {
+        &self.place.rewind_mark
     }
 
     /// The programs it runs on.
@@ -119,21 +164,42 @@ impl Instance {
     /// will need next.
     pub async fn base_backup(
         &self,
-        from: &ConnInfo,
-        slot: &str,
+        from: &Remote,
+        slot: Option<&str>,
         sync: bool,
         limit: Duration,
     ) -> Result<(), PostgresError> {
         self.installation.account.create_dir(self.data_dir())?;
-        let mut command = self.installation.command("pg_basebackup");
-        command.arg("-D").arg(self.data_dir()).arg("-d").arg(from.to_string());
-        command.args(["-Xstream", "--checkpoint=fast", "--no-password", "--slot", slot]);
+        self.base_backup_to(self.data_dir(), from, (slot, sync), limit).await?;
+        self.write_conf()
+    }
+
+    pub(super) async fn base_backup_to(
+        &self,
+        dir: &Path,
+        from: &Remote,
+        (slot, sync): (Option<&str>, bool),
+        limit: Duration,
+    ) -> Result<(), PostgresError> {
+        let mut command = self.tool("pg_basebackup");
+        command.arg("-D").arg(dir).arg("-d").arg(&from.conninfo);
+        command.args(["-Xstream", "--checkpoint=fast", "--no-password"]);
+        if let Some(slot) = slot {
+            command.args(["--slot", slot]);
+        }
         if !sync {
             command.arg("--no-sync");
         }
         with_password(&mut command, from);
-        run(command, limit).await?;
-        self.write_conf()
+        run(command, limit).await.map(drop)
+    }
+
+    /// A program that works on the data directory. It runs in it, so that it is found and ended with whatever else a dead
+    /// server has left there, should we die before it.
+    pub(super) fn tool(&self, name: &str) -> Command {
+        let mut command = self.installation.command(name);
+        command.current_dir(self.data_dir());
+        command
     }
 
     /// Makes the server a standby from its next start on, of whatever `conninfo` names.
@@ -157,51 +223,6 @@ impl Instance {
         }
     }
 
-    /// Makes this stopped server's history a prefix of the server's at `source` (which needs a superuser).
-    /// pg_rewind recovers a crashed data directory first, by itself.
-    pub async fn rewind(
-        &self,
-        source: &ConnInfo,
-        sync: bool,
-        limit: Duration,
-    ) -> Result<bool, PostgresError> {
-        let mut command = self.installation.command("pg_rewind");
-        command.arg("--target-pgdata").arg(self.data_dir());
-        command.arg(format!("--source-server={source} dbname=postgres"));
-        if !sync {
-            command.arg("--no-sync");
-        }
-        with_password(&mut command, source);
-        // Broken off in its middle it leaves blocks of two histories behind (manual, pg_rewind).
-        let mark = self.rewind_mark();
-        self.write_owned(&mark, "")?;
-        // What it found is said on stderr by some versions and on stdout by others; the files tell for sure:
-        // a rewind leaves a backup_label behind, to recover from.
-        run(command, limit).await?;
-        self.forget_rewind()?;
-        Ok(self.data_dir().join("backup_label").exists())
-    }
-
-    /// Whether a rewind was broken off: the data directory is neither here nor there, and must not be started.
-    pub fn is_half_rewound(&self) -> bool {
-        self.rewind_mark().exists()
-    }
-
-    pub(super) fn forget_rewind(&self) -> Result<(), PostgresError> {
-        let mark = self.rewind_mark();
-        match std::fs::remove_file(&mark) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(PostgresError::File { doing: "remove", path: mark, source })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Beside the data directory, because pg_rewind removes what it does not know.
-    fn rewind_mark(&self) -> PathBuf {
-        self.place.log_file.with_extension("rewinding")
-    }
-
     /// Writes our settings, whatever a backup or a rewind has brought in from elsewhere.
     pub fn write_conf(&self) -> Result<(), PostgresError> {
         self.write_conf_with(&[])
@@ -209,7 +230,8 @@ impl Instance {
 
     /// The same, with settings that win over all others.
     pub(super) fn write_conf_with(&self, more: &[(&str, &str)]) -> Result<(), PostgresError> {
-        self.write_owned(&self.data_dir().join(CONF), &self.render_conf(more))?;
+        let Conf::Ours(settings) = &self.conf else { return Ok(()) };
+        self.write_owned(&self.data_dir().join(CONF), &self.render_conf(settings, more))?;
         let main = self.data_dir().join("postgresql.conf");
         let text = read(&main)?;
         let include = format!("include = '{CONF}'");
@@ -219,7 +241,7 @@ impl Instance {
         self.write_owned(&main, &format!("{text}\n# primacy's settings\n{include}\n"))
     }
 
-    fn render_conf(&self, more: &[(&str, &str)]) -> String {
+    fn render_conf(&self, settings: &[(String, String)], more: &[(&str, &str)]) -> String {
         use std::fmt::Write as _;
         let sockets = self.place.socket_dir.display().to_string();
         let port = self.place.port.to_string();
@@ -232,7 +254,7 @@ impl Instance {
             ),
             ("cluster_name", self.name()),
         ];
-        let extra = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let extra = settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let mut text = String::from(
             "# Written by primacy at every start; edit postgresql.conf below the include instead.\n",
         );
@@ -248,7 +270,7 @@ impl Instance {
         self.write_owned(&file, &edit_auto_conf(&old, changes))
     }
 
-    fn write_owned(&self, file: &Path, text: &str) -> Result<(), PostgresError> {
+    pub(super) fn write_owned(&self, file: &Path, text: &str) -> Result<(), PostgresError> {
         write(file, text, "write")?;
         self.installation.account.own(file)
     }
@@ -285,9 +307,11 @@ const FIXED_SETTINGS: [(&str, &str); 22] = [
     ("log_checkpoints", "off"),
 ];
 
-fn with_password(command: &mut Command, conn: &ConnInfo) {
+pub(super) fn with_password(command: &mut Command, remote: &Remote) {
     // The environment of a process can be read by its own user only; its arguments by everybody.
-    command.env("PGPASSWORD", conn.password.reveal());
+    if !remote.password.is_empty() {
+        command.env("PGPASSWORD", remote.password.reveal());
+    }
 }
 
 fn read(file: &Path) -> Result<String, PostgresError> {

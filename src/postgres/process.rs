@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use tokio::time::{sleep, timeout};
 
 use super::command::tail;
+use super::instance::Conf;
 use super::{Instance, PostgresError};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -104,9 +105,7 @@ impl Instance {
         if let Some(pid) = self.running() {
             return self.wait_ready(pid).await;
         }
-        if self.is_half_rewound() {
-            return Err(PostgresError::HalfRewound { name: self.name().to_owned() });
-        }
+        self.check_whole()?;
         loop {
             self.end_orphans().await;
             self.check_port()?;
@@ -132,6 +131,10 @@ impl Instance {
 
     /// Whether the server could listen on its port.
     pub(super) fn check_port(&self) -> Result<(), PostgresError> {
+        if !matches!(self.conf(), Conf::Ours(_)) {
+            // Where somebody else's server listens is its own configuration's to say, and its log's if it cannot.
+            return Ok(());
+        }
         TcpListener::bind(("127.0.0.1", self.port()))
             .map(drop)
             .map_err(|_in_use| PostgresError::PortBusy { name: self.name().to_owned(), port: self.port() })
@@ -150,7 +153,11 @@ impl Instance {
         let log = self.open_log()?;
         let log_too = log.try_clone().map_err(|source| self.log_failed(source))?;
         let mut command = self.installation().command("postgres");
-        command.arg("-D").arg(self.data_dir()).stdout(Stdio::from(log)).stderr(Stdio::from(log_too));
+        command.arg("-D").arg(self.data_dir());
+        if let Conf::Theirs { config_file: Some(file), .. } = self.conf() {
+            command.arg("-c").arg(conf_argument(file));
+        }
+        command.stdout(Stdio::from(log)).stderr(Stdio::from(log_too));
         command.process_group(0).kill_on_drop(false);
         command.spawn().map_err(|source| self.spawn_failed(source))
     }
@@ -257,7 +264,7 @@ impl Instance {
 
     /// Ends what a dead postmaster left behind: an orphaned backend that is busy goes on committing, and keeps the
     /// server from starting again. Only where /proc shows which processes work in the data directory.
-    pub(super) async fn end_orphans(&self) {
+    pub async fn end_orphans(&self) {
         if self.running().is_some() || !Path::new("/proc/self").exists() {
             return;
         }
@@ -278,6 +285,13 @@ impl Instance {
             std::fs::remove_file(self.data_dir().join("postmaster.pid")).ok();
         }
     }
+}
+
+/// The configuration file as an argument of `postgres -c`.
+pub(super) fn conf_argument(file: &Path) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from("config_file=");
+    argument.push(file);
+    argument
 }
 
 /// Every process whose working directory is `data_dir`; server processes stay in it all their life.

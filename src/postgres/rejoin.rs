@@ -6,15 +6,17 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
-
 use super::cluster::{SQL_LIMIT, START_LIMIT};
 use super::sql::within;
-use super::{Cluster, Instance, PostgresError, StopMode};
+use super::{Cluster, Comeback, Instance, Limits, PostgresError, Remote, StopMode};
 use crate::model::NodeId;
 
-const REWIND_LIMIT: Duration = Duration::from_secs(120);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const LIMITS: Limits = Limits {
+    stop: Duration::from_secs(10),
+    start: START_LIMIT,
+    rewind: Duration::from_secs(120),
+    copy: Duration::from_secs(120),
+};
 
 /// How a node comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,66 +73,30 @@ impl Cluster {
         upstream: &Instance,
         how: &Rejoin,
     ) -> Result<Rejoined, PostgresError> {
-        let mode = if how.rewind { StopMode::Fast } else { StopMode::Immediate };
-        if node.stop(mode, STOP_LIMIT / 2).await.is_err() {
-            node.kill(STOP_LIMIT / 2).await?;
-        }
-        node.end_orphans().await;
+        let stop = if how.rewind { StopMode::Fast } else { StopMode::Immediate };
+        // First of all: what it may be, a second primary, it is no longer, even where the rest cannot be done.
+        node.halt(stop, LIMITS.stop).await?;
         let source = self.superuser_on(upstream, SQL_LIMIT).await?;
         self.create_slots(upstream, &source).await?;
-        let rewound = if node.is_half_rewound() {
-            self.copy_anew(node, upstream).await?;
-            true
-        } else {
-            how.rewind && self.rewind(node, upstream, &source).await?
+        if how.rewind {
+            // Before PostgreSQL 16 pg_rewind takes a server promoted a moment ago for one on its old timeline, until a
+            // checkpoint has written the new one to its control file.
+            within(upstream.name(), "a checkpoint", SQL_LIMIT, source.batch_execute("CHECKPOINT")).await?;
+        }
+        let comeback = Comeback {
+            follow: Self::replication_from(upstream, &how.application_name).with_password(),
+            slot: Some(node.name().to_owned()),
+            stop,
+            rewind: how.rewind.then(|| Self::rewind_from(upstream)),
+            // It is a copy of the same cluster that was made here, by us and for nobody else.
+            copy: Some(Remote::from(&Self::replication_from(upstream, node.name()))),
+            system_id: None,
+            sync: self.sync(),
+            limits: LIMITS,
         };
-        // A rewind has brought the source's configuration with it.
-        node.write_conf()?;
-        drop_slots(node)?;
-        let conninfo = Self::replication_from(upstream, &how.application_name).with_password();
-        node.follow(&conninfo, Some(node.name()))?;
-        node.start(START_LIMIT).await?;
+        let rewound = node.come_back(&comeback).await?;
         let client = self.superuser_on(node, SQL_LIMIT).await?;
         self.create_slots(node, &client).await?;
         Ok(Rejoined { rewound })
     }
-
-    /// What an interrupted rewind has left is of no use any more; it is a copy of the same cluster that was made here.
-    async fn copy_anew(&self, node: &Instance, upstream: &Instance) -> Result<(), PostgresError> {
-        let path = node.data_dir().to_path_buf();
-        let removed = std::fs::remove_dir_all(&path);
-        removed.map_err(|source| PostgresError::File { doing: "remove", path, source })?;
-        let source = Self::replication_from(upstream, node.name());
-        node.base_backup(&source, node.name(), self.sync(), REWIND_LIMIT).await?;
-        node.forget_rewind()
-    }
-
-    async fn rewind(
-        &self,
-        node: &Instance,
-        upstream: &Instance,
-        source: &Client,
-    ) -> Result<bool, PostgresError> {
-        // Before PostgreSQL 16 pg_rewind takes a server promoted a moment ago for one on its old timeline, until a
-        // checkpoint has written the new one to its control file.
-        within(upstream.name(), "a checkpoint", SQL_LIMIT, source.batch_execute("CHECKPOINT")).await?;
-        // Single-user recovery, which pg_rewind runs after a crash, refuses to run in a standby.
-        node.unfollow()?;
-        node.rewind(&Self::rewind_from(upstream), self.sync(), REWIND_LIMIT).await
-    }
-}
-
-/// Removes a stopped server's slots: they date from when it was the primary, and a standby never advances them, so
-/// they would keep its log for ever. They are made anew after the start.
-fn drop_slots(node: &Instance) -> Result<(), PostgresError> {
-    let dir = node.data_dir().join("pg_replslot");
-    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        std::fs::remove_dir_all(&path).map_err(|source| PostgresError::File {
-            doing: "remove",
-            path,
-            source,
-        })?;
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@
               offer more than is used yet"
 )]
 
+mod agent;
 mod chaos;
 mod consistency;
 mod control;

@@ -34,15 +34,35 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("control", &["failover", "model", "observe", "postgres"]),
     ("postgres", &["model"]),
+    // Beside a server: it speaks the control plane's language, and keeps its journal as that does.
+    (
+        "agent",
+        &["postgres", "model", "control::agents", "control::conninfo", "control::link", "control::store"],
+    ),
     // It tests primacy from outside: through the proxy's port, its HTTP API and the servers' processes.
     ("chaos", &["postgres", "model", "admin"]),
     ("observe", &["model", "wire", "sql", "route", "failover", "session"]),
-    ("config", &["proxy", "route", "sql", "control", "failover", "admin", "observe", "model"]),
+    (
+        "config",
+        &[
+            "proxy",
+            "route",
+            "sql",
+            "control",
+            "failover",
+            "admin",
+            "observe",
+            "model",
+            "agent",
+            "postgres::Limits",
+        ],
+    ),
     ("admin", &["control", "proxy", "observe", "model"]),
     // `check` asks the servers as the control plane does, and reads the resolved settings; `demo` starts the log itself.
     (
         "cli",
         &[
+            "agent",
             "chaos",
             "config",
             "postgres",

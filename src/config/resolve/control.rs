@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::nodes::replication_address;
-use super::under;
+use super::{agents, under};
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
 use crate::config::written::Document;
@@ -28,7 +28,10 @@ pub(super) fn control(
 ) -> control::Settings {
     let Service { user, password, database } = &proxy.service;
     let service = Credentials { user: user.clone(), password: password.clone() };
-    let nodes = proxy.nodes.iter().zip(0..).map(|(node, number)| control_node(document, node, number, check));
+    let nodes = proxy.nodes.iter().zip(0..).map(|(node, number)| NodeSettings {
+        agent: document.nodes.get(number).and_then(|written| agents::agent(number, written, base, check)),
+        ..control_node(document, node, number, check)
+    });
     let nodes: Vec<NodeSettings> = nodes.collect();
     let failover = failover(document, nodes.len(), check);
     let default = control::Settings::new(Vec::new(), service.clone(), failover.clone());

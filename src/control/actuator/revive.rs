@@ -40,7 +40,7 @@ impl Actuator {
     /// Makes a fenced primary, of which nobody misses anything, a standby of `upstream`.
     pub(super) async fn demote(&self, node: NodeId, upstream: NodeId) -> Result<Outcome, DeedError> {
         let follow = self.upstream(node, upstream, FollowerName::Neutral)?;
-        if let Some(local) = self.local.clone() {
+        if let Some(local) = self.local_for(node) {
             local.restart_as_replica(node, &follow, true).await?;
         } else {
             self.crash_into_standby(node, &follow).await?;
@@ -56,7 +56,7 @@ impl Actuator {
         upstream: NodeId,
         rewind: bool,
     ) -> Result<Outcome, DeedError> {
-        if let Some(local) = self.local.clone() {
+        if let Some(local) = self.local_for(node) {
             return self.rejoin_locally(local, node, upstream, rewind).await;
         }
         if rewind {
@@ -80,7 +80,7 @@ impl Actuator {
 
     /// Starts a server that has crashed.
     pub(super) async fn start_crashed(&self, node: NodeId) -> Result<Outcome, DeedError> {
-        let Some(local) = self.local.clone() else {
+        let Some(local) = self.local_for(node) else {
             return Err(DeedError::Unsupported("nobody here can start it".into()));
         };
         local.start(node).await?;
@@ -98,9 +98,23 @@ impl Actuator {
         if let Some(slot) = &follow.slot {
             self.make_slot(upstream, slot).await;
         }
+        if rewind {
+            self.checkpoint(upstream).await;
+        }
         local.rejoin(node, &follow, rewind).await?;
         self.tidy(node).await;
         Ok(Outcome::Done)
+    }
+
+    /// Best effort: before PostgreSQL 16 pg_rewind takes a server that was promoted a moment ago for one on its old timeline,
+    /// until a checkpoint has written the new one to its control file.
+    async fn checkpoint(&self, node: NodeId) {
+        let Ok(hand) = self.hand(node) else { return };
+        if let Ok(lease) = hand.lease().await
+            && lease.batch_execute("CHECKPOINT").await.is_ok()
+        {
+            lease.done();
+        }
     }
 
     /// By SQL: signal, connection string, and the crash of one session.

@@ -65,6 +65,13 @@ impl<'a> ProxyBuilder<'a> {
         self
     }
 
+    /// Changes one key of one node.
+    pub(crate) fn set_node(mut self, node: usize, key: &str, value: &str) -> Self {
+        let nodes = self.config.get_mut("nodes").and_then(Value::as_array_mut).unwrap();
+        nodes[node].as_table_mut().unwrap().insert(key.to_owned(), value.into());
+        self
+    }
+
     /// Starts it and returns when it serves a query.
     pub(crate) async fn run(self) -> Proxy {
         let mut proxy = self.start();
