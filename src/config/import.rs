@@ -89,7 +89,7 @@ impl Draft {
         } else if self.nodes.len() == 1 {
             self.note("one server is named: add a [[nodes]] table for each of its replicas, and primacy spreads reads over them");
         }
-        if !self.table.get("service").is_some_and(|service| service.get("user").is_some()) {
+        if self.table.get("service").is_none_or(|service| service.get("user").is_none()) {
             self.set("service.user", "primacy");
             self.set("service.password_env", "PRIMACY_PASSWORD");
             self.note(

@@ -71,7 +71,7 @@ pub fn from_pgbouncer(text: &str) -> Imported {
                 "pgbouncer" => general.push((key.to_ascii_lowercase(), value.to_owned())),
                 "users" => draft.note(format!("[users] {key}: limits per role have no counterpart here yet")),
                 _ => {
-                    draft.note(format!("[{section}] {key}: not a section of PgBouncer's that is known here"))
+                    draft.note(format!("[{section}] {key}: not a section of PgBouncer's that is known here"));
                 }
             }
         }
@@ -141,12 +141,11 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     let mut rest = text.trim();
     while let Some((key, after)) = rest.split_once('=') {
         let after = after.trim_start();
-        let (value, left) = match after.strip_prefix('\'') {
-            Some(quoted) => unquote(quoted),
-            None => {
-                let end = after.find(char::is_whitespace).unwrap_or(after.len());
-                (after[..end].to_owned(), &after[end..])
-            }
+        let (value, left) = if let Some(quoted) = after.strip_prefix('\'') {
+            unquote(quoted)
+        } else {
+            let end = after.find(char::is_whitespace).unwrap_or(after.len());
+            (after[..end].to_owned(), &after[end..])
         };
         pairs.push((key.trim().to_ascii_lowercase(), value));
         rest = left.trim_start();
@@ -189,13 +188,12 @@ fn setting(draft: &mut Draft, key: &str, value: &str) {
         return draft.note(format!("{key} is not needed: {why}"));
     }
     match (key, value) {
-        ("listen_addr" | "listen_port", _) => {}
         ("pool_mode", "statement") => {
             draft.set("pool_mode", "transaction");
             draft.note("pool_mode = statement became \"transaction\": transactions of several statements are allowed here");
         }
         ("pool_mode", mode) => draft.set("pool_mode", mode),
-        ("auth_type", "scram-sha-256" | "md5") => {}
+        ("listen_addr" | "listen_port", _) | ("auth_type", "scram-sha-256" | "md5") => {}
         ("auth_type", other) => draft.note(format!(
             "auth_type = {other}: clients sign in by what the servers keep of their password (SCRAM or md5)"
         )),

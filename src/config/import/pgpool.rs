@@ -92,7 +92,7 @@ fn setting(draft: &mut Draft, key: &str, value: &str) {
             || key.starts_with("backend_application_name") => {}
         "num_init_children" => draft.number("limits.max_client_conn", key, value),
         "child_life_time" | "connection_life_time" if value != "0" => {
-            draft.seconds("pool.server_lifetime", key, value)
+            draft.seconds("pool.server_lifetime", key, value);
         }
         "client_idle_limit" => draft.seconds("limits.client_idle_timeout", key, value),
         "authentication_timeout" => draft.seconds("limits.client_login_timeout", key, value),
@@ -119,7 +119,7 @@ fn setting(draft: &mut Draft, key: &str, value: &str) {
             );
         }
         "unix_socket_directories" | "socket_dir" => {
-            draft.set("unix_socket_dir", value.split(',').next().unwrap_or(value))
+            draft.set("unix_socket_dir", value.split(',').next().unwrap_or(value));
         }
         _ if value.is_empty() || value == "off" || value == "0" => {}
         _ => draft.note(format!("{key} = {value} has no counterpart")),
