@@ -2,11 +2,14 @@
 //!
 //! Pure: no sockets, no clock. `proxy::driver` feeds it and carries out what it says.
 
+mod asking;
 pub mod batch;
+mod channels;
 pub mod client_error;
 mod cutter;
 mod dispatch;
 mod effects;
+mod expected;
 pub mod freshness;
 mod local;
 mod lost;
@@ -16,6 +19,7 @@ mod pins;
 mod plan;
 mod refusal;
 mod relay;
+mod replay;
 mod roaming;
 mod sequences;
 mod statement;
@@ -31,5 +35,6 @@ pub use machine::{Judge, Machine, Settings, Step, Tx};
 pub use pins::Pins;
 pub use plan::Plan;
 pub use relay::{Event, Hold, Relayed, Written};
+pub use replay::{ReplayLimits, Replayed};
 pub use statement::{ServerSession, Statement, Statements};
 pub use stream::{Stream, Streamed};

@@ -33,7 +33,7 @@ mod words;
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError, Change, Object};
 pub use classifier::{CacheStats, Classifier};
 pub use settings::Settings;
-pub use verdict::{BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
+pub use verdict::{Alone, BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
 pub use words::all_words;
 
 #[cfg(test)]

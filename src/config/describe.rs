@@ -14,7 +14,8 @@ use crate::control::settings::{Credentials, NodeSettings};
 use crate::failover::{self, Durability};
 use crate::model::Secret;
 use crate::proxy::settings::{
-    Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ServerTlsMode, Service,
+    Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ReplayLimits, ServerTlsMode,
+    Service,
 };
 use crate::route::{Override, PrimaryReads};
 use crate::sql::Hint;
@@ -102,6 +103,7 @@ fn data_path(list: &mut List, settings: &proxy::Settings, watched: &control::Set
         workers,
         pool_mode,
         resolve_commits,
+        replay,
         nodes,
         service,
         auth,
@@ -119,6 +121,11 @@ fn data_path(list: &mut List, settings: &proxy::Settings, watched: &control::Set
     };
     list.fixed("pool_mode", mode);
     list.live("failover.resolve_commits", resolve_commits);
+    list.live("failover.replay", if replay.is_some() { "verified" } else { "off" });
+    if let Some(ReplayLimits { batches_max, bytes_max }) = replay {
+        list.size("failover.replay_max_bytes", *bytes_max as u64);
+        list.live("failover.replay_max_statements", batches_max);
+    }
     for node in nodes.iter().filter(|node| !removed(&node.name)) {
         describe_node(list, node);
     }

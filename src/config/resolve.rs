@@ -44,6 +44,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         workers,
         pool_mode,
         resolve_commits: document.failover.resolve_commits.unwrap_or(true),
+        replay: limits::replay(document, check),
         nodes,
         service,
         auth,

@@ -322,6 +322,12 @@ pub(super) struct Failover {
     pub(super) arm_standby_signal: Option<bool>,
     /// Learn the ids of transactions with their commits.
     pub(super) resolve_commits: Option<bool>,
+    /// Transactions are run again on the new primary.
+    pub(super) replay: Option<String>,
+    /// Bytes of one.
+    pub(super) replay_max_bytes: Option<WrittenSize>,
+    /// Batches of one.
+    pub(super) replay_max_statements: Option<i64>,
     /// Statements wait for a primary.
     pub(super) hold_timeout: Option<WrittenDuration>,
     /// Number of them.

@@ -63,6 +63,10 @@ labels! {
         ConnectionLost = "connection-lost",
         /// A server connection that had been idle turned out to be dead.
         StaleConnection = "stale-connection",
+        /// The primary was lost, and the write is known to have been undone.
+        RolledBack = "rolled-back",
+        /// The primary was lost in a transaction, which was run again as a whole.
+        Replayed = "replayed",
     }
 }
 

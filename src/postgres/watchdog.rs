@@ -3,7 +3,8 @@
 //! A small shell process reads from a pipe whose other end only we hold. When we close it, or the kernel closes it
 //! for us, the shell kills what the `*.pid` files in the directory's subdirectories name, `postmaster.pid` above all,
 //! and removes the directory. No unsafe code, no polling, and a process is signalled only if it works in the
-//! subdirectory that holds its file (where /proc can tell).
+//! subdirectory that holds its file (where /proc can tell). Its children end by themselves when they see that it is gone,
+//! which a frozen one does only once it is woken.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +19,10 @@ for file in "$1"/*/*.pid; do
     read -r pid <"$file" || continue
     home=$(cd "${file%/*}" && pwd -P)
     [ -d /proc/self ] && [ "$(readlink "/proc/$pid/cwd")" != "$home" ] && continue
+    children=
+    read -r children <"/proc/$pid/task/$pid/children" 2>/dev/null
     kill -KILL "$pid" 2>/dev/null
+    [ -n "$children" ] && kill -CONT $children 2>/dev/null
 done
 tries=0
 until rm -rf "$1" 2>/dev/null || [ "$tries" -ge 50 ]; do

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Driver;
 use super::handle::Kick;
+use super::line::Place;
 use super::pool::{AcquireError, ServerConn};
 use super::server::ConnectError;
 use crate::clock;
@@ -71,6 +72,7 @@ impl Driver {
             arrived: self.arrival(&request),
             started,
             held: false,
+            place: None,
             bytes: self.batch.len() as u64,
             catching_up: None,
         };
@@ -114,6 +116,14 @@ impl Driver {
                 Decision::Nowhere => None,
             };
             wait.stop_catching_up();
+            if self.waits_in_line(wait, target.is_some()) {
+                let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
+                if left.is_zero() {
+                    return Err(Refusal::Error(Self::nobody(decision, wait)));
+                }
+                self.stand_in_line(wait, left).await?;
+                continue;
+            }
             let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
             let pause = match target {
                 Some((node, reason)) => {
@@ -134,6 +144,27 @@ impl Driver {
                 () = tokio::time::sleep(pause) => {}
                 gone = poll_fn(|cx| self.poll_gone(cx)) => return Err(gone),
             }
+        }
+    }
+
+    /// Whether there is a node now, and others of the pool have waited longer for it.
+    fn waits_in_line(&self, wait: &Wait, found: bool) -> bool {
+        let abreast = self.abreast();
+        found && wait.place.as_ref().is_some_and(|place| !place.is_turn(abreast))
+    }
+
+    /// How many of a pool go for a connection at a time: as many as it may have.
+    fn abreast(&self) -> usize {
+        let settings = self.worker.shared.settings.load();
+        settings.pool.size_max.div_ceil(settings.workers.max(1)).max(1) as usize
+    }
+
+    async fn stand_in_line(&mut self, wait: &Wait, left: Duration) -> Result<(), Refusal> {
+        let Some(place) = &wait.place else { return Ok(()) };
+        tokio::select! {
+            () = place.moved() => Ok(()),
+            () = tokio::time::sleep(left) => Ok(()),
+            gone = poll_fn(|cx| self.poll_gone(cx)) => Err(gone),
         }
     }
 
@@ -248,6 +279,7 @@ impl Driver {
         }
         self.worker.holds.set((count + 1, bytes + wait.bytes));
         wait.held = true;
+        wait.place = Some(self.pool.line.join());
         self.worker.meter.wait_began(observe::Wait::Primary);
         Ok(())
     }
@@ -281,6 +313,8 @@ struct Wait {
     started: Instant,
     /// It is counted among those who wait for a primary.
     held: bool,
+    /// Its place among those of its pool.
+    place: Option<Place>,
     bytes: u64,
     /// It has waited for a replica to catch up.
     catching_up: Option<observe::Waiting>,

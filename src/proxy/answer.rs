@@ -46,6 +46,7 @@ impl Driver {
                 self.server_lost(Lost::Broken).map(|()| true)
             }
             Poll::Ready(Ok(len)) => {
+                self.stalled_ticks = 0;
                 self.server_in.clear();
                 self.take_answer(scratch.get(..have + len).unwrap_or_default(), cx).map(|()| true)
             }
@@ -79,6 +80,8 @@ impl Driver {
             at += relayed.consumed;
             if let Some(written) = self.machine.take_written() {
                 self.commit = Some(Commit::new(written, self.worker.board()));
+                // From here on a cancel request could only meet the wait for synchronous replicas.
+                self.handle.set_committing(true);
             }
             match relayed.event {
                 None => {
@@ -98,6 +101,10 @@ impl Driver {
                 Some(Event::Refused(state)) => {
                     drop(out);
                     return self.refused(state);
+                }
+                Some(Event::Unprepared(_)) if self.phase == Phase::Idle => {
+                    drop(out);
+                    return self.server_lost(Lost::Broken);
                 }
                 Some(Event::Unprepared(frame)) => {
                     self.unprepared(&frame);
@@ -135,6 +142,7 @@ impl Driver {
         self.note_freshness(node);
         self.plan = None;
         self.commit = None;
+        self.handle.set_committing(false);
         self.batch_kept = false;
         self.refusals = 0;
         self.rest_phase();
@@ -213,7 +221,7 @@ impl Driver {
     }
 
     /// Sends the kept batch elsewhere.
-    fn run_again(&mut self, avoid: Option<NodeId>) -> Result<(), Turn> {
+    pub(super) fn run_again(&mut self, avoid: Option<NodeId>) -> Result<(), Turn> {
         let Some(plan) = &self.plan else { return Err(internal("a second try without a plan")) };
         let mut request = match self.machine.step(plan, false) {
             Step::Route(request) => request,
@@ -290,11 +298,13 @@ impl Driver {
             self.set_resting();
             return Ok(());
         }
-        // Temporary tables, locks, LISTEN: going on as if they were there would be a lie.
-        let mut pins = self.machine.pins().iter();
-        let pin = pins.find(|&cause| cause != PinCause::SessionMode).map(PinCause::as_str);
+        // Temporary tables, locks: going on as if they were there would be a lie.
+        let pin = self.machine.lost_pin().map(PinCause::as_str);
         if idle && let Some(pin) = pin {
             return Err(Turn::Fail(ClientError::SessionLost { pin }));
+        }
+        if self.commit.is_none() && self.replays(how) {
+            return Err(Turn::Replay(node));
         }
         if self.commit.is_some() && !idle {
             self.lost_pin = pin;
@@ -303,14 +313,18 @@ impl Driver {
         let Some(plan) = self.plan.take().filter(|_| !idle) else {
             self.machine.connection_lost(&name);
             self.set_resting();
-            return Ok(());
+            return self.listen_next();
         };
         let unseen = how == Lost::Unsent || (how == Lost::Closed && self.machine.commit_unseen());
         let loss = if plan.is_commit() && unseen && !self.machine.is_roaming() {
             // Whatever the server said came before its end, and it would have answered what goes ahead of COMMIT first.
             self.machine.lost_commit(Ending::RolledBack, &name, (&[], &plan), &mut self.client_out)
         } else {
-            let reached = if how == Lost::Unsent { Reached::Nothing } else { self.reached };
+            let reached = match how {
+                Lost::Unsent => Reached::Nothing,
+                _ if unseen => Reached::Undone,
+                _ => self.reached,
+            };
             let held = Remains { kept: self.batch_kept, sync_sent, reached };
             self.machine.lost(&plan, &name, held, &mut self.client_out)
         };
@@ -319,6 +333,7 @@ impl Driver {
                 self.plan = Some(plan);
                 self.worker.meter.retried(Retry::ConnectionLost);
                 self.machine.freshness.leave_home();
+                self.listen_next()?;
                 self.run_again(Some(node))
             }
             Loss::Answered => {
@@ -326,11 +341,37 @@ impl Driver {
                 self.batch_kept = false;
                 self.set_resting();
                 self.unpark()?;
-                // What became of the statement has been said; now that the session cannot go on.
-                pin.map_or(Ok(()), |pin| Err(Turn::Fail(ClientError::SessionLost { pin })))
+                // What became of the statement has been said; now that the session cannot go on, or how.
+                pin.map_or_else(
+                    || self.listen_next(),
+                    |pin| Err(Turn::Fail(ClientError::SessionLost { pin })),
+                )
             }
             Loss::Broken => Err(Turn::Close),
         }
+    }
+
+    /// Whether the transaction is to be run again: it cannot have been committed, and it was kept.
+    fn replays(&mut self, how: Lost) -> bool {
+        let unseen = how == Lost::Unsent || (how == Lost::Closed && self.machine.commit_unseen());
+        let in_flight = self.phase != Phase::Idle;
+        let may = match &self.plan {
+            Some(plan) if in_flight && plan.commits => plan.is_commit() && unseen,
+            Some(plan) if in_flight => plan.end != End::Flush && self.batch_kept,
+            _ => !in_flight,
+        };
+        if !may || !self.machine.begin_replay(in_flight) {
+            return false;
+        }
+        // A COMMIT is kept for an answer of ours; now it is to be sent again.
+        self.batch_kept = in_flight;
+        true
+    }
+
+    /// A session that listens takes another connection, before it does anything else.
+    pub(super) fn listen_next(&self) -> Result<(), Turn> {
+        let deaf = self.machine.listens() && self.lease.is_none() && self.parked.is_none();
+        if deaf { Err(Turn::Listen) } else { Ok(()) }
     }
 
     pub(super) fn node_name(&self, node: NodeId) -> Arc<str> {

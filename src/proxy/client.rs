@@ -8,12 +8,12 @@ use tokio::io::AsyncWriteExt;
 
 use super::Stream;
 use super::driver::{Driver, Parts};
-use super::handle::Handle;
+use super::handle::{Handle, pid_of, place_of};
 use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
 use super::pool::{AcquireError, Greeting, Profile, UserPool};
 use super::server::ConnectError;
 use super::tunnel::Tunnel;
-use super::worker::{Command, Worker, pid_of, place_of};
+use super::worker::{Command, Worker};
 use crate::clock;
 use crate::model::NodeId;
 use crate::observe::{Origin, SignInRefusal};

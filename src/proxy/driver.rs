@@ -28,6 +28,9 @@ pub(super) const TEXT_MAX: usize = 16 * 1024 * 1024;
 /// What a resting session keeps of its buffers at most, in bytes.
 const REST_CAPACITY_MAX: usize = 8 * 1024;
 
+/// A statement whose replica is found silent at so many ticks in a row is given up.
+const STALLED_TICKS_MAX: u8 = 10;
+
 /// What the session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -65,8 +68,18 @@ pub(super) enum Turn {
     Fail(ClientError),
     /// Find out what became of the COMMIT that was running on this node.
     Resolve(NodeId),
+    /// Listen for notifications on another connection, then go on.
+    Listen,
+    /// Run the transaction again that was lost with this node.
+    Replay(NodeId),
     /// Find the position that covers everything the session has seen, and answer the kept batch with it.
     Settle,
+}
+
+/// What follows a turn.
+enum Next {
+    Turn(Turn),
+    End,
 }
 
 /// One client's session.
@@ -106,6 +119,8 @@ pub struct Driver {
     pub(super) reached: Reached,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
+    /// How many ticks the replica has been found silent since it said anything.
+    pub(super) stalled_ticks: u8,
 }
 
 /// Whatever ends a session, even a bug of ours: its server connection is not lost to the pool's count.
@@ -166,46 +181,50 @@ impl Driver {
             refusals: 0,
             reached: Reached::Nothing,
             loaded: false,
+            stalled_ticks: 0,
         }
     }
 
     /// Serves the client until it leaves or has to.
     pub async fn run(mut self) {
         loop {
-            match poll_fn(|cx| self.poll(cx)).await {
-                Turn::Acquire(request) => match Box::pin(self.acquire(request)).await {
-                    Ok(()) => self.phase = Phase::Leased,
-                    Err(Refusal::Error(error)) if error.fatal() => {
-                        self.say_last(&error).await;
-                        break;
-                    }
-                    Err(Refusal::Gone) => break,
-                    Err(_) if self.back_to_parked() => {}
-                    Err(Refusal::Error(error)) => self.refuse(&error),
-                    Err(Refusal::Server(frame)) => self.refuse_with(&frame),
-                },
-                Turn::Resolve(node) => {
-                    if !Box::pin(self.resolve(node)).await {
-                        break;
-                    }
-                    if let Some(pin) = self.lost_pin.take() {
-                        self.say_last(&ClientError::SessionLost { pin }).await;
-                        break;
-                    }
-                }
-                Turn::Settle => match Box::pin(self.settle()).await {
-                    Ok(()) => self.answer_kept(),
-                    Err(Refusal::Error(error)) if !error.fatal() => self.refuse(&error),
-                    Err(_) => break,
-                },
-                Turn::Close => break,
-                Turn::Fail(error) => {
-                    self.say_last(&error).await;
-                    break;
-                }
+            let mut turn = poll_fn(|cx| self.poll(cx)).await;
+            // One turn may lead to another.
+            while let Some(next) = self.take(turn).await {
+                turn = match next {
+                    Next::Turn(turn) => turn,
+                    Next::End => return self.end(),
+                };
             }
         }
-        self.end();
+    }
+
+    /// Takes one turn. `None`: the session goes on.
+    async fn take(&mut self, turn: Turn) -> Option<Next> {
+        match turn {
+            Turn::Acquire(request) => match Box::pin(self.acquire(request)).await {
+                Ok(()) => self.phase = Phase::Leased,
+                Err(Refusal::Error(error)) if error.fatal() => return Some(Next::Turn(Turn::Fail(error))),
+                Err(Refusal::Gone) => return Some(Next::End),
+                Err(_) if self.back_to_parked() => {}
+                Err(Refusal::Error(error)) => self.refuse(&error),
+                Err(Refusal::Server(frame)) => self.refuse_with(&frame),
+            },
+            Turn::Resolve(node) => return Box::pin(self.resolve(node)).await.map(Next::Turn),
+            Turn::Replay(node) => return Box::pin(self.replay(node)).await.map(Next::Turn),
+            Turn::Listen => return Box::pin(self.listen_again()).await.err().map(Next::Turn),
+            Turn::Settle => match Box::pin(self.settle()).await {
+                Ok(()) => self.answer_kept(),
+                Err(Refusal::Error(error)) if !error.fatal() => self.refuse(&error),
+                Err(_) => return Some(Next::End),
+            },
+            Turn::Close => return Some(Next::End),
+            Turn::Fail(error) => {
+                self.say_last(&error).await;
+                return Some(Next::End);
+            }
+        }
+        None
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -270,7 +289,7 @@ impl Driver {
             return self.server_lost(Lost::Broken).err();
         }
         let roams_idly = self.phase == Phase::Idle && self.machine.is_roaming();
-        if self.handle.take(Kick::NodeDown) && (roams_idly || self.moves()) {
+        if self.handle.take(Kick::NodeDown) && (roams_idly || self.moves() || self.is_stalled()) {
             return self.server_lost(Lost::Broken).err();
         }
         let resting = self.phase == Phase::Idle && !self.machine.is_busy();
@@ -295,6 +314,17 @@ impl Driver {
     fn moves(&self) -> bool {
         let movable = |plan: &Plan| self.machine.can_begin_anew(plan, false);
         self.phase == Phase::Running && self.batch_kept && self.plan.as_ref().is_some_and(movable)
+    }
+
+    /// Whether what runs on a replica that does not answer is to be given up: nothing has come from it for a while, and
+    /// nothing may ever. Asked once per tick.
+    fn is_stalled(&mut self) -> bool {
+        let runs = matches!(self.phase, Phase::Running | Phase::Streaming { .. });
+        if !runs || !self.lease.as_ref().is_some_and(|conn| self.is_replica(conn)) {
+            return false;
+        }
+        self.stalled_ticks = self.stalled_ticks.saturating_add(1);
+        self.stalled_ticks > STALLED_TICKS_MAX
     }
 
     /// Gives back what a resting session does not need.

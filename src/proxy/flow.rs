@@ -307,6 +307,8 @@ impl Driver {
         let outgoing = self.machine.dispatch((batch, &plan), &mut conn.session, hold, &mut out);
         if on_replica {
             self.machine.note_roaming(batch, &plan);
+        } else if self.reached == Reached::Primary {
+            self.machine.note_replay(batch, &plan);
         }
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
@@ -315,7 +317,7 @@ impl Driver {
             self.worker.add_load(node, 1);
             self.loaded = true;
         }
-        if hold == Hold::UntilDecided || self.machine.began() {
+        if hold == Hold::UntilDecided || self.machine.began() || plan.asks || self.machine.is_replayable() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }

@@ -8,6 +8,20 @@ use std::time::Instant;
 use crate::model::{Epoch, NodeId};
 use crate::session::Pins;
 
+/// Bits of a process id that tell the place in the worker's registry.
+const PLACE_BITS: u32 = 24;
+
+/// The process id that a session of this worker at this place gives its client.
+pub fn pid_of(worker: usize, place: usize) -> i32 {
+    i32::try_from(worker << PLACE_BITS | (place + 1)).unwrap_or(i32::MAX)
+}
+
+/// The worker and the place that a process id tells.
+pub fn place_of(pid: i32) -> Option<(usize, usize)> {
+    let bits = usize::try_from(pid).ok()?;
+    Some((bits >> PLACE_BITS, (bits & ((1 << PLACE_BITS) - 1)).checked_sub(1)?))
+}
+
 /// Something that a session is told from outside. A session looks before it hands anything on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kick {

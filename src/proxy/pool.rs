@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::affinity::choose;
+use super::line::Line;
 use super::links::NodeLink;
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
@@ -112,6 +113,8 @@ pub struct UserPool {
     pub user: Arc<str>,
     /// How to sign in as the role; renewed with each client that signs in.
     pub credential: RefCell<Credential>,
+    /// Its statements that wait for a primary.
+    pub(super) line: Rc<Line>,
     links: RefCell<Arc<Vec<NodeLink>>>,
     meter: Meter,
     settings: RefCell<PoolSettings>,
@@ -148,6 +151,7 @@ impl UserPool {
             database,
             user,
             credential: RefCell::new(credential),
+            line: Rc::default(),
             links: RefCell::new(links),
             meter,
             settings: RefCell::new(settings),

@@ -6,13 +6,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::driver::{Driver, Phase};
+use super::driver::{Driver, Phase, Turn};
 use super::query;
 use super::server::{self, Credential, SignIn};
 use crate::clock;
 use crate::control::{Board, Doubt, Fate};
 use crate::model::{Epoch, NodeId};
-use crate::session::{Ending, Loss, Written};
+use crate::observe::Retry;
+use crate::session::{ClientError, Ending, Loss, Written};
 
 /// To ask a primary that has come back.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
@@ -35,24 +36,50 @@ impl Commit {
 }
 
 impl Driver {
-    /// Finds out how the commit ended that was running on `node`, and answers the client. `false`: the client's connection
-    /// cannot go on.
-    pub(super) async fn resolve(&mut self, node: NodeId) -> bool {
-        let (Some(commit), Some(plan)) = (self.commit.take(), self.plan.take()) else { return false };
+    /// Finds out how the commit ended that was running on `node`, and answers the client or runs the batch again. What
+    /// follows; `None`: the session goes on.
+    pub(super) async fn resolve(&mut self, node: NodeId) -> Option<Turn> {
+        let (Some(commit), Some(plan)) = (self.commit.take(), self.plan.take()) else {
+            return Some(Turn::Close);
+        };
         let ending = match &commit.doubt {
-            // Nothing was written: whether COMMIT arrived makes no difference.
+            // Nothing was written: whether the commit arrived makes no difference.
             None => Ending::Committed,
             Some((xid, doubt)) => self.ending_of(*xid, doubt, commit.epoch).await,
         };
         let name = self.node_name(node);
         tracing::info!(node = %name, ?ending, "a commit whose server was lost has been resolved");
-        let batch = std::mem::take(&mut self.batch);
         self.worker.board().acknowledge();
-        let loss = self.machine.lost_commit(ending, &name, (&batch, &plan), &mut self.client_out);
+        if ending == Ending::RolledBack && plan.is_commit() && self.machine.begin_replay(true) {
+            self.plan = Some(plan);
+            self.batch_kept = true;
+            return Some(Turn::Replay(node));
+        }
+        let out = &mut self.client_out;
+        let loss = if plan.is_commit() {
+            self.machine.lost_commit(ending, &name, (&self.batch, &plan), out)
+        } else {
+            self.machine.lost_write(ending, &name, (&plan, self.batch_kept), out)
+        };
         self.phase = Phase::Idle;
-        self.machine.freshness.ran_on_primary(self.worker.board().ticket());
-        self.set_resting();
-        loss != Loss::Broken
+        self.handle.set_committing(false);
+        match loss {
+            Loss::Broken => Some(Turn::Close),
+            Loss::RunAgain => {
+                self.worker.meter.retried(Retry::RolledBack);
+                self.plan = Some(plan);
+                self.listen_next().and_then(|()| self.run_again(None)).err()
+            }
+            Loss::Answered => {
+                self.batch_kept = false;
+                self.machine.freshness.ran_on_primary(self.worker.board().ticket());
+                self.set_resting();
+                match self.lost_pin.take() {
+                    Some(pin) => Some(Turn::Fail(ClientError::SessionLost { pin })),
+                    None => self.listen_next().err(),
+                }
+            }
+        }
     }
 
     async fn ending_of(&self, xid: u64, doubt: &Doubt, epoch: Epoch) -> Ending {

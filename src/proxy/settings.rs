@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Address, Secret};
+pub use crate::session::ReplayLimits;
 
 /// How long a client keeps a server connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -216,6 +217,9 @@ pub struct Settings {
     /// Learn each writing transaction's id with its COMMIT, so that its outcome can be told when the primary is lost
     /// before it answers. Costs the primary one short query per transaction, and the client no round trip.
     pub resolve_commits: bool,
+    /// Transactions that are lost with the primary before their COMMIT are run again on the new one, as long as they give
+    /// the same results; so many batches and bytes of each are kept. `None`: they are not.
+    pub replay: Option<ReplayLimits>,
     /// The servers, by `NodeId`.
     pub nodes: Vec<Node>,
     /// primacy's own role.

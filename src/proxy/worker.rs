@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::auth::Verifiers;
 use super::catalog::{CatalogHub, Facts};
-use super::handle::{Doing, Handle, Kick};
+use super::handle::{Doing, Handle, Kick, place_of};
 use super::links::Links;
 use super::pool::{ServerConn, UserPool};
 use super::server::Credential;
@@ -329,13 +329,18 @@ impl Worker {
                 for pool in self.pools.borrow().values() {
                     pool.close_idle(node.id);
                 }
-                for (_, handle) in self.sessions.borrow().iter() {
-                    if handle.held().is_some_and(|held| held.node == node.id) {
-                        handle.kick(Kick::NodeDown);
-                    }
-                }
+                self.kick_on(node.id, Kick::NodeDown);
             }
             *was = down;
+        }
+    }
+
+    /// Tells the sessions that hold a connection to this node.
+    fn kick_on(&self, node: NodeId, kick: Kick) {
+        for (_, handle) in self.sessions.borrow().iter() {
+            if handle.held().is_some_and(|held| held.node == node) {
+                handle.kick(kick);
+            }
         }
     }
 
@@ -382,11 +387,7 @@ impl Worker {
 
     /// Breaks what runs on a node: the drain before a switchover took too long.
     pub fn break_sessions_on(&self, node: NodeId) {
-        for (_, handle) in self.sessions.borrow().iter() {
-            if handle.held().is_some_and(|held| held.node == node) {
-                handle.kick(Kick::Fenced);
-            }
-        }
+        self.kick_on(node, Kick::Fenced);
     }
 
     /// A session read on a replica, which is its home from now on.
@@ -403,6 +404,12 @@ impl Worker {
             // One sample per tick frees the sessions from their homes, so that the balancer can move them.
             drop(self.board().want_positions());
         }
+        let topology = self.topology();
+        for (node, _) in topology.nodes.iter().zip(self.silent.borrow().iter()).filter(|(_, silent)| **silent)
+        {
+            self.kick_on(node.id, Kick::NodeDown);
+        }
+        drop(topology);
         let settings = self.shared.settings.load();
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
@@ -471,20 +478,6 @@ impl Worker {
     }
 }
 
-/// Bits of a process id that tell the place in the worker's registry.
-const PLACE_BITS: u32 = 24;
-
-/// The process id that a session of this worker at this place gives its client.
-pub fn pid_of(worker: usize, place: usize) -> i32 {
-    i32::try_from(worker << PLACE_BITS | (place + 1)).unwrap_or(i32::MAX)
-}
-
-/// The worker and the place that a process id tells.
-pub fn place_of(pid: i32) -> Option<(usize, usize)> {
-    let bits = usize::try_from(pid).ok()?;
-    Some((bits >> PLACE_BITS, (bits & ((1 << PLACE_BITS) - 1)).checked_sub(1)?))
-}
-
 fn machine_settings(shared: &Shared) -> session::Settings {
     let settings = shared.settings.load();
     let limits = &settings.limits;
@@ -495,5 +488,6 @@ fn machine_settings(shared: &Shared) -> session::Settings {
         server_prepared_max: limits.server_prepared_max as usize,
         settings_bytes_max: 64 * 1024,
         resolve_commits: settings.resolve_commits,
+        replay: settings.replay,
     }
 }

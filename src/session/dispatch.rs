@@ -3,12 +3,14 @@
 
 use std::rc::Rc;
 
-use super::batch::{End, Frame, frames};
+use super::asking::QUESTION;
+use super::batch::{End, Frame};
 use super::client_error::ClientError;
+use super::expected::Expect;
 use super::machine::{Machine, Tx};
 use super::overlay::difference;
 use super::plan::Plan;
-use super::relay::{Expect, Hold};
+use super::relay::Hold;
 use super::statement::{ServerSession, Statement, push_server_name};
 use crate::wire::frontend::{Bind, Close, Describe, Parse, Target};
 use crate::wire::{FrameError, Tag, encode};
@@ -42,7 +44,7 @@ impl Machine {
         if self.settings.resolve_commits && wrote && plan.is_commit() && self.tx == Tx::Open {
             // In the same packet as COMMIT, so it costs no round trip; and its answer leaves the server before COMMIT
             // is looked at. With the id the outcome can be had from another server if this one is lost.
-            encode::query(out, b"SELECT pg_catalog.pg_current_xact_id_if_assigned()");
+            encode::query(out, QUESTION);
             self.relay.swallow_ready += 1;
             self.relay.asks_xid = true;
             server.unnamed = None;
@@ -53,9 +55,15 @@ impl Machine {
             server.unnamed = None;
             self.unnamed = None;
         }
+        // A hint may have sent it to a replica, where nothing is committed.
+        let asks = plan.asks && hold == Hold::None;
+        if asks && plan.end == End::Query {
+            self.dispatch_as_pipeline((batch, plan), server, out);
+            return Outgoing::Written;
+        }
         self.relay.own_sync = plan.prepares_only();
         // A pipeline that goes on after Flush needs its answers followed in order from the start.
-        if !plan.rewrite && !inject_unnamed && plan.end != End::Flush {
+        if !plan.rewrite && !inject_unnamed && plan.end != End::Flush && !asks {
             if self.relay.own_unnamed && plan.extended() {
                 server.unnamed = Some((self.id, self.unnamed_number));
             }
@@ -65,17 +73,14 @@ impl Machine {
             out.extend_from_slice(batch);
             return Outgoing::Written;
         }
-        for frame in frames(batch) {
-            if let Err(error) = self.dispatch_frame(frame, server, out) {
-                self.relay.expect(Expect::Fail(Box::new(error)));
-                // The server would skip to Sync after its own error; so nothing up to there is sent.
-                if plan.end == End::Sync || plan.prepares_only() {
-                    encode::sync(out);
-                } else {
-                    encode::flush(out);
-                    self.relay.skip_client_to_sync = true;
-                }
-                break;
+        if let Err(error) = self.dispatch_frames((batch, asks), server, out) {
+            self.relay.expect(Expect::Fail(Box::new(error)));
+            // The server would skip to Sync after its own error; so nothing up to there is sent.
+            if plan.end == End::Sync || plan.prepares_only() {
+                encode::sync(out);
+            } else {
+                encode::flush(out);
+                self.relay.skip_client_to_sync = true;
             }
         }
         if !plan.stays_open() {
@@ -281,7 +286,7 @@ impl Machine {
         }
     }
 
-    fn close_overdue(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
+    pub(super) fn close_overdue(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
         if let Some(id) = server.overdue(self.settings.server_prepared_max) {
             server.remove(id);
             let start = begin_frame(Tag::CLOSE, out);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::machine::{Before, Machine};
+use super::machine::Machine;
 use super::statement::ServerSession;
 use crate::sql::{Change, Kind, PinCause, SessionEffect, Verdict};
 
@@ -15,8 +15,7 @@ impl Machine {
     pub(super) fn apply(&mut self, verdict: &Verdict, server: &mut ServerSession) {
         match &verdict.kind {
             Kind::Savepoint(name) => {
-                let now = Before { overlay: self.current.clone(), pins: self.pins };
-                self.savepoints.push((Arc::clone(name), now));
+                self.savepoints.push((Arc::clone(name), self.now()));
             }
             Kind::RollbackTo(name) => self.roll_back_to(name, server),
             Kind::Release(name) => {
@@ -41,6 +40,7 @@ impl Machine {
         self.savepoints.truncate(at + 1);
         if let Some((_, then)) = self.savepoints.last() {
             self.pins = self.pins.rolled_back_to(then.pins);
+            self.channels = then.channels.clone();
             if self.current != then.overlay {
                 self.current = then.overlay.clone();
                 server.applied = self.current.clone();
@@ -63,6 +63,7 @@ impl Machine {
                 server.discard_sequences();
                 self.prepared.clear();
                 self.prepared_bytes = 0;
+                self.channels.clear();
                 self.forget_pins();
             }
             E::DiscardTemp => {
@@ -70,7 +71,11 @@ impl Machine {
                 self.pins.remove(PinCause::TemporaryTable);
             }
             E::Temporary(_) => {}
+            E::Listen(_) | E::Unlisten(_) | E::Unpin(PinCause::Listen) => self.apply_listening(effect),
             E::Pin(cause) => {
+                if *cause == PinCause::Listen {
+                    self.channels.add_unknown();
+                }
                 self.pins.add(*cause);
                 server.tainted |= matches!(cause, PinCause::TemporaryTable | PinCause::Load);
             }
@@ -103,6 +108,20 @@ impl Machine {
                     self.changes = vec![Change::Anything];
                 }
             }
+        }
+    }
+
+    fn apply_listening(&mut self, effect: &SessionEffect) {
+        match effect {
+            SessionEffect::Listen(channel) => {
+                self.channels.add(channel);
+                self.pins.add(PinCause::Listen);
+            }
+            SessionEffect::Unlisten(channel) => self.channels.remove(channel),
+            _ => self.channels.clear(),
+        }
+        if self.channels.is_empty() {
+            self.pins.remove(PinCause::Listen);
         }
     }
 

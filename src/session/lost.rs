@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::client_error::ClientError;
 use super::machine::{Machine, Tx};
+use super::pins::Pins;
 use super::plan::Plan;
-use crate::sql::Place;
+use super::relay::Hold;
+use crate::sql::{PinCause, Place};
 use crate::wire::{TxStatus, encode};
 
 /// What the driver does after a loss.
@@ -24,6 +26,8 @@ pub enum Loss {
 pub enum Reached {
     /// Not a byte of it was sent.
     Nothing,
+    /// The primary, which ended before it could have committed it.
+    Undone,
     /// A replica, where nothing can be committed, whatever the batch was judged to be.
     Replica,
     /// The primary, or what was the primary.
@@ -94,10 +98,14 @@ impl Machine {
         Remains { kept, sync_sent, reached }: Remains,
         out: &mut Vec<u8>,
     ) -> Loss {
-        if self.relay.body_left > 0 {
+        if self.relay.body_left > 0 && self.relay.answered {
             return Loss::Broken;
         }
-        if kept && self.can_begin_anew(plan, reached == Reached::Nothing) {
+        if sync_sent && self.lost_failed(node, out) {
+            return Loss::Answered;
+        }
+        let untouched = reached == Reached::Nothing || (reached == Reached::Undone && plan.again);
+        if kept && self.can_begin_anew(plan, untouched) {
             self.rewind();
             return Loss::RunAgain;
         }
@@ -105,9 +113,9 @@ impl Machine {
         let error = self.truth(plan, node, (alone, reached));
         error.encode(out);
         let in_transaction = !plan.commits && self.status() != TxStatus::Idle;
+        self.settle_names();
         self.connection_lost(node);
         self.tx = if in_transaction { Tx::Lost { reported: true } } else { Tx::None };
-        self.settle_names();
         if sync_sent {
             encode::ready(out, self.status());
         } else {
@@ -127,17 +135,15 @@ impl Machine {
         let uncommitted = self.relay.began.is_some() && !plan.commits;
         // On a replica it has written nothing, not even with its COMMIT.
         let again = read || uncommitted || self.is_roaming();
-        again && !self.relay.answered && (self.beside || self.pins.is_empty())
+        again && !self.relay.answered && (self.beside || self.lost_pin().is_none())
     }
 
     /// The state before the batch was dispatched, so that it can be dispatched again.
     pub fn rewind(&mut self) {
         let began = self.relay.began.take();
-        let tentative = std::mem::take(&mut self.relay.tentative);
-        let replacements = std::mem::take(&mut self.relay.replacements);
+        let names = self.relay.take_names();
         self.relay.reset();
-        self.relay.tentative = tentative;
-        self.relay.replacements = replacements;
+        self.relay.give_names(names);
         if self.leave_replica() {
             return;
         }
@@ -149,11 +155,83 @@ impl Machine {
         }
     }
 
+    /// The server that the session was using is gone, outside of any statement.
+    pub fn connection_lost(&mut self, node: &Arc<str>) {
+        if self.beside {
+            self.relay.reset();
+            self.executed.clear();
+            return;
+        }
+        self.lost_node = Some(Arc::clone(node));
+        if matches!(self.tx, Tx::Open | Tx::Failed) {
+            self.tx = Tx::Lost { reported: self.tx == Tx::Failed };
+        }
+        if let Some(before) = self.before.take() {
+            self.current = before.overlay;
+            self.channels = before.channels;
+        }
+        self.savepoints.clear();
+        self.replay = None;
+        self.wrote = false;
+        self.forget_move();
+        self.relay.reset();
+        self.executed.clear();
+        self.forget_pins();
+    }
+
+    /// The transaction is over, wherever it was.
+    pub(super) fn forget_move(&mut self) {
+        self.roaming = None;
+        self.hopped = false;
+        self.set_aside = None;
+    }
+
+    /// What lived in the lost connection lives no more.
+    pub(super) fn forget_pins(&mut self) {
+        self.pins = Pins::default();
+        self.forget_sequences();
+        self.temporary.clear();
+        self.sql_prepared.clear();
+        if self.settings.session_mode {
+            self.pins.add(PinCause::SessionMode);
+        }
+        if !self.channels.is_empty() {
+            self.pins.add(PinCause::Listen);
+        }
+    }
+
+    /// Why the session cannot go on without the connection that it is tied to; `None`: it can, on another.
+    pub fn lost_pin(&self) -> Option<PinCause> {
+        self.pins.iter().find(|cause| match cause {
+            PinCause::SessionMode => false,
+            PinCause::Listen => !self.channels.is_whole(),
+            _ => true,
+        })
+    }
+
+    /// Whether the session listens for notifications: it needs a connection to the primary also while it rests.
+    pub fn listens(&self) -> bool {
+        self.pins.contains(PinCause::Listen)
+    }
+
+    /// Listens on another connection on what the session has been listening on; the answer is swallowed.
+    pub fn listen_again(&mut self, out: &mut Vec<u8>) {
+        encode::query(out, self.channels.sql().as_bytes());
+        self.relay.begin(Hold::None);
+        self.relay.swallow_ready = 1;
+        self.relay.busy = false;
+    }
+
+    /// Whether that has been answered.
+    pub fn listens_again(&self) -> bool {
+        self.relay.swallow_ready == 0
+    }
+
     fn truth(&self, plan: &Plan, node: &Arc<str>, (alone, reached): (bool, Reached)) -> ClientError {
         let node = node.to_string();
         if plan.commits && reached == Reached::Primary {
             ClientError::CommitUnknown { node }
-        } else if alone && self.relay.began.is_none() {
+        } else if alone && self.relay.began.is_none() && reached != Reached::Undone {
             ClientError::StatementLost { node }
         } else {
             ClientError::TransactionLost { node }

@@ -11,11 +11,14 @@ use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
+use super::channels::Channels;
 use super::effects::{is_doubtful, is_setting};
+use super::expected::Relay;
 use super::freshness::Freshness;
 use super::overlay::Overlay;
 use super::pins::Pins;
-use super::relay::{Relay, Written};
+use super::relay::Written;
+use super::replay::{Replay, ReplayLimits};
 use super::roaming::{Optimism, Roaming};
 use super::sequences::Sequences;
 use super::statement::{ServerSession, Statement, Statements};
@@ -44,6 +47,8 @@ pub struct Settings {
     pub settings_bytes_max: usize,
     /// Ask for a transaction's id ahead of its COMMIT, so that its outcome can be told if the server is lost.
     pub resolve_commits: bool,
+    /// Transactions that are lost with their server are run again on another, within these limits.
+    pub replay: Option<ReplayLimits>,
 }
 
 /// What the worker lends for judging statements: the classifier, the facts of this database, its shared statements.
@@ -99,6 +104,7 @@ pub(super) struct Unnamed {
 pub(super) struct Before {
     pub(super) overlay: Overlay,
     pub(super) pins: Pins,
+    pub(super) channels: Channels,
 }
 
 /// One client.
@@ -112,6 +118,9 @@ pub struct Machine {
     pub(super) before: Option<Before>,
     pub(super) savepoints: Vec<(Arc<str>, Before)>,
     pub(super) pins: Pins,
+    pub(super) channels: Channels,
+    /// The open transaction, where it may be run again on another server.
+    pub(super) replay: Option<Box<Replay>>,
     pub(super) sql_prepared: HashSet<Arc<str>, FxBuildHasher>,
     pub(super) prepared: HashMap<Box<[u8]>, Rc<Statement>, FxBuildHasher>,
     pub(super) prepared_bytes: usize,
@@ -176,6 +185,8 @@ impl Machine {
             before: None,
             savepoints: Vec::new(),
             pins,
+            channels: Channels::default(),
+            replay: None,
             sql_prepared: HashSet::default(),
             prepared: HashMap::default(),
             prepared_bytes: 0,
@@ -275,11 +286,14 @@ impl Machine {
         self.relay.portals.clear();
         self.relay.own_unnamed = false;
         self.begin_dispatch(server, super::relay::Hold::None, out);
+        self.stop_replay();
     }
 
-    /// Whether the server has not answered yet what goes ahead of COMMIT: then it has not looked at COMMIT either.
+    /// Whether the server has not answered yet what goes ahead of the commit: then it has not looked at that either.
     pub fn commit_unseen(&self) -> bool {
-        self.relay.asks_xid && self.relay.swallow_ready > 0
+        let asking = &self.relay.asking;
+        (self.relay.asks_xid && self.relay.swallow_ready > 0)
+            || (asking.on && !asking.known && !self.relay.error_seen())
     }
 
     /// Whether the batch in flight began its transaction.
@@ -365,6 +379,7 @@ impl Machine {
     /// Called when the server is ready after a batch: effects take hold, the transaction's end is noted.
     /// Returns what has changed in the catalog facts of this database.
     pub fn finish(&mut self, status: TxStatus, server: &mut ServerSession) -> Vec<Change> {
+        self.note_told(status);
         let failed = self.relay.take_error_seen();
         let was_failed = self.tx == Tx::Failed;
         let was_in_transaction = matches!(self.tx, Tx::Open | Tx::Failed | Tx::Deferred { .. });
@@ -417,6 +432,10 @@ impl Machine {
                 }
                 // It may have asked before it failed, and it asks again.
                 SessionEffect::AsksSequences => self.asks_sequences(),
+                SessionEffect::Listen(_) if doubtful => {
+                    self.channels.add_unknown();
+                    self.pins.add(PinCause::Listen);
+                }
                 SessionEffect::Pin(cause) if doubtful => {
                     self.pins.add(*cause);
                 }
@@ -436,57 +455,23 @@ impl Machine {
     /// Notes what ROLLBACK returns to, before the first statement of a transaction (an implicit one too).
     pub(super) fn remember_before(&mut self) {
         if self.before.is_none() {
-            self.before = Some(Before { overlay: self.current.clone(), pins: self.pins });
+            self.before = Some(self.now());
         }
+    }
+
+    /// What ROLLBACK TO this moment returns to.
+    pub(super) fn now(&self) -> Before {
+        Before { overlay: self.current.clone(), pins: self.pins, channels: self.channels.clone() }
     }
 
     fn restore(&mut self, server: &mut ServerSession) {
         if let Some(before) = self.before.take() {
             self.pins = self.pins.rolled_back_to(before.pins);
+            self.channels = before.channels;
             if self.current != before.overlay {
                 self.current = before.overlay;
                 server.applied = self.current.clone();
             }
-        }
-    }
-
-    /// The server that the session was using is gone, outside of any statement.
-    pub fn connection_lost(&mut self, node: &Arc<str>) {
-        if self.beside {
-            self.relay.reset();
-            self.executed.clear();
-            return;
-        }
-        self.lost_node = Some(Arc::clone(node));
-        if matches!(self.tx, Tx::Open | Tx::Failed) {
-            self.tx = Tx::Lost { reported: self.tx == Tx::Failed };
-        }
-        if let Some(before) = self.before.take() {
-            self.current = before.overlay;
-        }
-        self.savepoints.clear();
-        self.wrote = false;
-        self.forget_move();
-        self.relay.reset();
-        self.executed.clear();
-        self.forget_pins();
-    }
-
-    /// The transaction is over, wherever it was.
-    fn forget_move(&mut self) {
-        self.roaming = None;
-        self.hopped = false;
-        self.set_aside = None;
-    }
-
-    /// What lived in the lost connection lives no more.
-    pub(super) fn forget_pins(&mut self) {
-        self.pins = Pins::default();
-        self.forget_sequences();
-        self.temporary.clear();
-        self.sql_prepared.clear();
-        if self.settings.session_mode {
-            self.pins.add(PinCause::SessionMode);
         }
     }
 }

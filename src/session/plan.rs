@@ -9,7 +9,7 @@ use super::client_error::ClientError;
 use super::machine::{Judge, Machine, Unnamed};
 use super::statement::{Statement, text_in};
 use crate::model::Consistency;
-use crate::sql::{BeginMode, Hint, Kind, Moving, Place, Reason, Verdict};
+use crate::sql::{Alone, BeginMode, Hint, Kind, Moving, Place, Reason, Verdict};
 use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, Target};
 use crate::wire::{FrameError, Tag, TxStatus};
 
@@ -62,6 +62,12 @@ pub struct Plan {
     pub movable: bool,
     /// It ends transactions: a cancel request must not meet the commit, and a loss leaves it in doubt.
     pub commits: bool,
+    /// It is its own commit, and asks for its transaction's id so that it can be told what became of it.
+    pub asks: bool,
+    /// If it was undone with its server, it may be run again.
+    pub(super) again: bool,
+    /// It executes a portal of an earlier batch.
+    old_portal: bool,
 }
 
 impl Plan {
@@ -88,6 +94,9 @@ impl Plan {
             bound: 0,
             movable: false,
             commits: false,
+            asks: false,
+            again: false,
+            old_portal: false,
         }
     }
 
@@ -125,6 +134,14 @@ impl Plan {
     /// Whether the pipeline goes on behind it on the same connection.
     pub fn stays_open(&self) -> bool {
         self.end == End::Flush && self.runs
+    }
+
+    /// Whether it is whole by itself: it leaves no portal behind and uses none, nor an unnamed statement, of another batch.
+    pub(super) fn keeps_nothing_open(&self) -> bool {
+        matches!(self.end, End::Query | End::Sync)
+            && !self.leaves_portal
+            && !self.old_portal
+            && !self.old_unnamed
     }
 
     fn join(&mut self, verdict: &Verdict) {
@@ -175,7 +192,7 @@ impl Machine {
                 }
             }
         }
-        self.complete(&mut plan);
+        self.complete(batch, &mut plan);
         plan.leaves_portal |= plan.bound > 0;
         if self.is_optimistic() {
             plan.movable = self.is_movable(batch, &plan, judge.catalog);
@@ -198,7 +215,7 @@ impl Machine {
         Ok(())
     }
 
-    fn complete(&mut self, plan: &mut Plan) {
+    fn complete(&mut self, batch: &[u8], plan: &mut Plan) {
         if let [only] = self.executed.as_slice()
             && only.statements <= 1
         {
@@ -218,7 +235,11 @@ impl Machine {
         }
         plan.reads = !self.executed.is_empty() && !plan.stays_open() && !plan.prepares_only();
         // Outside of a transaction every statement that may write is its own commit.
-        plan.commits |= !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
+        let own_commit = !in_transaction && plan.begin.is_none() && plan.place == Place::Primary;
+        plan.commits |= own_commit;
+        plan.again = own_commit && !plan.old_portal && self.only_changes();
+        plan.asks =
+            own_commit && self.settings.resolve_commits && !plan.old_portal && self.can_ask(batch, plan);
     }
 
     /// Judges one frame of a pipeline and joins it to the plan.
@@ -256,10 +277,13 @@ impl Machine {
                 plan.runs = true;
                 plan.bound = plan.bound.saturating_sub(1);
                 plan.leaves_portal |= execute.max_rows > 0;
-                match self.relay.portals.iter().rev().find(|(name, _)| **name == *execute.portal) {
-                    Some((_, verdict)) => self.executed.push(Rc::clone(verdict)),
+                let portal = self.relay.portals.iter().rev().find(|(name, _)| **name == *execute.portal);
+                if let Some((_, verdict)) = portal {
+                    self.executed.push(Rc::clone(verdict));
+                } else {
                     // A portal of an earlier batch: its effects were counted when it was first executed.
-                    None => plan.primary(Reason::SessionState),
+                    plan.old_portal = true;
+                    plan.primary(Reason::SessionState);
                 }
             }
             Tag::CLOSE => {
@@ -426,6 +450,8 @@ fn nonexistent() -> Verdict {
         hint: None,
         consistency: None,
         moving: Moving::Never,
+        alone: Alone::Unknown,
+        either_protocol: false,
         effects: Box::new([]),
         own_code: false,
         statements: 1,

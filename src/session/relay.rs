@@ -3,20 +3,16 @@
 //!
 //! Rows are never decoded. A message is looked into only where its content matters.
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
-
-use smallvec::SmallVec;
 
 use super::client_error::ClientError;
 use super::cutter::Cutter;
-use super::machine::{Ahead, AheadText, Machine};
+use super::expected::Expect;
+use super::machine::Machine;
 use super::refusal::{Decided, decide};
-use super::statement::{ServerSession, Statement};
+use super::statement::{PROBE, ServerSession};
 use crate::model::SqlState;
-use crate::sql::{BeginMode, Verdict};
 use crate::wire::backend::{ErrorFields, ready_status};
 use crate::wire::{FrameError, Header, Tag, TxStatus, encode};
 
@@ -31,74 +27,6 @@ pub enum Hold {
     None,
     /// Until the first row, completion or error.
     UntilDecided,
-}
-
-/// One answer that is expected, in order. Only kept where the order matters.
-#[derive(Debug)]
-pub(super) enum Expect {
-    /// The answer to a message of the client's.
-    Forward,
-    /// The answer to the client's Parse of a named statement.
-    Parse(Rc<Statement>, Box<[u8]>),
-    /// The answer to our own Parse of a named statement.
-    Inject(Rc<Statement>),
-    /// The answer to our own Parse of the unnamed statement.
-    InjectUnnamed,
-    /// The answer to our own Close.
-    CloseOld,
-    /// ParseComplete that no server sends: the statement is there already.
-    SynthesizeParse(Box<[u8]>),
-    /// CloseComplete that no server sends.
-    SynthesizeClose,
-    /// An error that no server sends.
-    Fail(Box<ClientError>),
-}
-
-/// A portal's name and the verdict of its statement.
-pub(super) type Portal = (Box<[u8]>, Rc<Verdict>);
-
-/// The texts that opened a transaction, and what they declare.
-pub(super) type Begun = (Ahead, BeginMode);
-
-/// The state of the conversation with the server that runs the batch.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the batch in flight, none excludes another"
-)]
-pub(super) struct Relay {
-    pub(super) swallow_ready: u32,
-    /// The last of the swallowed queries asks for the transaction's id.
-    pub(super) asks_xid: bool,
-    /// Its answer.
-    pub(super) xid: Option<Written>,
-    queue: VecDeque<Expect>,
-    /// Names that the batch's Parse messages have entered and no server has confirmed.
-    pub(super) tentative: SmallVec<[Box<[u8]>; 1]>,
-    pub(super) replacements: Vec<(Box<[u8]>, Rc<Statement>)>,
-    /// Portals that the pipeline has bound, with the verdicts of their statements.
-    pub(super) portals: SmallVec<[Portal; 1]>,
-    /// The pipeline has prepared its own unnamed statement.
-    pub(super) own_unnamed: bool,
-    /// A server has parsed something of the batch.
-    pub(super) parsed: bool,
-    pub(super) body_left: usize,
-    body_dropped: bool,
-    hold: Hold,
-    busy: bool,
-    error_seen: bool,
-    /// The client has been given something of this batch's answer.
-    pub(super) answered: bool,
-    /// The BEGIN that went out with this batch.
-    pub(super) began: Option<Begun>,
-    /// What the batch does to a transaction that may go on elsewhere: to be repeated there.
-    pub(super) repeat: Option<AheadText>,
-    /// The Sync at the end is ours: the client has sent Flush, and does not wait for ReadyForQuery.
-    pub(super) own_sync: bool,
-    /// A wait for synchronous replication was given up: the commit is not known to be durable.
-    unsynced: bool,
-    /// An error was made up ahead of Sync: what the client sends up to there is dropped.
-    pub(super) skip_client_to_sync: bool,
 }
 
 /// What a transaction has written, as its server said just before COMMIT.
@@ -138,68 +66,6 @@ pub enum Event {
     Unprepared(Vec<u8>),
 }
 
-impl Relay {
-    pub(super) fn begin(&mut self, hold: Hold) {
-        self.queue.clear();
-        self.swallow_ready = 0;
-        self.hold = hold;
-        self.busy = true;
-        self.error_seen = false;
-        self.answered = false;
-        self.parsed = false;
-        self.began = None;
-        self.repeat = None;
-        self.asks_xid = false;
-        self.xid = None;
-        self.unsynced = false;
-        self.own_sync = false;
-    }
-
-    pub(super) fn expect(&mut self, expect: Expect) {
-        self.queue.push_back(expect);
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        !self.busy
-    }
-
-    pub(super) fn is_tentative(&self, name: &[u8]) -> bool {
-        self.tentative.iter().any(|have| **have == *name)
-    }
-
-    pub(super) fn will_prepare(&self, id: u64) -> bool {
-        self.queue.iter().any(|expect| match expect {
-            Expect::Parse(statement, _) | Expect::Inject(statement) => statement.id == id,
-            _ => false,
-        })
-    }
-
-    /// Where every answer is handed on as it comes, their order need not be followed.
-    pub(super) fn simplify(&mut self) {
-        if self.queue.iter().all(|expect| matches!(expect, Expect::Forward)) {
-            self.queue.clear();
-        }
-    }
-
-    pub(super) fn error_seen(&self) -> bool {
-        self.error_seen
-    }
-
-    pub(super) fn take_error_seen(&mut self) -> bool {
-        std::mem::take(&mut self.error_seen)
-    }
-
-    pub(super) fn reset(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Like `reset`, but the names that the batch has entered are kept for `settle_names` to drop.
-    pub(super) fn reset_for_error(&mut self) {
-        let tentative = std::mem::take(&mut self.tentative);
-        *self = Self { tentative, ..Self::default() };
-    }
-}
-
 impl Machine {
     /// Reads server bytes. `out` must be empty; it takes what has to be put together. What is not consumed has to be
     /// given again, with more.
@@ -234,6 +100,7 @@ impl Machine {
                 break;
             }
             if self.relay.body_left > 0 {
+                self.relay.telling.go_on(rest.get(..self.relay.body_left).unwrap_or(rest));
                 at += self.continue_body(rest.len(), &mut cutter);
                 continue;
             }
@@ -243,6 +110,9 @@ impl Machine {
                 break;
             }
             let taken = header.len.min(rest.len());
+            if self.relay.telling.is_on() && self.relay.swallow_ready == 0 {
+                self.relay.telling.take(header.tag, rest.get(..taken).unwrap_or_default());
+            }
             event = if let Some(frame) = whole {
                 self.take_frame(header.tag, frame, server, &mut cutter)?
             } else {
@@ -251,7 +121,10 @@ impl Machine {
             };
             at += taken;
         }
-        let relayed = cutter.finish(at, event);
+        let mut relayed = cutter.finish(at, event);
+        if self.relay.asking.on {
+            self.relay.asking.hold_back(&mut relayed, input, out);
+        }
         self.relay.answered |= !relayed.forward.is_empty() || !out.is_empty();
         Ok(relayed)
     }
@@ -273,6 +146,8 @@ impl Machine {
         self.relay.body_dropped = self.relay.swallow_ready > 0;
         if header.tag == Tag::ERROR_RESPONSE {
             self.note_error();
+        } else if self.relay.asking.on && header.tag == Tag::DATA_ROW {
+            self.give_shape(cutter);
         }
         if self.relay.body_dropped { cutter.cut(taken) } else { cutter.keep(taken) }
     }
@@ -290,9 +165,20 @@ impl Machine {
             return Ok(self.swallow(tag, frame, cutter));
         }
         match tag {
-            Tag::DATA_ROW | Tag::COPY_DATA => cutter.keep(frame.len()),
+            Tag::DATA_ROW if self.relay.asking.on && self.awaits_id() => {
+                self.relay.xid = Some(written(frame));
+                self.relay.asking.known = true;
+                cutter.cut(frame.len());
+            }
+            Tag::DATA_ROW | Tag::COPY_DATA => {
+                if self.relay.asking.on {
+                    self.give_shape(cutter);
+                }
+                cutter.keep(frame.len());
+            }
             Tag::READY_FOR_QUERY => {
                 let status = ready_status(frame.get(5..).unwrap_or_default())?;
+                self.conclude(cutter);
                 self.settle_names();
                 self.relay.busy = false;
                 if std::mem::take(&mut self.relay.own_sync) {
@@ -319,7 +205,10 @@ impl Machine {
             Tag::NOTICE_RESPONSE => {
                 // The wait for synchronous replication was cancelled: what looks like success is none (manual, 27.2.8).
                 let fields = ErrorFields::new(frame.get(5..).unwrap_or_default());
-                self.relay.unsynced |= fields.routine() == "SyncRepWaitForLSN";
+                if fields.routine() == "SyncRepWaitForLSN" {
+                    self.relay.unsynced = true;
+                    self.relay.asking.unsynced();
+                }
                 cutter.keep(frame.len());
             }
             Tag::PARSE_COMPLETE if self.relay.queue.is_empty() => {
@@ -341,6 +230,27 @@ impl Machine {
             _ => self.take_answer(tag, frame, server, cutter),
         }
         Ok(None)
+    }
+
+    fn give_shape(&mut self, cutter: &mut Cutter<'_>) {
+        if let Some(shape) = self.relay.asking.shape() {
+            cutter.insert().append(shape);
+        }
+    }
+
+    fn awaits_id(&self) -> bool {
+        matches!(self.relay.queue.front(), Some(Expect::Id))
+    }
+
+    /// The server is ready: what the batch did is done, unless it was not replicated.
+    fn conclude(&mut self, cutter: &mut Cutter<'_>) {
+        if self.relay.unsynced && !self.relay.error_seen {
+            // In a pipeline what looks like success came ahead of the commit.
+            self.note_error();
+            ClientError::CommitNotReplicated.encode(cutter.insert());
+        } else if self.relay.asking.on && !self.relay.error_seen {
+            cutter.insert().append(self.relay.asking.completion());
+        }
     }
 
     /// What belongs to a query of ours that goes ahead of the batch.
@@ -383,7 +293,21 @@ impl Machine {
                 server.add(statement.id);
                 cutter.cut(frame.len());
             }
-            Some(Expect::InjectUnnamed | Expect::CloseOld) => cutter.cut(frame.len()),
+            Some(Expect::Probe) => {
+                server.add(PROBE);
+                cutter.cut(frame.len());
+            }
+            Some(Expect::Completion) => {
+                self.give_shape(cutter);
+                self.relay.asking.complete(frame);
+                cutter.cut(frame.len());
+            }
+            Some(Expect::Shape) if tag == Tag::ROW_DESCRIPTION && !self.relay.asking.put_shape_off(frame) => {
+                cutter.keep(frame.len());
+            }
+            Some(Expect::InjectUnnamed | Expect::CloseOld | Expect::Own | Expect::Id | Expect::Shape) => {
+                cutter.cut(frame.len());
+            }
             _ => cutter.keep(frame.len()),
         }
         self.synthesize(cutter);

@@ -42,6 +42,12 @@ pub(super) fn text_in(definition: &[u8]) -> &[u8] {
     definition.split(|&b| b == 0).next().unwrap_or_default()
 }
 
+/// The id of the question that `asking` prepares for itself: no statement of a client has it.
+pub(super) const PROBE: u64 = 0;
+
+/// What `push_server_name` makes of it.
+pub(super) const PROBE_NAME: &[u8] = b"primacy_0";
+
 /// The statements of a worker, shared between its sessions.
 #[derive(Debug, Default)]
 pub struct Statements {

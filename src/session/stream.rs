@@ -3,9 +3,10 @@
 
 use super::batch::Frame;
 use super::client_error::ClientError;
+use super::expected::Expect;
 use super::machine::{Judge, Machine};
 use super::plan::Plan;
-use super::relay::Expect;
+
 use super::statement::{ServerSession, push_server_name};
 use crate::sql::PinCause;
 use crate::wire::{FrameError, HEADER_LEN, Header, Tag};

@@ -47,6 +47,8 @@ struct Base {
     moments: FxHashSet<Box<str>>,
     /// Transactions that name no isolation level are READ COMMITTED, for every role in this database.
     read_committed: bool,
+    /// Some rule on a table or view makes a writing statement give more than one result.
+    rules: bool,
     own_operators: FxHashSet<Box<str>>,
     own_types: FxHashSet<Box<str>>,
 }
@@ -248,6 +250,11 @@ impl Catalog {
         self.base.read_committed
     }
 
+    /// Whether what a statement that writes gives may come of a rule: then the protocols differ in how they give it.
+    pub(super) fn answers_by_rules(&self) -> bool {
+        self.empty || self.base.rules || self.recent.relations
+    }
+
     pub(super) fn knows_function(&self, schema: Option<&str>, name: &str) -> bool {
         let schema = self.schema(schema);
         !self.recent.is_unknown(Object::Function, name)
@@ -438,6 +445,7 @@ impl CatalogBuilder {
             "t" => drop(self.catalog.types.insert(name.into())),
             "m" => drop(self.catalog.moments.insert(name.into())),
             "i" => self.catalog.read_committed = class == "s",
+            "u" => self.catalog.rules = true,
             "w" => drop(self.catalog.own_operators.insert(name.into())),
             "x" => drop(self.catalog.own_types.insert(name.into())),
             _ => return Err(unexpected("kind", kind)),

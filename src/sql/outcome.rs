@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::verdict::{Kind, Moving, PinCause, Place, Reason, SessionEffect};
+use super::verdict::{Alone, Kind, Moving, PinCause, Place, Reason, SessionEffect};
 
 /// A detail is cut to this many characters: it is for people, and it is kept in caches.
 const DETAIL_CHARS_MAX: usize = 120;
@@ -16,6 +16,7 @@ pub(super) struct Outcome {
     pub(super) kind: Kind,
     pub(super) effects: Vec<SessionEffect>,
     pub(super) moving: Moving,
+    pub(super) alone: Alone,
     /// It runs code of the database's own.
     pub(super) own_code: bool,
     /// Another literal could have given another outcome.
@@ -44,6 +45,7 @@ impl Outcome {
             kind: Kind::Plain,
             effects: Vec::new(),
             moving: Moving::Never,
+            alone: Alone::Unknown,
             own_code: false,
             by_literal: false,
         }
@@ -57,6 +59,10 @@ impl Outcome {
     pub(super) fn with_effect(mut self, effect: SessionEffect) -> Self {
         self.effects.push(effect);
         self
+    }
+
+    pub(super) fn alone(self, alone: Alone) -> Self {
+        Self { alone, ..self }
     }
 
     /// Running it again elsewhere does the same there.

@@ -14,7 +14,7 @@ use super::outcome::Outcome;
 use super::rewrite::rewrite;
 use super::scan::{Token, TokenKind};
 use super::statement::Context;
-use super::verdict::{Moving, PinCause, Reason, SessionEffect};
+use super::verdict::{Alone, Moving, PinCause, Reason, SessionEffect};
 use super::words::{Words, cut_name};
 use super::{calls, moment};
 
@@ -76,9 +76,11 @@ pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
     let mut outcome = match writing(words) {
         Some(outcome) => outcome,
         None => match (&calls.found, context.unparsable) {
-            (Some((reason, detail)), _) => Outcome::primary(*reason).with_detail(detail),
-            (None, Some((reason, detail))) => Outcome::primary(reason).with_detail(detail),
-            (None, None) => judge_tree(words, context),
+            (Some((reason, detail)), _) => Outcome::primary(*reason).with_detail(detail).alone(Alone::Query),
+            (None, Some((reason, detail))) => {
+                Outcome::primary(reason).with_detail(detail).alone(Alone::Query)
+            }
+            (None, None) => judge_tree(words, context).alone(Alone::Query),
         },
     };
     if calls.only_sets && calls.effects.iter().all(|effect| matches!(effect, SessionEffect::Set { .. })) {
@@ -108,7 +110,8 @@ fn writing(words: Words<'_>) -> Option<Outcome> {
                 if let Some(reason) = around.write(depth) {
                     let outcome = Outcome::primary(reason).with_detail(&around.word());
                     let into = around.is("into") && !around.follows(&["insert", "merge"]);
-                    return Some(if into { select_into(outcome, words, at) } else { outcome });
+                    let alone = if reason == Reason::Locks { Alone::Query } else { Alone::Change };
+                    return Some(if into { select_into(outcome, words, at) } else { outcome.alone(alone) });
                 }
             }
             _ => {}

@@ -7,7 +7,7 @@ use super::query;
 use super::scan::{Scanner, Token, TokenKind};
 use super::settings::Settings;
 use super::utility::{self, scope::Known};
-use super::verdict::{Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
+use super::verdict::{Alone, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
 use super::words::Words;
 
 /// EXPLAIN and COPY wrap another statement; PostgreSQL's grammar nests them at most this deep.
@@ -44,6 +44,10 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
     };
     let by_literal = outcomes.iter().any(|outcome| outcome.by_literal);
     let mut verdict = Verdict { hint, consistency, ..combine(outcomes) };
+    verdict.either_protocol = verdict.alone != Alone::Unknown
+        && !scanner.doubtful()
+        && !catalog.answers_by_rules()
+        && !Words::new(text, &tokens).mentions_name("pg_settings");
     if scanner.doubtful() {
         // What is set may be another value than the one read here.
         for effect in verdict.effects.iter_mut().filter(|effect| matches!(effect, SessionEffect::Set { .. }))
@@ -105,6 +109,8 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         hint: None,
         consistency: None,
         moving: Moving::Never,
+        alone: Alone::Unknown,
+        either_protocol: false,
         effects: effects.into_boxed_slice(),
         own_code,
         statements,
@@ -114,9 +120,10 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         return verdict(Place::Anywhere, Reason::Empty, Kind::Empty, None, Vec::new());
     };
     if statements == 1 {
-        let moving = first.moving;
+        let (moving, alone) = (first.moving, first.alone);
         return Verdict {
             moving,
+            alone,
             ..verdict(first.place, first.reason, first.kind, first.detail, first.effects)
         };
     }
@@ -194,9 +201,9 @@ pub(super) fn judge_statement(words: Words<'_>, context: &Context<'_>, wrappers:
     match keyword.as_str() {
         "select" | "with" | "values" | "table" => query::judge(words, context),
         "insert" | "update" | "delete" | "merge" => write(words, context, &keyword),
-        "explain" if wrappers < WRAPPERS_MAX => explain(words, context, wrappers),
-        "copy" if wrappers < WRAPPERS_MAX => copy(words, context, wrappers),
-        "declare" if wrappers < WRAPPERS_MAX => declare(words, context, wrappers),
+        "explain" if wrappers < WRAPPERS_MAX => explain(words, context, wrappers).alone(Alone::Unknown),
+        "copy" if wrappers < WRAPPERS_MAX => copy(words, context, wrappers).alone(Alone::Unknown),
+        "declare" if wrappers < WRAPPERS_MAX => declare(words, context, wrappers).alone(Alone::Unknown),
         _ => match recognise(&keyword, words, context) {
             Some(outcome) => add_calls(outcome, words, context),
             None => Outcome::primary(Reason::Unparsed).with_detail(&keyword),
@@ -218,7 +225,7 @@ fn recognise(keyword: &str, words: Words<'_>, context: &Context<'_>) -> Option<O
 /// A statement that writes: only what the functions it calls do to the session is of interest.
 fn write(words: Words<'_>, context: &Context<'_>, keyword: &str) -> Outcome {
     let calls = calls::find(words, context.catalog);
-    let mut outcome = Outcome::primary(Reason::Write).with_detail(keyword);
+    let mut outcome = Outcome::primary(Reason::Write).with_detail(keyword).alone(Alone::Change);
     outcome.effects = calls.effects;
     outcome.by_literal = calls.by_literal;
     outcome

@@ -136,6 +136,19 @@ impl Moving {
     }
 }
 
+/// What a text does when it runs on its own, as far as that is certain: whether it can be told afterwards that it was
+/// committed, and whether it may be run again if it was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Alone {
+    /// It may begin, end or leave transactions by itself, or do what no transaction undoes.
+    #[default]
+    Unknown,
+    /// One query, which ends with its transaction; functions in it may do what no transaction undoes.
+    Query,
+    /// INSERT, UPDATE, DELETE or MERGE: run again after it was undone, it does the same.
+    Change,
+}
+
 /// What the text is, as far as the session machine treats it differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -259,6 +272,10 @@ pub enum SessionEffect {
     DiscardTemp,
     /// A temporary relation of this name was made; comes with `Pin(TemporaryTable)`.
     Temporary(Arc<str>),
+    /// LISTEN on this channel: the session is tied to its connection, and listens again on another.
+    Listen(Arc<str>),
+    /// UNLISTEN of this channel.
+    Unlisten(Arc<str>),
     /// From now on the session is tied to its connection for this cause.
     Pin(PinCause),
     /// The cause has gone (UNLISTEN *, pg_advisory_unlock_all, CLOSE ALL, DEALLOCATE ALL ...).
@@ -294,6 +311,10 @@ pub struct Verdict {
     pub consistency: Option<Consistency>,
     /// What it means that its transaction goes on elsewhere.
     pub moving: Moving,
+    /// What it does when it runs on its own.
+    pub alone: Alone,
+    /// By the extended protocol it gives the same answer as by the simple one, parameters apart.
+    pub either_protocol: bool,
     /// What it does to the session, in the order of its statements.
     pub effects: Box<[SessionEffect]>,
     /// It runs code of the database's own: functions other than the built-in ones, of views and operators too. What names

@@ -113,6 +113,11 @@ impl<'t> Words<'t> {
             .iter()
             .any(|t| t.kind == TokenKind::Word && t.bytes(self.text).eq_ignore_ascii_case(word.as_bytes()))
     }
+
+    /// Whether this name stands anywhere, quoted or not.
+    pub(super) fn mentions_name(&self, name: &str) -> bool {
+        self.tokens.iter().any(|token| name_of(*token, self.text).is_some_and(|found| found == name))
+    }
 }
 
 /// Every word of a text, wherever it stands: in names, in strings, in comments.

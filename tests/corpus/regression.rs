@@ -317,6 +317,7 @@ fn settings() -> session::Settings {
         server_prepared_max: 100,
         settings_bytes_max: 1 << 16,
         resolve_commits: false,
+        replay: None,
     }
 }
 

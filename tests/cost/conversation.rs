@@ -55,6 +55,7 @@ impl Conversation {
             server_prepared_max: 200,
             settings_bytes_max: 64 * 1024,
             resolve_commits: true,
+            replay: None,
         };
         let name = Overlay::default()
             .with(&Arc::from("application_name"), &Arc::from("SET application_name TO E'pgbench'"));

@@ -207,6 +207,7 @@ impl Door {
             workers: 1,
             pool_mode: PoolMode::Session,
             resolve_commits: true,
+            replay: None,
             nodes: vec![node.clone()],
             service: settings::Service {
                 user: "service".into(),

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame};
 
-const SETUP: &str = "CREATE TABLE t (v text PRIMARY KEY); GRANT ALL ON t TO app;
+pub(crate) const SETUP: &str = "CREATE TABLE t (v text PRIMARY KEY); GRANT ALL ON t TO app;
     CREATE FUNCTION slow(v text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1); RETURN v; END $$;";
 
 fn code(error: &tokio_postgres::Error) -> String {
@@ -25,6 +25,7 @@ async fn connections_that_are_terminated() {
     let cluster = Cluster::with_replicas(2).await;
     cluster.sql(0, SETUP).await;
     let proxy = cluster.proxy().run().await;
+    ready(&proxy).await;
     let client = proxy.client().await;
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'app'";
     client.batch_execute("SET application_name TO 'kept'; INSERT INTO t VALUES ('first')").await.unwrap();
@@ -72,14 +73,24 @@ async fn connections_that_are_terminated() {
     };
     let (row, ()) = tokio::join!(reading, killing);
     assert_eq!(row.unwrap().get::<_, &str>(0), "read");
-    // A write that runs: nobody knows.
-    let writing = client.batch_execute("INSERT INTO t SELECT 'doubtful' FROM pg_sleep(30)");
+    // A write that runs cannot have been committed: it is run again, once its server has ended.
+    let writing = client.batch_execute("INSERT INTO t SELECT 'again' FROM pg_sleep(2)");
+    let killing = eventually(LIMIT, "the write runs", async || {
+        let text = format!("{terminate} AND query LIKE '%again%' AND state = 'active'");
+        (cluster.value(0, &text).await == "1").then_some(())
+    });
+    let (written, ()) = tokio::join!(writing, killing);
+    written.unwrap();
+    assert_eq!(count(&client).await, 2);
+    // One of which nobody can tell what it does when it is run again is not.
+    let writing = client.batch_execute("CREATE TABLE doubtful AS SELECT 1 AS one FROM pg_sleep(30)");
     let killing = eventually(LIMIT, "the write runs", async || {
         let text = format!("{terminate} AND query LIKE '%doubtful%' AND state = 'active'");
         (cluster.value(0, &text).await == "1").then_some(())
     });
     let (written, ()) = tokio::join!(writing, killing);
     assert_eq!(code(&written.unwrap_err()), "08007");
+    client.batch_execute("DELETE FROM t WHERE v = 'again'").await.unwrap();
     assert_eq!(count(&client).await, 1);
     replicas_go(&cluster, &client).await;
     stopped(proxy, &cluster).await;
@@ -172,13 +183,9 @@ async fn in_transaction(
 }
 
 /// Waits until every node serves reads and nothing is under way.
-async fn all_in_service(proxy: &Proxy) {
+pub(crate) async fn all_in_service(proxy: &Proxy) {
     eventually(LIMIT, "all nodes are in service", async || {
-        let address = format!("http://{}/api/v1/status", proxy.admin());
-        let text = tokio::task::spawn_blocking(move || {
-            ureq::get(&address).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok())
-        });
-        let status: serde_json::Value = serde_json::from_str(&text.await.unwrap()?).ok()?;
+        let status = status(proxy).await?;
         let nodes = status["nodes"].as_array()?;
         let whole = nodes.iter().all(|node| node["readable"] == true);
         (whole && status["state"] == "steady").then_some(())
@@ -186,7 +193,26 @@ async fn all_in_service(proxy: &Proxy) {
     .await;
 }
 
-fn post(proxy: &Proxy, what: &str) -> JoinHandle<String> {
+/// The same, and what the catalog says is known: what is judged by it is judged as in a proxy that has been running.
+pub(crate) async fn ready(proxy: &Proxy) {
+    all_in_service(proxy).await;
+    drop(proxy.client().await);
+    eventually(LIMIT, "the catalog is known", async || {
+        proxy.log().contains("catalog facts loaded").then_some(())
+    })
+    .await;
+}
+
+/// What `primacy status` shows, while it does.
+pub(crate) async fn status(proxy: &Proxy) -> Option<serde_json::Value> {
+    let address = format!("http://{}/api/v1/status", proxy.admin());
+    let text = tokio::task::spawn_blocking(move || {
+        ureq::get(&address).call().ok().and_then(|mut answer| answer.body_mut().read_to_string().ok())
+    });
+    serde_json::from_str(&text.await.unwrap()?).ok()
+}
+
+pub(crate) fn post(proxy: &Proxy, what: &str) -> JoinHandle<String> {
     let address = format!("http://{}/api/v1/{what}", proxy.admin());
     tokio::task::spawn_blocking(move || {
         let sent = ureq::post(&address).send_json(serde_json::json!({}));
@@ -275,7 +301,7 @@ async fn under_load(proxy: &Proxy, deed: impl AsyncFn(usize)) -> Vec<Told> {
 }
 
 /// The node that runs a statement with these words.
-async fn runs(cluster: &Cluster, nodes: std::ops::Range<usize>, words: &str) -> usize {
+pub(crate) async fn runs(cluster: &Cluster, nodes: std::ops::Range<usize>, words: &str) -> usize {
     let sql = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE '%{words}%'"
     );
@@ -291,22 +317,28 @@ async fn runs(cluster: &Cluster, nodes: std::ops::Range<usize>, words: &str) -> 
 }
 
 #[tokio::test]
-#[ignore = "failed in one of two full runs, cause not examined yet"]
 async fn a_result_that_breaks_off_ends_in_an_error_and_the_session_goes_on() {
     let cluster = Cluster::with_replicas(2).await;
     // A row is longer than what a server gathers before it sends.
     let tick = "CREATE FUNCTION tick(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$
         BEGIN PERFORM pg_sleep(0.01); RETURN repeat('x', 9000) || n; END $$";
     cluster.sql(0, &format!("{SETUP} {tick}")).await;
+    // A hint sends the statement to a replica whether that has the function yet or not.
+    for node in 1..3 {
+        cluster.caught_up(node, 0).await;
+    }
     let proxy = cluster.proxy().run().await;
-    all_in_service(&proxy).await;
+    // Without the catalog a statement for the primary is no proven read, and its end would be called unknown.
+    ready(&proxy).await;
     for place in ["replica", "primary"] {
         let mut client = Raw::connect(proxy.port(), &[]).await;
         let sql = format!("/* primacy: {place} */ SELECT tick(g) FROM generate_series(1, 100000) g\0");
         client.send(&frame(b'Q', sql.as_bytes())).await;
         let mut rows = 0;
         while rows < 5 {
-            rows += usize::from(client.message().await.unwrap().tag == b'D');
+            let message = client.message().await.unwrap();
+            assert!(matches!(message.tag, b'T' | b'D'), "{place}: {}", message.shown());
+            rows += usize::from(message.tag == b'D');
         }
         let node = runs(&cluster, 0..3, "tick(g)").await;
         cluster.kill(node).await;
@@ -347,21 +379,97 @@ async fn a_row_that_is_cut_in_the_middle_ends_the_connection() {
     assert!(client.message().await.is_none(), "nothing can follow half a row");
 }
 
+/// A session that listens, and one that listens in the middle of a statement, hear what others say after the failover.
+#[tokio::test]
+async fn a_session_that_listens_goes_on_listening_on_the_new_primary() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    ready(&proxy).await;
+    let mut idle = Raw::connect(proxy.port(), &[]).await;
+    idle.run("Q LISTEN news\nQ LISTEN \"Other News\"\nQ LISTEN dropped\nQ UNLISTEN dropped").await;
+    idle.run("Q BEGIN\nQ LISTEN undone\nQ ROLLBACK\nQ SET application_name TO 'listener'").await;
+    let mut open = Raw::connect(proxy.port(), &[]).await;
+    open.run("Q LISTEN news\nQ BEGIN\nQ INSERT INTO t VALUES ('open')").await;
+    let mut writing = Raw::connect(proxy.port(), &[]).await;
+    writing.run("Q LISTEN news").await;
+    writing.send(&frame(b'Q', b"INSERT INTO t SELECT 'writing' FROM pg_sleep(2)\0")).await;
+    runs(&cluster, 0..1, "writing").await;
+    cluster.kill(0).await;
+
+    let mut teller = Raw::connect(proxy.port(), &[]).await;
+    assert_eq!(teller.query("INSERT INTO t VALUES ('told')").await, ["C INSERT 0 1", "Z I"]);
+    assert_eq!(writing.until_ready().await, ["C INSERT 0 1", "Z I"]);
+    let primary = cluster.primary().await;
+    let ears = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND query LIKE 'LISTEN%'";
+    eventually(LIMIT, "both that rest listen again", async || {
+        (cluster.value(primary, ears).await.parse::<u32>().unwrap() >= 2).then_some(())
+    })
+    .await;
+    teller.run("Q NOTIFY dropped, 'no'\nQ NOTIFY undone, 'no'\nQ NOTIFY news, 'one'\nQ NOTIFY \"Other News\", 'two'").await;
+    assert_eq!(idle.message().await.unwrap().shown(), "A news one");
+    assert_eq!(idle.message().await.unwrap().shown(), "A Other News two");
+    assert_eq!(writing.message().await.unwrap().shown(), "A news one");
+    // In what the client takes for a transaction it is told with the next statement, and then hears too.
+    let seen = open.query("SELECT 1").await;
+    assert!(seen.iter().any(|shown| shown.starts_with("E 40001")), "{seen:?}");
+    open.query("ROLLBACK").await;
+    teller.query("NOTIFY news, 'three'").await;
+    let heard = eventually(LIMIT, "the open one hears", async || {
+        let message = open.message().await.unwrap().shown();
+        (message == "A news three").then_some(message)
+    });
+    heard.await;
+    let seen = idle.query("SHOW application_name").await;
+    assert!(seen.contains(&"D listener".to_owned()), "{seen:?}");
+    idle.query("UNLISTEN *").await;
+    assert!(idle.query("SHOW primacy.pins").await.contains(&"D ".to_owned()));
+}
+
+/// What it had sent is all that will come: the client is told so, when the node counts as dead.
+#[tokio::test]
+async fn a_result_that_stops_coming_from_a_frozen_replica_ends_in_an_error() {
+    let cluster = Cluster::with_replicas(2).await;
+    let tick = "CREATE FUNCTION tick(n int) RETURNS text LANGUAGE plpgsql STABLE AS $$
+        BEGIN PERFORM pg_sleep(0.01); RETURN repeat('x', 9000) || n; END $$";
+    cluster.sql(0, &format!("{SETUP} {tick}")).await;
+    // A hint sends the statement to a replica whether that has the function yet or not.
+    for node in 1..3 {
+        cluster.caught_up(node, 0).await;
+    }
+    let proxy = cluster.proxy().run().await;
+    // Without the catalog a statement for the primary is no proven read, and its end would be called unknown.
+    ready(&proxy).await;
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    let sql = "/* primacy: replica */ SELECT tick(g) FROM generate_series(1, 100000) g";
+    client.send(&frame(b'Q', format!("{sql}\0").as_bytes())).await;
+    for _ in 0..5 {
+        client.message().await.unwrap();
+    }
+    let node = runs(&cluster, 1..3, "tick(g)").await;
+    cluster.stop(node);
+    let seen = client.until_ready().await;
+    let seen: Vec<&String> = seen.iter().filter(|shown| !shown.starts_with("D ")).collect();
+    assert_eq!(seen, ["E 08006 the server was lost while it was answering this statement", "Z I"]);
+    assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
+    cluster.cont(node);
+}
+
 #[tokio::test]
 async fn a_pinned_session_ends_with_its_server() {
     let cluster = Cluster::with_replicas(2).await;
     cluster.sql(0, SETUP).await;
     let proxy = cluster.proxy().run().await;
-    all_in_service(&proxy).await;
+    ready(&proxy).await;
     let pinned = async |script: &str| {
         let mut client = Raw::connect(proxy.port(), &[]).await;
         client.run(script).await;
         client
     };
     let mut free = pinned("Q INSERT INTO t VALUES ('free')").await;
-    let mut listening = pinned("Q LISTEN news").await;
+    let mut locking = pinned("Q SELECT pg_advisory_lock(1)").await;
     let mut open = pinned("Q CREATE TEMP TABLE mine (n int)\nQ BEGIN\nQ INSERT INTO mine VALUES (1)").await;
-    let mut writing = pinned("Q LISTEN news").await;
+    let mut writing = pinned("Q SELECT pg_advisory_lock(2)").await;
     writing.send(&frame(b'Q', b"INSERT INTO t SELECT 'writing' FROM pg_sleep(60)\0")).await;
     let mut reading = pinned("Q CREATE TEMP TABLE mine (n int)").await;
     reading.send(&frame(b'Q', b"SELECT 'reading', count(*) FROM mine, pg_sleep(60)\0")).await;
@@ -370,12 +478,12 @@ async fn a_pinned_session_ends_with_its_server() {
     cluster.kill(0).await;
 
     let end = "E 57P01 terminating connection because the server that held its session state was lost";
-    assert_eq!(listening.until_ready().await, [end, "closed"]);
+    assert_eq!(locking.until_ready().await, [end, "closed"]);
     assert_eq!(open.until_ready().await, [end, "closed"]);
     // First the truth about the statement, then the end.
-    for (client, code) in [(&mut writing, "E 08007"), (&mut reading, "E 0800")] {
+    for client in [&mut writing, &mut reading] {
         let seen = client.until_ready().await;
-        assert!(seen[0].starts_with(code) && seen[1] == "Z I", "{seen:?}");
+        assert!(seen[0].starts_with("E 40001") && seen[1] == "Z I", "{seen:?}");
         assert_eq!(client.until_ready().await, [end, "closed"]);
     }
     assert_eq!(free.query("INSERT INTO t VALUES ('free too')").await, ["C INSERT 0 1", "Z I"]);

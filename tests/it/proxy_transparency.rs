@@ -137,6 +137,79 @@ async fn transactions_and_settings_are_answered_as_by_a_server() {
 
 const QUERIES: &[Script] = &[
     script(
+        "writes outside of a transaction block",
+        "Q INSERT INTO t VALUES (101, 'a')
+         Q INSERT INTO t VALUES (102, 'b') RETURNING id, v
+         Q INSERT INTO t VALUES (101, 'again')
+         Q INSERT INTO t VALUES (103, nothing)
+         Q INSERT INTO t VALUES (103, $1)
+         Q INSERT INTO t VALUES (103, 'c
+         Q INSERT INTO t VALUES (103, '$1 c');
+         Q INSERT INTO t VALUES (104, 'd'); INSERT INTO t VALUES (105, 'e')
+         Q INSERT INTO t VALUES (106, 'd'); INSERT INTO t VALUES (105, 'e')
+         Q INSERT INTO child VALUES (1)
+         Q INSERT INTO child VALUES (1) RETURNING id
+         Q SELECT notices(7)
+         Q UPDATE t SET v = notices(id)::text WHERE id IN (101, 102) RETURNING v
+         Q UPDATE t SET v = v WHERE id IN (101, 102) RETURNING 1 / (id - 102)
+         Q WITH gone AS (DELETE FROM t WHERE id > 1000 RETURNING id) SELECT count(*), 'x' FROM gone
+         Q SELECT id FROM t WHERE id = 101 FOR UPDATE
+         Q INSERT INTO nowhere VALUES (1)
+         Q INSRT INTO t VALUES (1)
+         Q SELECT count(*) FROM t WHERE id > 100
+         Q DELETE FROM t WHERE id > 100",
+    ),
+    script(
+        "writes in pipelines outside of a transaction block",
+        "P:w INSERT INTO t VALUES ($1, $2)
+         D:S:w
+         B:p:w 201 x
+         D:P:p
+         E:p
+         S
+         B::w 202 y
+         E:
+         B::w 203 z
+         E:
+         S
+         B::w 204 y
+         E:
+         B::w 202 z
+         E:
+         S
+         Q DEALLOCATE ALL
+         P:w INSERT INTO t VALUES ($1, $2) RETURNING v
+         B::w 206 y
+         D:P:
+         E:
+         S
+         P: UPDATE t SET v = 'u' WHERE id > 200 RETURNING id
+         B::
+         E: 1
+         S
+         P: INSERT INTO child VALUES (1)
+         B::
+         E:
+         S
+         P: INSERT INTO child VALUES (1)
+         B::
+         E:
+         P: SELECT notices(8)
+         B::
+         E:
+         S
+         C:S:w
+         S
+         P: DELETE FROM t WHERE id > 200
+         B::
+         E:
+         S
+         P: SELECT count(*) FROM t WHERE id > 200
+         B::
+         E:
+         S",
+    ),
+    script(
         "there is no unnamed statement after one that could not be parsed",
         "P: SELECT 1
          S

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::under;
 use crate::config::check::Checker;
 use crate::config::written::Document;
-use crate::proxy::settings::{Auth, ClientTls, ClientTlsMode, Limits, PoolSettings};
+use crate::proxy::settings::{Auth, ClientTls, ClientTlsMode, Limits, PoolSettings, ReplayLimits};
 
 /// What is asked for a role's verifier where the configuration does not say. Roles that may not
 /// log in are among them: a server says so once the password was right. An expired password is no password.
@@ -154,6 +154,19 @@ fn held(document: &Document, check: &mut Checker) -> (u32, u64) {
         0..=16 * 1024 * MIB,
     );
     (number, bytes)
+}
+
+/// Whether transactions are run again on a new primary, and how much of each is kept for that.
+pub(super) fn replay(document: &Document, check: &mut Checker) -> Option<ReplayLimits> {
+    let written = &document.failover;
+    let on = check.word("failover.replay", written.replay.as_deref(), &[("off", false), ("verified", true)]);
+    let bytes = check.size("failover.replay_max_bytes", written.replay_max_bytes, MIB, KIB..=64 * MIB);
+    let batches: u32 =
+        check.number("failover.replay_max_statements", written.replay_max_statements, 1_000, 1..=100_000);
+    on.then_some(ReplayLimits {
+        batches_max: batches as usize,
+        bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
+    })
 }
 
 /// login, idle, idle in transaction, hold, drain.

@@ -44,6 +44,7 @@ fn context_with(auth: Auth) -> LoginContext {
         workers: 1,
         pool_mode: PoolMode::Transaction,
         resolve_commits: true,
+        replay: None,
         nodes: Vec::new(),
         service: crate::proxy::settings::Service {
             user: "service".into(),

@@ -8,6 +8,7 @@
 --         not built in, or runs what is not.
 -- kind t: a type whose values call unsafe functions when they are cast or checked.
 -- kind m: a relation that may show the time at which a transaction began. Functions that may have the letter m.
+-- kind u: one row, where there are rules on statements that write.
 -- kind i: one row. class: s transactions are READ COMMITTED unless they say otherwise, v some are not.
 WITH RECURSIVE
 -- Volatile, and yet nothing but a value comes of them. Extensions' functions are believed when they are written in C,
@@ -176,6 +177,10 @@ SELECT 'i', '', '', '0', '0',
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting d, unnest(d.setconfig) AS given (setting)
                               WHERE given.setting ~* '^default_transaction_isolation=(?!read committed$)')
             THEN 's' ELSE 'v' END
+UNION ALL
+-- Rules of users on what writes; the one of pg_settings is the system's.
+SELECT 'u', '', '', '0', '0', 'v'
+ WHERE EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_type <> '1' AND r.oid >= 16384)
 UNION ALL
 SELECT DISTINCT 'o', '', o.oprname::text, '0', '0', 'v'
   FROM pg_catalog.pg_operator o JOIN unsafe u ON u.oid = o.oprcode

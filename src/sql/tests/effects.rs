@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::super::verdict::SessionEffect::{
-    self, AsksSequences, Ddl, Deallocate, DeallocateAll, DiscardAll, DiscardSequences, DiscardTemp, Pin,
-    PrepareSql, Reset, ResetAll, Temporary, Unpin,
+    self, AsksSequences, Ddl, Deallocate, DeallocateAll, DiscardAll, DiscardSequences, DiscardTemp, Listen,
+    Pin, PrepareSql, Reset, ResetAll, Temporary, Unlisten, Unpin,
 };
 use super::super::{BeginMode, Change, Kind, Object, PinCause, Place};
 use super::judge;
@@ -192,9 +192,10 @@ fn what_lives_in_the_server_session_pins() {
         ("SELECT 1 INTO pg_temp.x", temporary),
         ("SELECT make_temp()", nameless),
         ("SELECT 1 INTO x", &[Ddl(Change::New(Object::Relation, name("x")))]),
-        ("LISTEN x", &[Pin(PinCause::Listen)]),
+        ("LISTEN x", &[Listen("x".into())]),
+        ("LISTEN \"X y\"", &[Listen("X y".into())]),
+        ("UNLISTEN x", &[Unlisten("x".into())]),
         ("UNLISTEN *", &[Unpin(PinCause::Listen)]),
-        ("UNLISTEN x", &[]),
         ("LOAD 'auto_explain'", &[Pin(PinCause::Load)]),
         ("SELECT pg_advisory_lock(1)", advisory),
         ("SELECT pg_catalog.pg_try_advisory_lock(1, 2)", advisory),

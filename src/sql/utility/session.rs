@@ -21,8 +21,15 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>) -> Option<Outcome> 
         }
         "prepare" => prepared(&words.name()?),
         "deallocate" => deallocate(&mut words)?,
-        "listen" => plain.pinned(PinCause::Listen),
+        "listen" => match words.name().filter(|_| words.at_end()) {
+            Some(channel) => plain.with_effect(SessionEffect::Listen(Arc::from(channel))),
+            None => plain.pinned(PinCause::Listen),
+        },
         "unlisten" if words.eat_operator("*") => plain.with_effect(SessionEffect::Unpin(PinCause::Listen)),
+        "unlisten" => match words.name() {
+            Some(channel) => plain.with_effect(SessionEffect::Unlisten(Arc::from(channel))),
+            None => plain,
+        },
         "load" => plain.pinned(PinCause::Load),
         "discard" => discard(&mut words)?,
         "declare" if hold(words) => plain.pinned(PinCause::HoldCursor),
