@@ -5,6 +5,7 @@
 
 mod explain;
 mod handover;
+mod host;
 mod notify;
 mod operator;
 mod reload;
@@ -13,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
@@ -21,6 +23,7 @@ pub use handover::{Handover, TakeoverError};
 
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
+use crate::console::{self, Shutdown};
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
 use crate::model::Service;
 use crate::observe::{Events, LogHandle, Metrics};
@@ -28,7 +31,7 @@ use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
 use crate::proxy::links::{Links, NodeLink};
-use crate::proxy::listener::{BindError, Inherited, Parts, Sockets, Workers};
+use crate::proxy::listener::{self, BindError, Inherited, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
 use crate::proxy::tls::{ClientTlsConfig, TlsError};
 
@@ -118,6 +121,11 @@ struct Running {
     log: Option<LogHandle>,
     /// Where another process may ask to take over.
     state_dir: Option<std::path::PathBuf>,
+    console: Arc<ArcSwap<console::Settings>>,
+    /// What was changed on the console since the file was read.
+    by_hand: Mutex<std::collections::BTreeMap<String, String>>,
+    /// Somebody asked for the end, and how.
+    end: watch::Sender<Option<Shutdown>>,
 }
 
 impl Proxy {
@@ -194,18 +202,22 @@ impl Proxy {
         let (admin_settings, state_dir) = (settings.admin.clone(), settings.control.state_dir.clone());
         let running = Arc::new(Running {
             sql: settings.sql,
+            console: Arc::new(ArcSwap::from_pointee(settings.console.clone())),
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
             control: control.clone(),
             login,
             log,
             state_dir,
+            end: watch::Sender::new(None),
+            by_hand: Mutex::default(),
         });
+        let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
+        let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
+        let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
+        open_console(&context, &running, stopped.clone());
         let (http, http_stopped) = watch::channel(false);
         if let Some(listener) = admin_listener {
-            let hooks: Arc<dyn Hooks> = Arc::<Running>::clone(&running);
-            let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
-            let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
             serve_http(listener, admin_settings, context, http_stopped);
         }
         let sockets = Arc::new(handover::Offered { sockets, admin: admin_socket });
@@ -265,6 +277,7 @@ impl Proxy {
         let mut hangup: Signal = signal(SignalKind::hangup())?;
         let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut done = Box::pin(handover.done());
+        let mut end = self.running.end.subscribe();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -275,6 +288,7 @@ impl Proxy {
                     return Ok(Ending::HandedOver);
                 }
                 _ = upgrade.recv() => handover::start_successor(),
+                _ = end.wait_for(Option::is_some) => break,
                 _ = hangup.recv() => match self.running.reload_file().await {
                     Ok(report) => tracing::info!("{}", report.message),
                     Err(text) => tracing::error!("not reloaded: {text}"),
@@ -287,12 +301,33 @@ impl Proxy {
 
     /// Drains the clients, then ends the control plane.
     pub async fn stop(self) {
-        self.workers.drain().await;
+        let how = match *self.running.end.borrow() {
+            Some(Shutdown::Now) => listener::Ending::Now,
+            Some(Shutdown::WaitForClients) => listener::Ending::Clients,
+            Some(Shutdown::WaitForServers) | None => listener::Ending::Transactions,
+        };
+        self.workers.end(how).await;
         self.http.send_replace(true);
         self.stop.send_replace(true);
         drop((self.control, self.running));
         drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);
     }
+}
+
+/// Opens the console, and keeps its averages until it is told to stop.
+fn open_console(context: &AdminContext, running: &Arc<Running>, stopped: watch::Receiver<bool>) {
+    let host: Arc<dyn console::Host> = Arc::<Running>::clone(running);
+    let shared = Arc::clone(&running.shared);
+    let room = console::Room::new(context.clone(), shared, host, Arc::clone(&running.console));
+    if running.shared.console.set(Arc::new(room.clone())).is_err() {
+        tracing::error!("there are two consoles");
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            () = room.keep_averages() => {}
+            () = until(stopped) => {}
+        }
+    });
 }
 
 /// Serves the HTTP API until it is told to stop.

@@ -6,7 +6,9 @@ mod agent;
 mod chaos;
 mod check;
 mod client;
+mod completions;
 pub mod demo;
+mod events;
 mod explain;
 mod failover;
 mod failure;
@@ -16,10 +18,13 @@ mod pause;
 mod rejoin;
 mod reload;
 mod resume;
+mod routes;
 mod screen;
 mod serve;
 mod status;
 mod switchover;
+mod top;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -60,6 +65,12 @@ enum Command {
     History(history::Args),
     /// Say where a statement goes, and why.
     Explain(explain::Args),
+    /// Show where statements go and why, and which reads stayed on the primary.
+    Routes(routes::Args),
+    /// Show the last events.
+    Events(events::Args),
+    /// Watch nodes, pools, routes, statements and events on one screen.
+    Top(top::Args),
     /// Read the configuration again.
     Reload(reload::Args),
     /// Convert pgbouncer.ini or pgpool.conf, and say what has no counterpart.
@@ -68,6 +79,10 @@ enum Command {
     Agent(agent::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
     Chaos(chaos::Args),
+    /// Write a shell's completion script to standard output.
+    Completions(completions::Args),
+    /// Write the man page, or a command's, to standard output (read it with: primacy man | man -l -).
+    Man(completions::ManArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -89,6 +104,11 @@ pub fn run() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Routes(args) => routes::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     };
     match done {
         // Whoever read our output and closed it has had enough of it.
@@ -142,6 +162,11 @@ mod tests {
             "primacy reload --admin 127.0.0.1:7",
             "primacy import pgbouncer.ini",
             "primacy serve --config f --takeover",
+            "primacy routes -n 5 --json --watch",
+            "primacy events --json",
+            "primacy top --admin 127.0.0.1:7",
+            "primacy completions bash",
+            "primacy man switchover",
             "primacy agent --config f",
             "primacy chaos --for 10 --faults kill,stop,partition --json",
         ] {
@@ -155,6 +180,7 @@ mod tests {
             "primacy demo --durability maybe",
             "primacy rejoin",
             "primacy explain",
+            "primacy completions tcsh",
             "primacy agent",
             "primacy chaos --faults kil",
         ] {

@@ -14,6 +14,7 @@ mod places;
 mod problem;
 mod resolve;
 mod secrets;
+mod set;
 pub mod units;
 pub mod url;
 mod written;
@@ -25,8 +26,9 @@ pub use describe::{Item, describe};
 pub use diff::{Change, Reload, diff};
 pub use places::effective;
 pub use problem::{ConfigProblems, Position, Problem};
+pub use set::{defaults, load_with};
 
-use crate::{admin, control, observe, proxy, route, sql};
+use crate::{admin, console, control, observe, proxy, route, sql};
 
 /// Largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub control: control::Settings,
     /// The HTTP address.
     pub admin: admin::Settings,
+    /// The console.
+    pub console: console::Settings,
     /// The log.
     pub observe: observe::Settings,
     /// What is allowed and still unwise; for the log at start.

@@ -19,3 +19,6 @@ pub use log::{LogError, LogHandle, is_filter};
 pub use meter::{Meter, Wait, Waiting};
 pub use metrics::{Metrics, NodeCounts};
 pub use settings::{LogFormat, Settings};
+
+#[cfg(test)]
+mod tests;

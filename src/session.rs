@@ -26,7 +26,7 @@ mod statement;
 mod stream;
 mod temporary;
 
-pub use client_error::ClientError;
+pub use client_error::{ClientError, CommandFault};
 pub use dispatch::Outgoing;
 pub use freshness::{Ahead, Moment};
 pub use local::Facts;

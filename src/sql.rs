@@ -27,12 +27,14 @@ mod query;
 mod rewrite;
 mod scan;
 mod statement;
+pub mod usage;
 mod utility;
 mod words;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError, Change, Object};
 pub use classifier::{CacheStats, Classifier};
 pub use settings::Settings;
+pub use usage::{Usage, Used};
 pub use verdict::{Alone, BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
 pub use words::all_words;
 

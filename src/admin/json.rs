@@ -117,6 +117,186 @@ pub struct ExplainReport {
     pub optimistic: String,
 }
 
+/// `GET /api/v1/series`: the last ten minutes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SeriesReport {
+    /// Milliseconds between two samples.
+    pub every_ms: u64,
+    /// The nodes' names, in the order of each sample's `nodes`.
+    pub nodes: Vec<String>,
+    /// Oldest first.
+    pub samples: Vec<Sample>,
+}
+
+/// One moment. Counts grow from the start of the process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sample {
+    /// When, UTC.
+    pub at: String,
+    /// Transactions until then.
+    pub transactions: u64,
+    /// Clients connected.
+    pub clients: u64,
+    /// Statements that wait for a primary.
+    pub holds: u64,
+    /// For a server connection.
+    pub pool_waits: u64,
+    /// For a replica to catch up.
+    pub freshness_waits: u64,
+    /// What half of the statements since the sample before took at most; none where there were none.
+    pub p50_ms: Option<f64>,
+    /// And all but one in a hundred.
+    pub p99_ms: Option<f64>,
+    /// Whether statements for the primary go out.
+    pub service: String,
+    /// The primary's name.
+    pub primary: Option<String>,
+    /// By node.
+    pub nodes: Vec<NodeSample>,
+    /// Requests until then, by the router's reason.
+    pub reasons: std::collections::BTreeMap<String, u64>,
+}
+
+/// One node at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeSample {
+    /// Requests sent there until then.
+    pub requests: u64,
+    /// Server connections open.
+    pub connections: u64,
+    /// Of those, lent.
+    pub leased: u64,
+    /// Bytes behind the primary.
+    pub lag_bytes: u64,
+    /// Time behind.
+    pub lag_ms: u64,
+}
+
+/// `GET /api/v1/sessions`: pools, pins, waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionsReport {
+    /// By database, role and node.
+    pub pools: Vec<PoolSummary>,
+    /// Sessions that are tied to a server connection.
+    pub pins: Vec<PinReport>,
+    /// Clients whose statements wait, the longest first.
+    pub waits: Vec<WaitReport>,
+}
+
+/// One node's part of one pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolSummary {
+    /// The database.
+    pub database: String,
+    /// The role.
+    pub user: String,
+    /// The node.
+    pub node: String,
+    /// Connections open.
+    pub connections: u32,
+    /// Of those, idle.
+    pub idle: u32,
+    /// Statements that wait for one.
+    pub waiting: u32,
+}
+
+/// A session that is tied to a server connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PinReport {
+    /// Its process id.
+    pub client: i32,
+    /// The role.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The node.
+    pub node: Option<String>,
+    /// By what.
+    pub cause: String,
+}
+
+/// A client whose statement waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WaitReport {
+    /// Its process id.
+    pub client: i32,
+    /// The role.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// For how long.
+    pub waited_ms: u64,
+}
+
+/// `GET /api/v1/routes`: where statements go, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoutesReport {
+    /// Different statements that are known at the moment.
+    pub fingerprints: usize,
+    /// Reads that replicas served.
+    pub reads_on_replicas: u64,
+    /// Reads that the primary served.
+    pub reads_on_primary: u64,
+    /// With `routing.mode = "observe"`: reads that would have gone to a replica.
+    pub would_go_to_replica: u64,
+    /// The most frequent statements.
+    pub statements: Vec<StatementReport>,
+    /// The most frequent reads that stayed on the primary.
+    pub reads: Vec<ReadReport>,
+}
+
+/// The statements of one fingerprint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatementReport {
+    /// The text, literals left out.
+    pub statement: String,
+    /// How often it ran.
+    pub count: u64,
+    /// Of that on the primary.
+    pub primary: u64,
+    /// And on replicas.
+    pub replicas: u64,
+    /// Why it was last sent to the primary.
+    pub why_primary: String,
+    /// Why it was last sent to a replica.
+    pub why_replica: String,
+    /// What the verdict says of it.
+    pub reason: String,
+    /// What caused that.
+    pub detail: Option<String>,
+    /// Time of all of them.
+    pub total_ms: f64,
+    /// Time of one.
+    pub mean_ms: f64,
+    /// Time of the slowest.
+    pub slowest_ms: f64,
+}
+
+/// A read that stayed on the primary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadReport {
+    /// The text, literals left out.
+    pub statement: String,
+    /// How often it ran on the primary.
+    pub count: u64,
+    /// Why.
+    pub reason: String,
+    /// What caused that.
+    pub detail: Option<String>,
+    /// What would change it.
+    pub change: String,
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CommandReport {

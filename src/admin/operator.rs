@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::json::{ChangeReport, ClusterReport, CommandReport, ExplainReport, ExplainRequest};
 use crate::control::{self, ControlHandle};
+use crate::proxy::report::{Want, WorkerReport};
 
 /// The answer to a command: what was done, in words.
 pub type Done = Result<String, CommandError>;
@@ -33,6 +34,8 @@ pub trait Operator: fmt::Debug + Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'_, Result<CommandReport, CommandError>>;
     /// Says where a text would go and why.
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>>;
+    /// What the data path's workers have now.
+    fn workers(&self, want: Want) -> BoxFuture<'_, Vec<WorkerReport>>;
 }
 
 /// Why a command was not done.
@@ -65,6 +68,8 @@ pub trait Hooks: fmt::Debug + Send + Sync + 'static {
     fn reload(&self) -> BoxFuture<'_, Result<CommandReport, CommandError>>;
     /// Says where a text would go and why.
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>>;
+    /// What the data path's workers have now.
+    fn workers(&self, want: Want) -> BoxFuture<'_, Vec<WorkerReport>>;
 }
 
 /// The operator's view of a running proxy.
@@ -111,5 +116,9 @@ impl Operator for LiveOperator {
 
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>> {
         self.hooks.explain(request)
+    }
+
+    fn workers(&self, want: Want) -> BoxFuture<'_, Vec<WorkerReport>> {
+        self.hooks.workers(want)
     }
 }

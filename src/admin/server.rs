@@ -21,6 +21,7 @@ use super::guard;
 use super::json::CommandReport;
 use super::limit::{Limited, Peer};
 use super::operator::Operator;
+use super::series::Series;
 use super::settings::Settings;
 use super::{checks, follow, page, verbs, views};
 use crate::clock;
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) context: AdminContext,
     pub(super) settings: Settings,
     pub(super) started: Instant,
+    pub(super) series: Series,
 }
 
 /// Opens the address.
@@ -76,21 +78,26 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let follower = follow::changes_of_primary(context.clone());
-    let service = router(settings, context).into_make_service_with_connect_info::<Peer>();
+    let shared = Arc::new(Shared { context, settings, started: clock::now(), series: Series::default() });
+    let sampled = Arc::clone(&shared);
+    let service = router(shared).into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(Limited::new(listener), service).with_graceful_shutdown(shutdown).into_future();
     tokio::select! {
         served = server => served,
         () = follower => Ok(()),
+        () = sampled.series.keep(&sampled.context) => Ok(()),
     }
 }
 
-fn router(settings: Settings, context: AdminContext) -> Router {
-    let shared = Arc::new(Shared { context, settings, started: clock::now() });
+fn router(shared: Arc<Shared>) -> Router {
     let looking = Router::new()
         .route("/", get(page::page))
         .route("/api/v1/status", get(views::status))
         .route("/api/v1/history", get(views::history))
         .route("/api/v1/events", get(views::events))
+        .route("/api/v1/routes", get(views::routes))
+        .route("/api/v1/sessions", get(views::sessions))
+        .route("/api/v1/series", get(views::series))
         .layer(from_fn_with_state(Arc::clone(&shared), guard_looking));
     let changing = Router::new()
         .route("/api/v1/switchover", post(verbs::switchover))
@@ -104,9 +111,13 @@ fn router(settings: Settings, context: AdminContext) -> Router {
     let open = Router::new()
         .route("/metrics", get(views::metrics))
         .route("/health", get(checks::health))
+        .route("/liveness", get(checks::health))
         .route("/ready", get(checks::ready))
+        .route("/readiness", get(checks::ready))
         .route("/primary", get(checks::primary))
-        .route("/replica", get(checks::replica));
+        .route("/read-write", get(checks::primary))
+        .route("/replica", get(checks::replica))
+        .route("/read-only", get(checks::read_only));
     looking
         .merge(changing)
         .merge(open)

@@ -19,6 +19,7 @@ use crate::model::{
     Address, Epoch, Lsn, NodeId, NodeView, Role, Secret, Service, Snapshot, Timeline, Unreadable,
 };
 use crate::observe::{EventKind, Events, Metrics};
+use crate::proxy::report::{Want, WorkerReport};
 
 /// Remembers what it was asked for and refuses failovers.
 #[derive(Debug, Default)]
@@ -77,6 +78,10 @@ impl Operator for Fake {
 
     fn reload(&self) -> BoxFuture<'_, Result<CommandReport, CommandError>> {
         async { Ok(CommandReport::done("read again")) }.boxed()
+    }
+
+    fn workers(&self, _: Want) -> BoxFuture<'_, Vec<WorkerReport>> {
+        async { Vec::new() }.boxed()
     }
 
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>> {

@@ -8,11 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::json::{ChangeReport, EventReport};
+use super::json::{ChangeReport, EventReport, RoutesReport, SeriesReport, SessionsReport};
 use super::report;
 use super::server::{Shared, failure};
 use super::verbs::refused;
 use crate::clock;
+use crate::proxy::report::Want;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
     let context = &shared.context;
@@ -42,6 +43,38 @@ pub(super) async fn events(
     Query(query): Query<EventsQuery>,
 ) -> Json<Vec<EventReport>> {
     Json(shared.context.events.after(query.after).iter().map(report::event).collect())
+}
+
+#[derive(Deserialize)]
+pub(super) struct RoutesQuery {
+    /// Entries of each list at most.
+    #[serde(default = "RoutesQuery::top_default")]
+    top: usize,
+}
+
+impl RoutesQuery {
+    fn top_default() -> usize {
+        100
+    }
+}
+
+pub(super) async fn sessions(State(shared): State<Arc<Shared>>) -> Json<SessionsReport> {
+    let workers = shared.context.operator.workers(Want::Sessions).await;
+    let snapshot = Arc::clone(&shared.context.board.snapshot());
+    Json(super::sessions::report(&workers, &snapshot))
+}
+
+pub(super) async fn series(State(shared): State<Arc<Shared>>) -> Json<SeriesReport> {
+    Json(shared.series.report(&shared.context))
+}
+
+/// Statements are shown without their literals, but they are an application's: this address shows them to whoever may look.
+pub(super) async fn routes(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<RoutesQuery>,
+) -> Json<RoutesReport> {
+    let workers = shared.context.operator.workers(Want::Statements).await;
+    Json(super::routes::report(&workers, query.top))
 }
 
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

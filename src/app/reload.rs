@@ -27,21 +27,33 @@ impl Running {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
         };
         let new = config::load(file).map_err(|problems| problems.to_string())?;
-        let change = config::diff(&settings, &new);
-        let effective = config::effective(&settings, &new)?;
+        let report = self.take_over(&mut settings, new).await?;
+        self.by_hand.lock().await.clear();
+        Ok(report)
+    }
+
+    /// Puts in force what of new settings needs no restart.
+    pub(super) async fn take_over(
+        &self,
+        settings: &mut Settings,
+        new: Settings,
+    ) -> Result<CommandReport, String> {
+        let change = config::diff(settings, &new);
+        let effective = config::effective(settings, &new)?;
         // All that can fail comes before anything is changed.
         let links = NodeLink::all(&effective.proxy.nodes).map_err(|error| chain(&error))?;
         let client_tls = ClientTlsConfig::load(&effective.proxy.client_tls).map_err(|error| chain(&error))?;
-        self.take_over(&settings, &effective, links).await?;
+        self.put_in_force(settings, &effective, links).await?;
         self.login.tls.store(Arc::new(client_tls));
         if let Some(log) = &self.log {
             log.set_level(&effective.observe.level).map_err(|error| error.to_string())?;
         }
+        self.console.store(Arc::new(effective.console.clone()));
         *settings = effective;
         Ok(report(&change))
     }
 
-    async fn take_over(&self, old: &Settings, new: &Settings, links: Vec<NodeLink>) -> Result<(), String> {
+    async fn put_in_force(&self, old: &Settings, new: &Settings, links: Vec<NodeLink>) -> Result<(), String> {
         let shared = &self.shared;
         let names = new.proxy.nodes.iter().map(|node| Arc::clone(&node.name)).collect();
         shared.metrics.rename_nodes(names);

@@ -44,6 +44,11 @@ pub(super) enum Failure {
     /// The proxy refused, and says why and what to do.
     #[error("{0}")]
     Refused(String),
+    /// `top` without a terminal.
+    #[error(
+        "primacy top needs a terminal; for a script there are `primacy status --json` and `primacy routes --json`"
+    )]
+    NoTerminal,
     /// A token file.
     #[error("cannot read the token from {file}: {why}; name a readable file with --token-file")]
     Token {

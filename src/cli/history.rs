@@ -3,15 +3,15 @@
 use super::client::{AdminArgs, Client};
 use super::failure::Failure;
 use super::screen::{Cell, Screen, Tone};
+use super::watch::{self, WatchArgs};
 use crate::admin::json::ChangeReport;
 use crate::admin::report::took_ms;
 
 /// Arguments of `primacy history`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -19,17 +19,21 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let screen = Screen::stdout();
-    if args.json {
-        let changes: serde_json::Value = client.get("/api/v1/history")?;
-        return Ok(screen.line(&changes.to_string())?);
-    }
-    let changes: Vec<ChangeReport> = client.get("/api/v1/history")?;
+    watch::run(args.watch, &screen, || {
+        if args.watch.json {
+            let changes: serde_json::Value = client.get("/api/v1/history")?;
+            return Ok(format!("{changes}\n"));
+        }
+        Ok(text(&client.get::<Vec<ChangeReport>>("/api/v1/history")?, &screen))
+    })
+}
+
+fn text(changes: &[ChangeReport], screen: &Screen) -> String {
     if changes.is_empty() {
-        return Ok(screen.line("no change of primary since the journal began")?);
+        return "no change of primary since the journal began\n".to_owned();
     }
     let header = ["WHEN", "EPOCH", "CAUSE", "RULE", "FROM", "TO", "TIMELINE", "TOOK", "STEPS (ms)"];
-    let rows: Vec<Vec<Cell>> = changes.iter().map(row).collect();
-    Ok(screen.text(&screen.table(&header, &rows))?)
+    screen.table(&header, &changes.iter().map(row).collect::<Vec<_>>())
 }
 
 fn row(change: &ChangeReport) -> Vec<Cell> {

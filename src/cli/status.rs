@@ -1,24 +1,16 @@
 //! `primacy status`: nodes, roles, positions, lag, and what primacy is doing.
 
-use std::time::Duration;
-
 use super::client::{AdminArgs, Client};
 use super::failure::Failure;
 use super::screen::{Cell, Screen, Tone, bytes, millis};
+use super::watch::{self, WatchArgs};
 use crate::admin::json::{NodeReport, QuorumReport, StatusReport};
-
-/// Between two looks with `--watch`.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Arguments of `primacy status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// As JSON; with --watch one object per line.
-    #[arg(long)]
-    json: bool,
-    /// Again every second, until Ctrl-C.
-    #[arg(long)]
-    watch: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -26,38 +18,17 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let screen = Screen::stdout();
-    if !args.watch {
-        let text = look(&client, &screen, args.json, None)?.0;
-        return Ok(screen.text(&text)?);
-    }
-    let mut before = None;
-    loop {
-        let (text, status) = match look(&client, &screen, args.json, before.as_ref()) {
-            Ok((text, status)) => (text, status),
-            // The proxy may be restarting: whoever watches wants to see it come back.
-            Err(failure @ Failure::NoAnswer { .. }) => (format!("{failure}\n"), None),
-            Err(failure) => return Err(failure),
-        };
-        let clear = if screen.is_terminal() && !args.json { "\u{1b}[H\u{1b}[J" } else { "" };
-        screen.text(&format!("{clear}{text}"))?;
-        before = status;
-        #[expect(clippy::disallowed_methods, reason = "a person watches at this pace")]
-        std::thread::sleep(WATCH_EVERY);
-    }
-}
-
-fn look(
-    client: &Client,
-    screen: &Screen,
-    json: bool,
-    before: Option<&StatusReport>,
-) -> Result<(String, Option<StatusReport>), Failure> {
-    if json {
-        let status: serde_json::Value = client.get("/api/v1/status")?;
-        return Ok((format!("{status}\n"), None));
-    }
-    let status: StatusReport = client.get("/api/v1/status")?;
-    Ok((text(&status, before, screen), Some(status)))
+    let mut before: Option<StatusReport> = None;
+    watch::run(args.watch, &screen, || {
+        if args.watch.json {
+            let status: serde_json::Value = client.get("/api/v1/status")?;
+            return Ok(format!("{status}\n"));
+        }
+        let status: StatusReport = client.get("/api/v1/status")?;
+        let text = text(&status, before.as_ref(), &screen);
+        before = Some(status);
+        Ok(text)
+    })
 }
 
 fn text(status: &StatusReport, before: Option<&StatusReport>, screen: &Screen) -> String {

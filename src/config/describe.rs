@@ -19,7 +19,7 @@ use crate::proxy::settings::{
 };
 use crate::route::{Override, PrimaryReads};
 use crate::sql::Hint;
-use crate::{admin, control, observe, proxy, route, sql};
+use crate::{admin, console, control, observe, proxy, route, sql};
 
 /// What the keys of nodes begin with; the node's name follows.
 pub(super) const NODES_KEY: &str = "nodes.";
@@ -49,7 +49,7 @@ impl Item {
 
 /// Every setting in force, in the order of the reference file.
 pub fn describe(settings: &Settings) -> Vec<Item> {
-    let Settings { origin: _, proxy, route, sql, control, admin, observe, warnings: _ } = settings;
+    let Settings { origin: _, proxy, route, sql, control, admin, console, observe, warnings: _ } = settings;
     let mut list = List::default();
     data_path(&mut list, proxy, control);
     routing(&mut list, route);
@@ -57,6 +57,7 @@ pub fn describe(settings: &Settings) -> Vec<Item> {
     control_plane(&mut list, control);
     failing_over(&mut list, &control.failover);
     operator(&mut list, admin, observe);
+    on_console(&mut list, console);
     list.0
 }
 
@@ -110,7 +111,9 @@ fn data_path(list: &mut List, settings: &proxy::Settings, watched: &control::Set
         client_tls,
         pool,
         limits,
+        slow_statement,
     } = settings;
+    list.duration("log.slow_statement", *slow_statement);
     let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
     list.fixed("listen", listen.join(", "));
     list.fixed("unix_socket_dir", path(unix_socket_dir.as_deref()));
@@ -238,6 +241,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
 fn routing(list: &mut List, settings: &route::Settings) {
     let route::Settings {
         splitting,
+        observe,
         consistency,
         primary_reads,
         transactions,
@@ -247,6 +251,7 @@ fn routing(list: &mut List, settings: &route::Settings) {
         zone,
     } = settings;
     list.live("routing.splitting", splitting);
+    list.live("routing.mode", if *observe { "observe" } else { "split" });
     list.live("routing.consistency", consistency.as_str());
     let primary_reads = match primary_reads {
         PrimaryReads::Fallback => "fallback",
@@ -364,6 +369,13 @@ fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {
     let observe::Settings { level, format } = log;
     list.live("log.level", level);
     list.fixed("log.format", format.as_str());
+}
+
+fn on_console(list: &mut List, settings: &console::Settings) {
+    let console::Settings { databases, admin_users, stats_users } = settings;
+    list.live("console.databases", databases.join(", "));
+    list.live("console.admin_users", admin_users.join(", "));
+    list.live("console.stats_users", stats_users.join(", "));
 }
 
 fn path(path: Option<&Path>) -> String {

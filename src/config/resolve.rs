@@ -38,6 +38,8 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     let sql = planes::sql(document, check);
     let admin = planes::admin(document, base, check);
     let observe = planes::observe(document, check);
+    let console = planes::console(document, &service.user, check);
+    let slow_statement = planes::slow_statement(document, check);
     let proxy = proxy::Settings {
         listen,
         unix_socket_dir: document.unix_socket_dir.as_deref().map(|dir| under(base, dir)),
@@ -51,10 +53,11 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         client_tls,
         pool,
         limits,
+        slow_statement,
     };
     let control = control::control(document, base, &proxy, check);
     let origin = Origin::CommandLine;
-    Settings { origin, proxy, route, sql, control, admin, observe, warnings: Vec::new() }
+    Settings { origin, proxy, route, sql, control, admin, console, observe, warnings: Vec::new() }
 }
 
 fn listen(document: &Document, check: &mut Checker) -> Vec<SocketAddr> {

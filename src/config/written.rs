@@ -46,6 +46,8 @@ pub(super) struct Document {
     pub(super) admin: Admin,
     /// The log.
     pub(super) log: Log,
+    /// The console.
+    pub(super) console: Console,
 }
 
 /// A string or a list of strings.
@@ -234,6 +236,8 @@ pub(super) struct Tls {
 pub(super) struct Routing {
     /// Reads to replicas.
     pub(super) splitting: Option<bool>,
+    /// `split` or `observe`.
+    pub(super) mode: Option<String>,
     /// What reads promise.
     pub(super) consistency: Option<String>,
     /// Wait for a replica to catch up.
@@ -358,6 +362,20 @@ pub(super) struct Log {
     pub(super) level: Option<String>,
     /// `text` or `json`.
     pub(super) format: Option<String>,
+    /// Statements that take as long are logged.
+    pub(super) slow_statement: Option<WrittenDuration>,
+}
+
+/// `[console]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Console {
+    /// Databases that are the console.
+    pub(super) databases: Option<Vec<String>>,
+    /// Roles that may do everything there.
+    pub(super) admin_users: Option<Vec<String>>,
+    /// Roles that may look.
+    pub(super) stats_users: Option<Vec<String>>,
 }
 
 impl Node {

@@ -88,7 +88,10 @@ impl<'e> Exposition<'e> {
         })?;
         let times =
             metrics.workers.iter().flat_map(|cells| cells.nodes.iter()).map(|node| &node.connect_times);
-        self.durations("server_connect", "Time to open a server connection and sign in", &times)
+        self.durations("server_connect", "Time to open a server connection and sign in", &times)?;
+        let times =
+            metrics.workers.iter().flat_map(|cells| cells.nodes.iter()).map(|node| &node.statement_times);
+        self.durations("statement", "Time from sending a statement (or pipeline) to its last answer", &times)
     }
 
     /// What the control plane counted.

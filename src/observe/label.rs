@@ -150,7 +150,7 @@ impl Label for PinCause {
     }
 }
 
-const ROUTE_REASONS: [RouteReason; 11] = [
+const ROUTE_REASONS: [RouteReason; 12] = [
     RouteReason::Hint,
     RouteReason::Transaction,
     RouteReason::ReadOnlyTransaction,
@@ -162,6 +162,7 @@ const ROUTE_REASONS: [RouteReason; 11] = [
     RouteReason::Freshness,
     RouteReason::Share,
     RouteReason::Pinned,
+    RouteReason::Observed,
 ];
 
 impl Label for RouteReason {
@@ -194,6 +195,7 @@ impl Label for RouteReason {
             Self::Freshness => 8,
             Self::Share => 9,
             Self::Pinned => 10,
+            Self::Observed => 11,
         };
         Reason::ALL.len() + after_verdicts
     }

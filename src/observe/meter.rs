@@ -44,6 +44,7 @@ pub(super) struct NodeCells {
     pub(super) open: Gauge,
     pub(super) leased: Gauge,
     pub(super) connect_times: Durations,
+    pub(super) statement_times: Durations,
 }
 
 /// How the worker's verdict cache serves; the classifier counts, and is looked at now and then.
@@ -84,6 +85,16 @@ impl Cells {
             clients_signed_in: Counter::default(),
             sign_in_refusals: Tally::default(),
             clients: Gauge::default(),
+        }
+    }
+
+    /// The waits for this.
+    pub(super) fn waits(&self, what: Wait) -> &Waits {
+        match what {
+            Wait::Primary => &self.holds,
+            Wait::Pool => &self.pool_waits,
+            Wait::Freshness => &self.freshness_waits,
+            Wait::Barrier => &self.barrier_waits,
         }
     }
 
@@ -194,6 +205,14 @@ impl Meter {
         cells.bytes.show(u64::try_from(stats.bytes).unwrap_or(u64::MAX));
     }
 
+    /// A server answered a statement (or a pipeline up to Sync).
+    #[inline]
+    pub fn statement(&self, node: NodeId, took: Duration) {
+        if let Some(cells) = self.0.nodes.get(node.index()) {
+            cells.statement_times.record(took);
+        }
+    }
+
     /// A transaction (or a statement outside one) ended.
     pub fn transaction(&self) {
         self.0.transactions.add(1);
@@ -246,12 +265,7 @@ impl Meter {
     }
 
     fn waits(&self, what: Wait) -> &Waits {
-        match what {
-            Wait::Primary => &self.0.holds,
-            Wait::Pool => &self.0.pool_waits,
-            Wait::Freshness => &self.0.freshness_waits,
-            Wait::Barrier => &self.0.barrier_waits,
-        }
+        self.0.waits(what)
     }
 
     // ---- server connections ----------------------------------------------------------------------------------

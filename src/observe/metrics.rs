@@ -10,10 +10,11 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::expose::Exposition;
-use super::label::ChangeOfPrimary;
-use super::meter::{Cells, Meter};
-use super::tally::{Counter, Durations, Tally};
+use super::label::{ChangeOfPrimary, Label as _};
+use super::meter::{Cells, Meter, Wait};
+use super::tally::{Counter, Durations, DurationsShown, Tally};
 use crate::model::{NODES_MAX, NodeId, Snapshot};
+use crate::route::RouteReason;
 
 /// The process's metrics. `Arc<Metrics>` is made once and handed over at birth.
 #[derive(Debug)]
@@ -73,6 +74,26 @@ impl Metrics {
     /// Transactions until now.
     pub fn transactions(&self) -> u64 {
         self.workers.iter().map(|cells| cells.transactions.value()).sum()
+    }
+
+    /// Requests by reason, over all nodes; only reasons that there were.
+    pub fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let cells = || self.workers.iter().flat_map(|cells| cells.nodes.iter());
+        let count = |reason: RouteReason| cells().map(|node| node.routes.value(reason)).sum::<u64>();
+        let all = RouteReason::ALL.iter().map(|reason| (reason.word(), count(*reason)));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// How long servers took for statements: upper bounds in seconds, and how many fell into each bucket.
+    pub fn statement_times(&self) -> Vec<(f64, u64)> {
+        let cells = self.workers.iter().flat_map(|cells| cells.nodes.iter());
+        DurationsShown::of(&cells.map(|node| &node.statement_times)).buckets
+    }
+
+    /// How many wait now.
+    pub fn waiting(&self, what: Wait) -> u64 {
+        let sum: i64 = self.workers.iter().map(|cells| cells.waits(what).waiting.value()).sum();
+        u64::try_from(sum).unwrap_or(0)
     }
 
     /// What one node's connections look like now.

@@ -34,6 +34,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 impl Driver {
     /// A connection for this request, where one can be had without waiting.
     pub(super) fn lease_now(&mut self, mut request: Request) -> Option<Box<ServerConn>> {
+        if self.database.gate.is_closed() {
+            return None;
+        }
         let worker = Rc::clone(&self.worker);
         let snapshot = worker.topology();
         self.follow_settings(&mut request);
@@ -54,12 +57,13 @@ impl Driver {
     }
 
     /// Counts the decision, and the lease for the drain before a switchover. `None`: that has just begun.
-    fn enter(&self, mut conn: Box<ServerConn>, reason: RouteReason) -> Option<Box<ServerConn>> {
+    fn enter(&mut self, mut conn: Box<ServerConn>, reason: RouteReason) -> Option<Box<ServerConn>> {
         if !self.worker.entered(&mut conn) {
             super::answer::give_back(&self.worker, &self.pool, conn);
             return None;
         }
         self.worker.meter.route(conn.session.node, reason);
+        self.note_route(reason);
         Some(conn)
     }
 
@@ -83,6 +87,7 @@ impl Driver {
             let end = if outcome.is_ok() { WaitEnd::Served } else { WaitEnd::TimedOut };
             self.worker.meter.wait_ended(observe::Wait::Primary, end, clock::now().duration_since(started));
         }
+        self.note_waited(clock::now().duration_since(started));
         let conn = outcome?;
         self.hold_lease(conn);
         Ok(())
@@ -92,6 +97,7 @@ impl Driver {
         let mut changes = self.worker.board().changes();
         let hold_timeout = self.worker.shared.settings.load().limits.hold_timeout;
         loop {
+            self.wait_at_gate().await?;
             changes.mark_unchanged();
             let snapshot = self.worker.board().snapshot().clone();
             self.refresh(&mut wait.request, &mut wait.arrived, &snapshot);

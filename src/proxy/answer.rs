@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::driver::{Driver, Lost, Phase, Turn};
-use super::flow::{internal, poll_read};
+use super::driver::{Driver, Lost, Phase, Turn, internal};
+use super::flow::poll_read;
 use super::handle::Doing;
 use super::pool::{ServerConn, UserPool};
 use super::resolve::Commit;
@@ -135,10 +135,7 @@ impl Driver {
             self.database.facts.take(changes);
         }
         self.note_pins();
-        if self.loaded {
-            self.worker.add_load(node, -1);
-            self.loaded = false;
-        }
+        self.note_answered(node);
         self.note_freshness(node);
         self.plan = None;
         self.commit = None;
@@ -147,7 +144,6 @@ impl Driver {
         self.refusals = 0;
         self.rest_phase();
         self.set_resting();
-        self.worker.meter.transaction();
         if self.machine.may_release() {
             self.release();
         }

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::Stream;
 use super::driver::{Driver, Parts};
-use super::handle::{Handle, pid_of, place_of};
+use super::handle::{Handle, Who, pid_of, place_of};
 use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
 use super::pool::{AcquireError, Greeting, Profile, UserPool};
 use super::server::ConnectError;
@@ -22,6 +22,9 @@ use crate::session::overlay::Overlay;
 use crate::session::{ClientError, Machine};
 use crate::wire::startup::Version;
 use crate::wire::{TxStatus, encode};
+
+/// What is kept of an application's name for people to see, in characters; PostgreSQL keeps as much.
+const NAME_LEN_MAX: usize = 63;
 
 /// Why a client that has signed in is sent away before its first statement.
 #[derive(Debug)]
@@ -111,8 +114,18 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
         Box::pin(tunnel(worker, *admitted, &mut stay)).await;
         return None;
     }
+    if super::console::of(worker, &admitted.database).is_some() {
+        Box::pin(console(worker, *admitted, &mut stay)).await;
+        return None;
+    }
     let (database, user): (Arc<str>, Arc<str>) =
         (Arc::from(admitted.database.as_str()), Arc::from(admitted.user.as_str()));
+    if worker.shared.gates.standing(&database).disabled {
+        let error = ClientError::DatabaseDisabled { database: admitted.database };
+        worker.meter.error(Origin::Proxy, error.sqlstate());
+        send_away(admitted.stream, &Farewell::Error(error)).await;
+        return None;
+    }
     let pool = worker.pool(&database, &user, admitted.credential.clone());
     let (profile, application_name) = profile_of(std::mem::take(&mut admitted.params));
     let (profile, greeting) = match introduce(worker, &pool, profile).await {
@@ -126,9 +139,8 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
             return None;
         }
     };
-    let secret = secret_of(admitted.version >= Version::V3_2)?;
-    let now = clock::now();
-    let (key, handle) = worker.enter(|place| Handle::new(pid_of(worker.index, place), secret, now));
+    let who = who(&admitted, (&user, &database), &application_name);
+    let (key, handle) = enter(worker, who, admitted.version)?;
     let mut hello = Vec::with_capacity(512);
     push_greeting(&greeting, &application_name, &handle, &mut hello);
     stay.key = Some(key);
@@ -144,6 +156,7 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
         machine.keep_transactions_whole();
     }
     let database = worker.database(&database);
+    database.counts.login();
     let parts = Parts {
         worker: Rc::clone(worker),
         handle,
@@ -168,9 +181,10 @@ async fn tunnel(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
             return;
         }
     };
-    let Some(secret) = secret_of(admitted.version >= Version::V3_2) else { return };
-    let now = clock::now();
-    let (key, handle) = worker.enter(|place| Handle::new(pid_of(worker.index, place), secret, now));
+    let names = (&Arc::from(admitted.user.as_str()), &Arc::from(admitted.database.as_str()));
+    let who =
+        Who { replication: admitted.replication.as_deref().map(Box::from), ..who(&admitted, names, "") };
+    let Some((key, handle)) = enter(worker, who, admitted.version) else { return };
     stay.key = Some(key);
     let mut hello = Vec::with_capacity(512);
     tunnel.greet(&handle, &mut hello);
@@ -178,6 +192,45 @@ async fn tunnel(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
         worker.meter.client_signed_in();
         tunnel.run(worker, &handle, admitted.stream).await;
     }
+}
+
+/// A client of the console, from its greeting to its end.
+async fn console(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
+    let Some(console) = super::console::of(worker, &admitted.database) else { return };
+    if !console.admits(&admitted.user) {
+        let error = ClientError::NotForConsole { user: admitted.user, database: admitted.database };
+        worker.meter.error(Origin::Proxy, error.sqlstate());
+        send_away(admitted.stream, &Farewell::Error(error)).await;
+        return;
+    }
+    let (_, application_name) = profile_of(std::mem::take(&mut admitted.params));
+    let names = (&Arc::from(admitted.user.as_str()), &Arc::from(admitted.database.as_str()));
+    let who = Who { is_console: true, ..who(&admitted, names, &application_name) };
+    let Some((key, handle)) = enter(worker, who, admitted.version) else { return };
+    stay.key = Some(key);
+    super::console::visit(console, worker, admitted, handle).await;
+}
+
+/// What others may know of a client.
+fn who(admitted: &Admitted, (user, database): (&Arc<str>, &Arc<str>), application_name: &str) -> Who {
+    Who {
+        user: Arc::clone(user),
+        database: Arc::clone(database),
+        application_name: application_name.chars().take(NAME_LEN_MAX).collect::<String>().into(),
+        peer: admitted.stream.peer(),
+        local: admitted.stream.local(),
+        tls: admitted.stream.is_tls(),
+        replication: None,
+        is_console: false,
+        since: clock::wall(),
+    }
+}
+
+/// Enters a client in the registry. `None`: the system gives no secret.
+fn enter(worker: &Rc<Worker>, who: Who, version: Version) -> Option<(usize, Rc<Handle>)> {
+    let secret = secret_of(version >= Version::V3_2)?;
+    let now = clock::now();
+    Some(worker.enter(|place| Handle::new((pid_of(worker.index, place), secret), who, now)))
 }
 
 /// The label under which a refusal is counted.

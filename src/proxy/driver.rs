@@ -14,6 +14,7 @@ use super::handle::{Doing, Handle, Held, Kick};
 use super::pool::{Profile, ServerConn, UserPool};
 use super::resolve::Commit;
 use super::stream::Stream;
+use super::timing::Timing;
 use super::worker::{Database, Worker};
 use crate::model::{NodeId, Role};
 use crate::observe::Origin;
@@ -82,6 +83,11 @@ enum Next {
     End,
 }
 
+/// Ends the session with an error of ours: a rule of our own was broken.
+pub(super) fn internal(what: &'static str) -> Turn {
+    Turn::Fail(ClientError::Internal { what })
+}
+
 /// One client's session.
 #[derive(Debug)]
 pub struct Driver {
@@ -119,6 +125,8 @@ pub struct Driver {
     pub(super) reached: Reached,
     /// The load counter of this node was raised for the batch in flight.
     pub(super) loaded: bool,
+    /// When the batch and its transaction began, and why they run where they do.
+    pub(super) timing: Timing,
     /// How many ticks the replica has been found silent since it said anything.
     pub(super) stalled_ticks: u8,
 }
@@ -181,6 +189,7 @@ impl Driver {
             refusals: 0,
             reached: Reached::Nothing,
             loaded: false,
+            timing: Timing::default(),
             stalled_ticks: 0,
         }
     }
@@ -368,6 +377,8 @@ impl Driver {
             epoch: conn.epoch,
             key: (conn.key.0, Rc::clone(&conn.key.1)),
             cancels: Rc::clone(&conn.cancels),
+            opened: conn.opened(),
+            tls: conn.stream.is_tls(),
         };
         self.handle.set_held(Some(held));
         self.lease = Some(conn);

@@ -5,7 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::driver::{Driver, Lost, Phase, Turn};
+use super::counts::Counts;
+use super::driver::{Driver, Lost, Phase, Turn, internal};
 use super::handle::Doing;
 use super::stream::Stream;
 use super::worker::Worker;
@@ -29,7 +30,7 @@ pub(super) fn poll_read(
 
 /// The same from a client, counted: once per read, however many messages that brings.
 fn read_client(
-    worker: &Worker,
+    (worker, counts): (&Worker, &Counts),
     client: &mut Stream,
     cx: &mut Context<'_>,
     into: &mut [u8],
@@ -37,6 +38,7 @@ fn read_client(
     let polled = poll_read(client, cx, into);
     if let Poll::Ready(Ok(len)) = &polled {
         worker.meter.client_read(*len);
+        counts.received(*len);
     }
     polled
 }
@@ -71,6 +73,7 @@ impl Driver {
         }
         let Ok(written) = write_some(&mut self.client, cx, &self.client_out) else { return Err(Turn::Close) };
         self.worker.meter.client_written(written);
+        self.database.counts.sent(written);
         self.client_out.drain(..written);
         Ok(self.client_out.is_empty())
     }
@@ -84,6 +87,7 @@ impl Driver {
         if self.client_out.is_empty() {
             written = write_some(&mut self.client, cx, bytes).map_err(|_gone| Turn::Close)?;
             self.worker.meter.client_written(written);
+            self.database.counts.sent(written);
         }
         self.client_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(())
@@ -103,7 +107,7 @@ impl Driver {
         }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        match read_client(&worker, &mut self.client, cx, &mut scratch) {
+        match read_client((&worker, &self.database.counts), &mut self.client, cx, &mut scratch) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Turn::Close),
             Poll::Ready(Ok(len)) => {
@@ -126,8 +130,12 @@ impl Driver {
         let have = self.client_in.len();
         let worker = Rc::clone(&self.worker);
         self.client_in.resize(have + 64 * 1024, 0);
-        let polled =
-            read_client(&worker, &mut self.client, cx, self.client_in.get_mut(have..).unwrap_or_default());
+        let polled = read_client(
+            (&worker, &self.database.counts),
+            &mut self.client,
+            cx,
+            self.client_in.get_mut(have..).unwrap_or_default(),
+        );
         let len = if let Poll::Ready(Ok(len)) = &polled { *len } else { 0 };
         self.client_in.truncate(have + len);
         match polled {
@@ -150,7 +158,12 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
         let room = AHEAD_MAX.min(scratch.len());
-        match read_client(&worker, &mut self.client, cx, scratch.get_mut(..room).unwrap_or_default()) {
+        match read_client(
+            (&worker, &self.database.counts),
+            &mut self.client,
+            cx,
+            scratch.get_mut(..room).unwrap_or_default(),
+        ) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Turn::Close),
             Poll::Ready(Ok(len)) => {
@@ -271,6 +284,7 @@ impl Driver {
         let facts = self.facts();
         self.machine.answer(batch, plan, &facts, &mut out);
         self.set_resting();
+        self.note_local(plan);
         self.give_client(cx, &out)
     }
 
@@ -313,10 +327,7 @@ impl Driver {
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
-        if !self.loaded {
-            self.worker.add_load(node, 1);
-            self.loaded = true;
-        }
+        self.note_sent(node);
         if hold == Hold::UntilDecided || self.machine.began() || plan.asks || self.machine.is_replayable() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
@@ -384,10 +395,8 @@ impl Driver {
         out.clear();
         let Some(conn) = &mut self.lease else { return Err(internal("a stream without a connection")) };
         self.machine.begin_stream(&mut conn.session, &mut out);
-        if !self.loaded {
-            self.worker.add_load(conn.session.node, 1);
-            self.loaded = true;
-        }
+        let node = conn.session.node;
+        self.note_sent(node);
         self.server_out.extend_from_slice(&out);
         drop(out);
         let kind = if matches!(end, Some(End::Query | End::Call)) {
@@ -434,7 +443,7 @@ impl Driver {
         }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        match read_client(&worker, &mut self.client, cx, &mut scratch) {
+        match read_client((&worker, &self.database.counts), &mut self.client, cx, &mut scratch) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => Err(Turn::Close),
             Poll::Ready(Ok(len)) if have == 0 => {
@@ -485,8 +494,4 @@ impl Driver {
         }
         Ok(streamed.consumed)
     }
-}
-
-pub(super) fn internal(what: &'static str) -> Turn {
-    Turn::Fail(ClientError::Internal { what })
 }

@@ -1,9 +1,11 @@
 //! The worker's side of a session: what others may know of it and tell it.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::model::{Epoch, NodeId};
 use crate::session::Pins;
@@ -61,6 +63,29 @@ pub enum Doing {
     Active,
 }
 
+/// Who a session belongs to, for people and for commands that name it.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The role.
+    pub user: Arc<str>,
+    /// The database.
+    pub database: Arc<str>,
+    /// What the client calls itself.
+    pub application_name: Box<str>,
+    /// Where it comes from; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The address that it connected to.
+    pub local: Option<SocketAddr>,
+    /// Whether it uses TLS.
+    pub tls: bool,
+    /// The value of `replication`, where it speaks that protocol.
+    pub replication: Option<Box<str>>,
+    /// It is a client of the console.
+    pub is_console: bool,
+    /// When it signed in.
+    pub since: SystemTime,
+}
+
 /// The connection that a session holds, as far as a cancel request or a fence needs it.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -72,6 +97,10 @@ pub struct Held {
     pub key: (i32, Rc<[u8]>),
     /// Counts the cancel requests under way.
     pub cancels: Rc<Cell<u32>>,
+    /// When it was opened.
+    pub opened: Instant,
+    /// Whether it is encrypted.
+    pub tls: bool,
 }
 
 /// One session in the worker's registry.
@@ -81,6 +110,8 @@ pub struct Handle {
     pub pid: i32,
     /// Its secret.
     pub secret: Box<[u8]>,
+    /// Whose it is.
+    pub who: Who,
     kicks: Cell<u8>,
     waker: RefCell<Option<Waker>>,
     doing: Cell<(Doing, Instant)>,
@@ -91,10 +122,11 @@ pub struct Handle {
 
 impl Handle {
     /// A session that begins now.
-    pub fn new(pid: i32, secret: Box<[u8]>, now: Instant) -> Self {
+    pub fn new((pid, secret): (i32, Box<[u8]>), who: Who, now: Instant) -> Self {
         Self {
             pid,
             secret,
+            who,
             kicks: Cell::new(0),
             waker: RefCell::new(None),
             doing: Cell::new((Doing::Idle, now)),

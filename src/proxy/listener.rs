@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::task::spawn_local;
 
 use super::Stream;
 use super::catalog::CatalogHub;
+use super::gate::Gates;
 use super::links::Links;
 use super::login::LoginContext;
 use super::settings::Settings;
@@ -196,6 +197,17 @@ pub struct Parts {
     pub links: Arc<Links>,
 }
 
+/// When the clients that are there are sent away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// At once.
+    Now,
+    /// When their transactions have ended, or the drain limit is reached.
+    Transactions,
+    /// Never: they leave when they like.
+    Clients,
+}
+
 /// The running workers.
 #[derive(Debug)]
 pub struct Workers {
@@ -225,6 +237,8 @@ impl Workers {
             links: parts.links,
             route: arc_swap::ArcSwap::new(parts.route),
             settings: arc_swap::ArcSwap::new(parts.settings),
+            gates: Gates::default(),
+            console: OnceLock::new(),
         });
         let running = Arc::new(AtomicUsize::new(count));
         let mut threads = Vec::with_capacity(count);
@@ -250,19 +264,10 @@ impl Workers {
         Ok(Self { shared, threads, running, unix_path })
     }
 
-    /// Tells every worker.
-    pub async fn tell(&self, make: impl Fn() -> Command) {
-        for worker in &self.shared.workers {
-            if worker.send(make()).await.is_err() {
-                tracing::debug!("a worker has ended already");
-            }
-        }
-    }
-
     /// Another process accepts clients at these sockets from now on; those who are here stay.
     pub async fn stop_accepting(&mut self) {
         self.unix_path = None;
-        self.tell(|| Command::StopAccepting).await;
+        self.shared.tell(|| Command::StopAccepting).await;
     }
 
     /// Connections now, over all workers.
@@ -272,11 +277,24 @@ impl Workers {
 
     /// Ends: no new clients, running transactions finish within the drain limit, then the rest is closed.
     pub async fn drain(self) {
-        let limit = self.shared.settings.load().limits.drain_timeout;
-        self.tell(|| Command::Drain).await;
+        self.end(Ending::Transactions).await;
+    }
+
+    /// Ends: no new clients; then as it says.
+    pub async fn end(self, how: Ending) {
+        let limit = match how {
+            Ending::Now => Duration::ZERO,
+            Ending::Transactions => self.shared.settings.load().limits.drain_timeout,
+            Ending::Clients => Duration::MAX,
+        };
+        match how {
+            Ending::Now => {}
+            Ending::Transactions => self.shared.tell(|| Command::Drain).await,
+            Ending::Clients => self.shared.tell(|| Command::CloseDoor).await,
+        }
         if !self.ended(limit).await {
-            tracing::warn!("the drain limit is reached; the rest of the clients are closed");
-            self.tell(|| Command::Stop).await;
+            tracing::warn!("the rest of the clients are closed");
+            self.shared.tell(|| Command::Stop).await;
             self.ended(Duration::from_secs(2)).await;
         }
         if let Some(path) = &self.unix_path
@@ -359,11 +377,24 @@ async fn work(start: Start) -> io::Result<()> {
                 accepting.iter().for_each(tokio::task::JoinHandle::abort);
                 accepting.clear();
             }
+            Some(Command::Report(want, asker)) => {
+                // Whoever asked may have given up.
+                drop(asker.send(worker.report(want)));
+            }
+            Some(Command::Gates) => worker.follow_gates(),
+            Some(Command::Reconnect(database)) => worker.reconnect(database.as_deref()),
+            Some(Command::Kill(victim)) => worker.kill(&victim),
             Some(Command::Drain) => {
                 draining = true;
                 accepting.iter().for_each(tokio::task::JoinHandle::abort);
                 accepting.clear();
                 worker.drain();
+            }
+            Some(Command::CloseDoor) => {
+                draining = true;
+                accepting.iter().for_each(tokio::task::JoinHandle::abort);
+                accepting.clear();
+                worker.drain_console();
             }
             Some(Command::Stop) | None => break,
         }

@@ -3,6 +3,8 @@
 //! Everything runs on the worker's thread, so a connection is taken and given back without a lock. A connection that is
 //! given back goes straight to whoever has waited longest.
 
+mod look;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -56,6 +58,8 @@ pub struct ServerConn {
     opened: Instant,
     idle_since: Instant,
 }
+
+pub use look::{IdleConn, PoolFigures};
 
 /// What a client is told at sign-in of a server with this profile: its ParameterStatus messages.
 pub type Greeting = Rc<Vec<(String, String)>>;
@@ -120,19 +124,10 @@ pub struct UserPool {
     settings: RefCell<PoolSettings>,
     nodes: RefCell<Vec<NodePool>>,
     greetings: RefCell<Vec<(Rc<Profile>, Greeting)>>,
+    /// Connections that were opened before are not used again.
+    renewed: Cell<Option<Instant>>,
     /// When idle connections were last looked at: exact enough to measure idleness with, and free.
     now: Cell<Instant>,
-}
-
-/// Figures of one node's part of a pool.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PoolFigures {
-    /// Connections, idle and lent.
-    pub total: u32,
-    /// Idle ones.
-    pub idle: u32,
-    /// Statements waiting.
-    pub waiting: u32,
 }
 
 /// Most profiles whose greeting is remembered.
@@ -157,6 +152,7 @@ impl UserPool {
             settings: RefCell::new(settings),
             nodes: RefCell::new(nodes),
             greetings: RefCell::default(),
+            renewed: Cell::new(None),
             now: Cell::new(clock::now()),
         })
     }
@@ -335,6 +331,12 @@ impl UserPool {
         let node = conn.session.node;
         let mut nodes = self.nodes.borrow_mut();
         let Some(pool) = nodes.get_mut(node.index()) else { return };
+        if self.renewed.get().is_some_and(|renewed| conn.opened < renewed) {
+            drop(nodes);
+            self.meter.server_closed(node);
+            say_goodbye(conn.stream);
+            return self.forget(node);
+        }
         if let Some(waiter) = pool.waiters.pop_front() {
             waiter.give(Grant::Conn(conn));
             return;
@@ -441,17 +443,6 @@ impl UserPool {
                 Ok(conn) => self.give_back(conn),
                 Err(_) => return,
             }
-        }
-    }
-
-    /// Figures of one node's part.
-    pub fn figures(&self, node: NodeId) -> PoolFigures {
-        let nodes = self.nodes.borrow();
-        let Some(pool) = nodes.get(node.index()) else { return PoolFigures::default() };
-        PoolFigures {
-            total: pool.total,
-            idle: u32::try_from(pool.idle.len()).unwrap_or(u32::MAX),
-            waiting: u32::try_from(pool.waiters.len()).unwrap_or(u32::MAX),
         }
     }
 }

@@ -232,4 +232,6 @@ pub struct Settings {
     pub pool: PoolSettings,
     /// Limits on clients.
     pub limits: Limits,
+    /// Statements that take at least this long are logged, without their literals. Zero: none.
+    pub slow_statement: Duration,
 }

@@ -47,6 +47,11 @@ impl Stream {
         self.as_tcp().and_then(|tcp| tcp.peer_addr().ok())
     }
 
+    /// This side's address; `None` on a Unix socket, and where it is gone.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.as_tcp().and_then(|tcp| tcp.local_addr().ok())
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))

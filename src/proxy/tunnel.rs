@@ -112,6 +112,8 @@ impl Tunnel {
             epoch: self.epoch,
             key: (self.server.pid, Rc::from(self.server.secret.as_slice())),
             cancels: Rc::default(),
+            opened: clock::now(),
+            tls: self.server.stream.is_tls(),
         }));
         let (client_read, mut client_write) = tokio::io::split(client);
         let (server_read, server_write) = tokio::io::split(self.server.stream);

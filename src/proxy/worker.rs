@@ -5,9 +5,9 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use smallvec::SmallVec;
@@ -15,6 +15,10 @@ use tokio::sync::mpsc;
 
 use super::auth::Verifiers;
 use super::catalog::{CatalogHub, Facts};
+pub use super::command::Command;
+use super::console::Console;
+use super::counts::Counts;
+use super::gate::{Gate, Gates};
 use super::handle::{Doing, Handle, Kick, place_of};
 use super::links::Links;
 use super::pool::{ServerConn, UserPool};
@@ -51,28 +55,10 @@ pub struct Shared {
     pub route: arc_swap::ArcSwap<route::Settings>,
     /// Data-path settings; replaced by a reload.
     pub settings: arc_swap::ArcSwap<Settings>,
-}
-
-/// What a worker is told from outside.
-#[derive(Debug)]
-pub enum Command {
-    /// A client of yours wants its statement cancelled.
-    Cancel {
-        /// The process id that it was given.
-        pid: i32,
-        /// Its secret.
-        secret: Box<[u8]>,
-    },
-    /// Settings have changed.
-    Reload,
-    /// Say that you are there.
-    Pulse(tokio::sync::oneshot::Sender<()>),
-    /// Accept no more; sessions stay.
-    StopAccepting,
-    /// Accept no more; let transactions finish; end.
-    Drain,
-    /// End now.
-    Stop,
+    /// Databases that are paused or disabled.
+    pub gates: Gates,
+    /// Who serves the console, once there is somebody.
+    pub console: OnceLock<Arc<dyn Console>>,
 }
 
 /// What a worker knows of one database.
@@ -82,6 +68,10 @@ pub struct Database {
     pub facts: Arc<Facts>,
     /// Prepared statements that sessions share.
     pub statements: RefCell<Statements>,
+    /// What its sessions did.
+    pub counts: Counts,
+    /// Whether its statements wait.
+    pub gate: Gate,
 }
 
 /// One worker.
@@ -103,9 +93,9 @@ pub struct Worker {
     pub holds: Cell<(u32, u64)>,
     /// The topology as this worker last saw it, and its number on the board.
     topology: RefCell<(u64, Arc<Snapshot>)>,
-    databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
+    pub(super) databases: RefCell<HashMap<Arc<str>, Rc<Database>>>,
     pools: RefCell<Pools>,
-    sessions: RefCell<Slab<Rc<Handle>>>,
+    pub(super) sessions: RefCell<Slab<Rc<Handle>>>,
     /// Sessions so far: connections keep marks of them beyond their end, so no number is used twice.
     sessions_begun: Cell<u64>,
     machine_settings: RefCell<Rc<session::Settings>>,
@@ -116,6 +106,8 @@ pub struct Worker {
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
+    /// Statements that take as long are logged.
+    pub(super) slow: Cell<Option<Duration>>,
     /// Replicas that did not answer when the topology was last looked at.
     silent: RefCell<Vec<bool>>,
     /// Sessions have read on replicas since the last tick.
@@ -155,6 +147,7 @@ impl Worker {
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
+            slow: Cell::new(super::timing::slow_statements(&shared)),
             replica_reads: Cell::new(false),
             meter: shared.metrics.meter(index),
             shared,
@@ -193,6 +186,7 @@ impl Worker {
     /// Takes changed settings in.
     pub fn reload(&self) {
         *self.machine_settings.borrow_mut() = Rc::new(machine_settings(&self.shared));
+        self.slow.set(super::timing::slow_statements(&self.shared));
         let (part, links) = (self.pool_settings(), self.shared.links.load());
         for pool in self.pools.borrow().values() {
             pool.set_settings(part.clone(), Arc::clone(&links));
@@ -218,8 +212,12 @@ impl Worker {
         if let Some(database) = databases.get(name) {
             return Rc::clone(database);
         }
-        let database =
-            Rc::new(Database { facts: self.shared.catalogs.facts(name), statements: RefCell::default() });
+        let database = Rc::new(Database {
+            facts: self.shared.catalogs.facts(name),
+            statements: RefCell::default(),
+            counts: Counts::default(),
+            gate: Gate::new(self.shared.gates.is_paused(name)),
+        });
         databases.insert(Arc::clone(name), Rc::clone(&database));
         database
     }
@@ -414,7 +412,7 @@ impl Worker {
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
             let (doing, since) = handle.doing();
-            let over = |limit: std::time::Duration| !limit.is_zero() && now.duration_since(since) >= limit;
+            let over = |limit: Duration| !limit.is_zero() && now.duration_since(since) >= limit;
             match doing {
                 Doing::Idle if over(limits.idle_timeout) => handle.kick(Kick::Idle),
                 Doing::IdleInTransaction if over(limits.idle_in_transaction_timeout) => {

@@ -28,6 +28,7 @@ pub struct Scene<'a> {
 pub fn decide(request: &Request, scene: &Scene<'_>, dice: &mut impl Dice) -> Decision {
     match aim(request, scene) {
         Aim::Primary(reason) => Decision::Primary(reason),
+        Aim::Replica(_) if scene.settings.observe => Decision::Primary(RouteReason::Observed),
         Aim::Replica(reason) => replica(request, scene, reason, dice),
     }
 }

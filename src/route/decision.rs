@@ -132,6 +132,8 @@ pub enum RouteReason {
     Serializable,
     /// Splitting is off.
     SplittingOff,
+    /// It would have gone to a replica, and splitting is only observed.
+    Observed,
     /// No replica may serve reads.
     NoReplica,
     /// No replica has yet what the session has seen.
@@ -154,6 +156,7 @@ impl RouteReason {
             Self::MovedTransaction => "moved-transaction",
             Self::Serializable => "serializable",
             Self::SplittingOff => "splitting-off",
+            Self::Observed => "would-go-to-replica",
             Self::NoReplica => "no-replica",
             Self::Freshness => "freshness",
             Self::Share => "share",

@@ -67,6 +67,8 @@ impl Override {
 pub struct Settings {
     /// Off: everything goes to the primary.
     pub splitting: bool,
+    /// Everything goes to the primary, and what splitting would have done is counted.
+    pub observe: bool,
     /// What reads promise.
     pub consistency: Consistency,
     /// Whether reads may run on the primary.
@@ -87,6 +89,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             splitting: true,
+            observe: false,
             consistency: Consistency::default(),
             primary_reads: PrimaryReads::default(),
             transactions: TransactionRouting::default(),

@@ -5,11 +5,14 @@
 //! FATAL says that the connection ends with the error, ERROR that the session goes on. While a client signs in every
 //! error ends the connection, whatever it is: there `encode_fatal` is used.
 
+mod parts;
+
 use std::time::Duration;
 
 use crate::model::SqlState;
 use crate::wire::startup::{OptionsError, StartupError};
 use crate::wire::{FrameError, Tag, encode};
+pub use parts::{Blame, CommandFault, HoldLimit};
 
 /// An error of ours that a client may see. The texts are the message; what PostgreSQL has words for is said in its words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +79,30 @@ pub enum ClientError {
     UnknownDatabase {
         /// Its name.
         database: String,
+    },
+    /// A database that an operator has disabled.
+    #[error("database \"{database}\" is disabled")]
+    DatabaseDisabled {
+        /// Its name.
+        database: String,
+    },
+    /// A role that may not use the console.
+    #[error("role \"{user}\" may not use the console \"{database}\"")]
+    NotForConsole {
+        /// The role.
+        user: String,
+        /// The console's database.
+        database: String,
+    },
+    /// A command of the console that it does not know, or cannot carry out; in its words.
+    #[error("{message}")]
+    Command {
+        /// What is wrong.
+        message: String,
+        /// Whose fault it is, as far as the code tells: a syntax error, or no right to do it, or not now.
+        fault: CommandFault,
+        /// What to do.
+        hint: &'static str,
     },
     /// No server answered the question for the role's verifier, and none is remembered.
     #[error("cannot check the password of user \"{user}\": no server answers")]
@@ -238,40 +265,6 @@ pub enum ClientError {
     },
 }
 
-/// Which bound on waiting statements was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HoldLimit {
-    /// The setting `holds_max`.
-    Statements(u32),
-    /// The setting `hold_bytes_max`.
-    Bytes(u64),
-}
-
-/// Whose fault an error is; a label of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Blame {
-    /// The client broke a rule, or asked for what cannot be.
-    Client,
-    /// A server failed.
-    Server,
-    /// A limit or a bug of this proxy.
-    Proxy,
-    /// Configuration, or an operator's command.
-    Operator,
-}
-
-impl Blame {
-    /// The word for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-            Self::Proxy => "proxy",
-            Self::Operator => "operator",
-        }
-    }
-}
-
 /// Whether the session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Severity {
@@ -309,6 +302,9 @@ impl ClientError {
             Self::TooManyClients { .. } => (SqlState::TOO_MANY_CONNECTIONS, Fatal, Proxy),
             Self::SignInTimeout { .. } => (SqlState::QUERY_CANCELED, Fatal, Client),
             Self::WrongPassword { .. } => (SqlState::INVALID_PASSWORD, Fatal, Client),
+            Self::DatabaseDisabled { .. } => (SqlState::CANNOT_CONNECT_NOW, Fatal, Operator),
+            Self::NotForConsole { .. } => (SqlState::INSUFFICIENT_PRIVILEGE, Fatal, Client),
+            Self::Command { fault, .. } => (fault.sqlstate(), Error, Client),
             Self::UnknownDatabase { .. } => (SqlState::INVALID_CATALOG_NAME, Fatal, Client),
             Self::VerifierUnavailable { .. } => (SqlState::CANNOT_CONNECT_NOW, Fatal, Server),
             Self::NoPrimary { .. } | Self::NoReplica | Self::ServerUnreachable { .. } => {
@@ -408,6 +404,9 @@ impl ClientError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::DatabaseDisabled { .. } => Some("On the console: ENABLE followed by the database's name."),
+            Self::NotForConsole { .. } => Some("Add it to console.admin_users or console.stats_users."),
+            Self::Command { hint, .. } => Some(hint).filter(|hint| !hint.is_empty()).copied(),
             Self::TlsRequired => Some("Connect with sslmode=require or stricter."),
             Self::VerifierUnavailable { .. } | Self::NoReplica | Self::ServerUnreachable { .. } => {
                 Some("Try again; `primacy status` shows the state of the servers.")

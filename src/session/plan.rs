@@ -455,6 +455,7 @@ fn nonexistent() -> Verdict {
         effects: Box::new([]),
         own_code: false,
         statements: 1,
+        usage: crate::sql::Usage::default(),
     }
 }
 

@@ -30,6 +30,13 @@ struct Entry<V> {
     used: bool,
 }
 
+impl<V> Entry<V> {
+    /// Whether it is about this text in some state of this catalog.
+    fn is_about(&self, catalog: (u64, u64), key: &[u8]) -> bool {
+        self.catalog.0 == catalog.0 && *self.key == *key
+    }
+}
+
 impl<V> fmt::Debug for Cache<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
@@ -66,18 +73,19 @@ impl<V> Cache<V> {
         Some(&entry.value)
     }
 
-    /// Puts a value under a key, in place of an older one. `value_bytes` is what the value holds on the heap.
+    /// Puts a value under a key, in place of an older one, which is given. `value_bytes` is what the value holds on the
+    /// heap.
     pub(super) fn insert(
         &mut self,
         hash: u64,
         catalog: (u64, u64),
         key: &[u8],
         (value, value_bytes): (V, usize),
-    ) {
+    ) -> Option<V> {
         let cost_bytes = ENTRY_OVERHEAD_BYTES + key.len() + value_bytes;
         // One text must not push out everything else.
         if cost_bytes > self.bytes_max / 4 {
-            return;
+            return None;
         }
         let entry = Entry { hash, catalog, key: key.into(), value, cost_bytes, used: false };
         let set = self.set(hash);
@@ -87,6 +95,12 @@ impl<V> Cache<V> {
         self.bytes += cost_bytes;
         self.entries += 1;
         self.shrink();
+        old.filter(|old| old.is_about(catalog, key)).map(|old| old.value)
+    }
+
+    /// Everything that is kept: keys and values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &V)> {
+        self.slots.iter().flatten().map(|entry| (&*entry.key, &entry.value))
     }
 
     /// Drops every entry of a catalog.

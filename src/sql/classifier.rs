@@ -3,13 +3,17 @@
 //! In: a text and the catalog facts of the session's database. Out: the verdict. A hit costs one pass over the text,
 //! one hash and one comparison; it neither parses nor allocates. Bounded in entries and bytes.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use super::cache::Cache;
 use super::catalog::Catalog;
 use super::fingerprint::{Fingerprint, hash};
 use super::settings::Settings;
 use super::statement::{Judgement, judge};
+use super::usage::{Used, shown};
 use super::verdict::{Kind, Moving, Place, Reason, Verdict};
 
 /// Classifies texts and remembers what it found. One per worker thread: no locks, not shared.
@@ -67,7 +71,7 @@ impl Classifier {
         self.misses += 1;
         let judgement = judge(text, catalog, &self.settings);
         let verdict = Rc::new(judgement.verdict);
-        self.keep(text, catalog, Rc::clone(&verdict), judgement.by_literal);
+        self.keep(text, catalog, &verdict, judgement.by_literal);
         verdict
     }
 
@@ -77,7 +81,7 @@ impl Classifier {
         let Judgement { verdict, by_literal } = judge(text, catalog, &self.settings);
         let learned =
             Verdict { place: Place::Primary, reason: Reason::Learned, moving: Moving::Never, ..verdict };
-        self.keep(text, catalog, Rc::new(learned), by_literal);
+        self.keep(text, catalog, &Rc::new(learned), by_literal);
     }
 
     /// Drops everything about a database, in whatever state it was.
@@ -89,6 +93,35 @@ impl Classifier {
     pub fn stats(&self) -> CacheStats {
         let (entries, bytes) = self.cache.size();
         CacheStats { hits: self.hits, misses: self.misses, entries, bytes }
+    }
+
+    /// What became of the statements whose verdicts are kept: of the most frequent ones, those of one text together.
+    pub fn used(&self, max: usize) -> Vec<Used> {
+        let shared = self.cache.iter().filter_map(|(key, kept)| match kept {
+            Kept::Shared(verdict) if verdict.usage.total() > 0 => Some((key, verdict)),
+            _ => None,
+        });
+        let mut most: Vec<(&[u8], &Rc<Verdict>)> = shared.collect();
+        most.sort_unstable_by_key(|(_, verdict)| std::cmp::Reverse(verdict.usage.total()));
+        let mut used: FxHashMap<String, Used> = FxHashMap::default();
+        for (key, verdict) in most.into_iter().take(max) {
+            let one = Used::of(verdict, text_in(key));
+            match used.entry(one.text.clone()) {
+                Entry::Occupied(mut have) => have.get_mut().add(&one),
+                Entry::Vacant(free) => {
+                    free.insert(one);
+                }
+            }
+        }
+        used.into_values().collect()
+    }
+
+    /// The text of a verdict's fingerprint, literals left out; empty where it is not kept any more. Looks at everything
+    /// that is kept: for what is rare.
+    pub fn text_of(&self, verdict: &Rc<Verdict>) -> String {
+        let mut kept = self.cache.iter();
+        let found = kept.find(|(_, kept)| matches!(kept, Kept::Shared(have) if Rc::ptr_eq(have, verdict)));
+        found.map(|(key, _)| shown(text_in(key))).unwrap_or_default()
     }
 
     fn find(&mut self, text: &[u8], catalog: &Catalog) -> Option<Rc<Verdict>> {
@@ -118,24 +151,36 @@ impl Classifier {
     }
 
     /// Keeps a verdict under the fingerprint that `find` or `keep` computes, or under the text where literals matter.
-    fn keep(&mut self, text: &[u8], catalog: &Catalog, verdict: Rc<Verdict>, by_literal: bool) {
+    fn keep(&mut self, text: &[u8], catalog: &Catalog, verdict: &Rc<Verdict>, by_literal: bool) {
         if self.is_too_large(text) {
             return;
         }
         self.fingerprint.compute(text);
         let state = catalog.state();
-        let bytes = verdict_bytes(&verdict);
+        let bytes = verdict_bytes(verdict);
+        let inherit = |older: Option<Kept>| {
+            if let Some(Kept::Shared(older)) = older {
+                verdict.usage.inherit(&older.usage);
+            }
+        };
         let by_text = self.fingerprint.exact || (by_literal && self.fingerprint.literals);
         if !self.fingerprint.exact {
-            let kept = if by_text { (Kept::ByText, 0) } else { (Kept::Shared(Rc::clone(&verdict)), bytes) };
+            let kept = if by_text { (Kept::ByText, 0) } else { (Kept::Shared(Rc::clone(verdict)), bytes) };
             let key = self.fingerprint.bytes();
-            self.cache.insert(hash(key, state), state, key, kept);
+            inherit(self.cache.insert(hash(key, state), state, key, kept));
         }
         if by_text {
             exact_key(text, &mut self.exact);
-            self.cache.insert(hash(&self.exact, state), state, &self.exact, (Kept::Shared(verdict), bytes));
+            let kept = (Kept::Shared(Rc::clone(verdict)), bytes);
+            inherit(self.cache.insert(hash(&self.exact, state), state, &self.exact, kept));
         }
     }
+}
+
+/// What of a key is text: a fingerprint begins with two bytes of hints, a text that was kept whole with a zero.
+fn text_in(key: &[u8]) -> &[u8] {
+    let skipped = if key.first() == Some(&0) { 1 } else { 2 };
+    key.get(skipped..).unwrap_or_default()
 }
 
 fn exact_key(text: &[u8], key: &mut Vec<u8>) {

@@ -114,6 +114,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         effects: effects.into_boxed_slice(),
         own_code,
         statements,
+        usage: super::usage::Usage::default(),
     };
     let mut outcomes = outcomes.into_iter();
     let Some(first) = outcomes.next() else {

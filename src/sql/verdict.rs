@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::catalog::Change;
+use super::usage::Usage;
 use crate::model::Consistency;
 
 /// Where a text may run.
@@ -322,4 +323,6 @@ pub struct Verdict {
     pub own_code: bool,
     /// How many statements the text holds (1 where it was not parsed).
     pub statements: u32,
+    /// What became of its statements.
+    pub usage: Usage,
 }

@@ -63,6 +63,20 @@ impl<'a> Bind<'a> {
     }
 }
 
+/// The result formats that a Bind without parameters asks for: 0 for text, 1 for binary; one for all columns, or one each.
+pub fn result_formats(rest: &[u8]) -> Result<Vec<u16>, FrameError> {
+    let mut reader = Reader::new(Tag::BIND, rest);
+    for _ in 0..reader.int16("parameter formats")? {
+        reader.int16("parameter format")?;
+    }
+    match reader.int16("parameters")? {
+        0 => {}
+        found => return Err(reader.unknown("parameters", i32::from(found))),
+    }
+    let count = reader.int16("result formats")?;
+    (0..count).map(|_| reader.int16("result format")).collect()
+}
+
 /// What Describe and Close point at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {

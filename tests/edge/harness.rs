@@ -218,6 +218,7 @@ impl Door {
             client_tls: client_tls.clone(),
             pool: PoolSettings::default(),
             limits: Limits::default(),
+            slow_statement: Duration::ZERO,
         };
         postgres.sql("create role service superuser login password 'service'").await.unwrap();
         let board = board(&node);

@@ -13,7 +13,9 @@
 mod agent;
 mod chaos;
 mod consistency;
+mod console;
 mod control;
+mod dashboard;
 mod demo;
 mod documents;
 mod harness;

@@ -45,6 +45,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "console",
             "proxy",
             "route",
             "sql",
@@ -58,6 +59,8 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["control", "proxy", "observe", "model"]),
+    // A client of the proxy to whom the proxy itself answers: the protocol towards it, what HTTP shows and does besides.
+    ("console", &["admin", "control", "proxy", "session", "wire", "observe", "model"]),
     // `check` asks the servers as the control plane does, and reads the resolved settings; `demo` starts the log itself.
     (
         "cli",
@@ -81,8 +84,8 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "admin", "config", "control", "failover", "model", "observe", "postgres", "proxy", "route",
-            "session", "sql", "wire",
+            "admin", "config", "console", "control", "failover", "model", "observe", "postgres", "proxy",
+            "route", "session", "sql", "wire",
         ],
     ),
     // Applications use it instead of the proxy: it watches and routes as the proxy does, over pools of tokio-postgres.

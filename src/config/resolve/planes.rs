@@ -11,7 +11,7 @@ use crate::config::written::{Document, SessionRouting};
 use crate::observe::{self, LogFormat};
 use crate::route::{self, Consistency, Override, PrimaryReads, TransactionRouting};
 use crate::sql::Hint;
-use crate::{admin, sql};
+use crate::{admin, console, sql};
 
 /// Where transactions may run. "master" is an older word for the primary.
 const TRANSACTIONS: [(&str, TransactionRouting); 3] = [
@@ -30,6 +30,7 @@ pub(super) fn route(document: &Document, check: &mut Checker) -> route::Settings
     let wait = Duration::ZERO..=Duration::from_secs(60);
     route::Settings {
         splitting: written.splitting.unwrap_or(default.splitting),
+        observe: check.word("routing.mode", written.mode.as_deref(), &[("split", false), ("observe", true)]),
         consistency: check.word("routing.consistency", written.consistency.as_deref(), &Consistency::WORDS),
         primary_reads: check.word("routing.primary_reads", written.primary_reads.as_deref(), &reads),
         transactions: check.word("routing.transactions", written.transactions.as_deref(), &TRANSACTIONS),
@@ -132,6 +133,32 @@ pub(super) fn admin(document: &Document, base: &Path, check: &mut Checker) -> ad
         );
     }
     admin::Settings { listen, token }
+}
+
+/// `[console]`. Whoever knows the password of primacy's own role can do everything anyway.
+pub(super) fn console(document: &Document, service: &Arc<str>, check: &mut Checker) -> console::Settings {
+    let written = &document.console;
+    let default = console::Settings::default();
+    let databases = written.databases.clone().unwrap_or(default.databases);
+    if document.service.database.as_ref().is_some_and(|name| databases.contains(name)) {
+        check.problem(
+            "console.databases",
+            "the service role's own database",
+            "names of no database of the cluster",
+            Some("[] switches the console off"),
+        );
+    }
+    console::Settings {
+        databases,
+        admin_users: written.admin_users.clone().unwrap_or_else(|| vec![service.to_string()]),
+        stats_users: written.stats_users.clone().unwrap_or_default(),
+    }
+}
+
+/// `log.slow_statement`: the data path measures, so it is its setting.
+pub(super) fn slow_statement(document: &Document, check: &mut Checker) -> Duration {
+    let hour = Duration::from_secs(3600);
+    check.duration("log.slow_statement", document.log.slow_statement, Duration::ZERO, Duration::ZERO..=hour)
 }
 
 pub(super) fn observe(document: &Document, check: &mut Checker) -> observe::Settings {

@@ -55,6 +55,7 @@ fn context_with(auth: Auth) -> LoginContext {
         client_tls: ClientTls::default(),
         pool: PoolSettings::default(),
         limits: Limits::default(),
+        slow_statement: Duration::ZERO,
     };
     LoginContext {
         tls: ArcSwap::from_pointee(ClientTlsConfig::disabled()),

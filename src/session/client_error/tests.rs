@@ -56,6 +56,13 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::IdleInTransaction, "25P03", "FATAL"),
         (ClientError::Drain, "57P01", "FATAL"),
         (ClientError::Killed, "57P01", "FATAL"),
+        (ClientError::DatabaseDisabled { database: text() }, "57P03", "FATAL"),
+        (ClientError::NotForConsole { user: text(), database: text() }, "42501", "FATAL"),
+        (
+            ClientError::Command { message: text(), fault: CommandFault::Syntax, hint: "Ask for help." },
+            "42601",
+            "ERROR",
+        ),
         (ClientError::Internal { what: "x" }, "XX000", "FATAL"),
     ]
 }

@@ -128,16 +128,22 @@ const TEXT_OID: u32 = 25;
 
 /// RowDescription of columns of type text.
 pub fn row_description(out: &mut Vec<u8>, columns: &[&str]) {
+    let text = |name| (name, (TEXT_OID, -1_i16), 0_u16);
+    row_description_of(out, &columns.iter().map(|name| text(*name)).collect::<Vec<_>>());
+}
+
+/// RowDescription of columns with a name, a type's OID and length, and a format: 0 for text, 1 for binary.
+pub fn row_description_of(out: &mut Vec<u8>, columns: &[(&str, (u32, i16), u16)]) {
     message(out, Tag::ROW_DESCRIPTION, |out| {
         out.extend_from_slice(&count(columns.len()));
-        for name in columns {
+        for (name, (oid, len), format) in columns {
             cstr(out, name.as_bytes());
             out.extend_from_slice(&0_u32.to_be_bytes()); // no table
             out.extend_from_slice(&0_u16.to_be_bytes()); // no column of it
-            out.extend_from_slice(&TEXT_OID.to_be_bytes());
-            out.extend_from_slice(&(-1_i16).to_be_bytes()); // variable length
+            out.extend_from_slice(&oid.to_be_bytes());
+            out.extend_from_slice(&len.to_be_bytes());
             out.extend_from_slice(&(-1_i32).to_be_bytes()); // no type modifier
-            out.extend_from_slice(&0_u16.to_be_bytes()); // text format
+            out.extend_from_slice(&format.to_be_bytes());
         }
     });
 }

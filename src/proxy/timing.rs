@@ -1,0 +1,99 @@
+//! The driver's stopwatch: when a batch went to its server, when its transaction began, and who counts that.
+//!
+//! Two looks at the clock per batch; everything else is an addition on the worker's own thread.
+
+use std::time::{Duration, Instant};
+
+use super::driver::Driver;
+use super::worker::Shared;
+use crate::clock;
+use crate::model::NodeId;
+use crate::route::RouteReason;
+use crate::session::{Plan, Tx};
+
+/// What is known of the batch in flight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timing {
+    /// When it was sent.
+    sent: Option<Instant>,
+    /// When the first batch of its transaction was sent.
+    xact: Option<Instant>,
+    /// Why it runs where it runs; `None` on a connection that the session had already.
+    reason: Option<RouteReason>,
+}
+
+impl Driver {
+    /// A connection was lent for this reason.
+    pub(super) fn note_route(&mut self, reason: RouteReason) {
+        self.timing.reason = Some(reason);
+        self.database.counts.assigned();
+    }
+
+    /// The batch had to wait before it could be sent.
+    pub(super) fn note_waited(&self, waited: Duration) {
+        self.database.counts.waited(waited);
+    }
+
+    /// The batch is on its way to a node.
+    pub(super) fn note_sent(&mut self, node: NodeId) {
+        if !self.loaded {
+            self.worker.add_load(node, 1);
+            self.loaded = true;
+        }
+        let now = clock::now();
+        self.timing.sent = Some(now);
+        self.timing.xact.get_or_insert(now);
+    }
+
+    /// The batch is answered.
+    pub(super) fn note_answered(&mut self, node: NodeId) {
+        if self.loaded {
+            self.worker.add_load(node, -1);
+            self.loaded = false;
+        }
+        let now = clock::now();
+        let took = |since: Option<Instant>| since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        let on_server = took(self.timing.sent.take());
+        self.database.counts.query(on_server);
+        self.worker.meter.statement(node, on_server);
+        let why = self.timing.reason.take().unwrap_or_else(|| self.why_still_here());
+        if let Some(verdict) = self.plan.as_ref().and_then(Plan::solo) {
+            let on_replica = self.worker.topology().primary != Some(node);
+            verdict.usage.count(on_replica, why.as_str(), on_server);
+            let slow = self.worker.slow.get();
+            if slow.is_some_and(|limit| on_server >= limit) {
+                let text = self.worker.classifier.borrow().text_of(verdict);
+                tracing::warn!(
+                    node = %self.node_name(node), user = %self.pool.user, database = %self.pool.database,
+                    took_ms = %format_args!("{:.3}", on_server.as_secs_f64() * 1e3),
+                    route = why.as_str(), statement = text, "slow statement"
+                );
+            }
+        }
+        if self.machine.keeps_status() {
+            return;
+        }
+        self.database.counts.xact(took(self.timing.xact.take()));
+        self.worker.meter.transaction();
+    }
+
+    /// The batch was answered here.
+    pub(super) fn note_local(&mut self, plan: &Plan) {
+        if plan.solo().is_some() {
+            self.database.counts.query(Duration::ZERO);
+        }
+        if !self.machine.keeps_status() && matches!(self.machine.tx(), Tx::None) {
+            self.timing.xact = None;
+        }
+    }
+
+    /// Why a batch went to the connection that the session had.
+    fn why_still_here(&self) -> RouteReason {
+        if self.machine.pins().is_empty() { RouteReason::Transaction } else { RouteReason::Pinned }
+    }
+}
+
+/// How long a statement takes that is worth a line in the log.
+pub(super) fn slow_statements(shared: &Shared) -> Option<Duration> {
+    Some(shared.settings.load().slow_statement).filter(|limit| !limit.is_zero())
+}
