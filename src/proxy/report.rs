@@ -152,7 +152,7 @@ impl Worker {
         }
         for pool in self.pools() {
             for node in
-                (0..self.links.borrow().len()).filter_map(|index| u16::try_from(index).ok()).map(NodeId)
+                (0..self.shared.links.load().len()).filter_map(|index| u16::try_from(index).ok()).map(NodeId)
             {
                 let figures = pool.figures(node);
                 let (database, user) = (Arc::clone(&pool.database), Arc::clone(&pool.user));
