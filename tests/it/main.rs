@@ -14,6 +14,7 @@ mod agent;
 mod chaos;
 mod consistency;
 mod console;
+mod containers;
 mod control;
 mod dashboard;
 mod demo;
