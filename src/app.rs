@@ -154,16 +154,7 @@ impl Proxy {
         }
         // Addresses first: what is taken is said before anything else is touched.
         let sockets = Sockets::bind(&settings.proxy, &mut inherited)?;
-        let (admin_listener, admin_socket) = match settings.admin.listen {
-            Some(address) => {
-                let bound = match inherited.tcp_at(address) {
-                    Some(listener) => listener,
-                    None => admin::bind(address).await?.into_std()?,
-                };
-                (Some(tokio::net::TcpListener::from_std(bound.try_clone()?)?), Some(bound))
-            }
-            None => (None, None),
-        };
+        let (admin_listener, admin_socket) = admin_sockets(&settings, &mut inherited).await?;
         inherited.warn_of_the_rest();
         let links = Links::new(NodeLink::all(&settings.proxy.nodes)?);
         let client_tls = ClientTlsConfig::load(&settings.proxy.client_tls)?;
@@ -328,6 +319,19 @@ fn open_console(context: &AdminContext, running: &Arc<Running>, stopped: watch::
             () = until(stopped) => {}
         }
     });
+}
+
+/// The HTTP address's socket, to listen on and to hand over.
+async fn admin_sockets(
+    settings: &Settings,
+    inherited: &mut Inherited,
+) -> Result<(Option<tokio::net::TcpListener>, Option<std::net::TcpListener>), ServeError> {
+    let Some(address) = settings.admin.listen else { return Ok((None, None)) };
+    let bound = match inherited.tcp_at(address) {
+        Some(listener) => listener,
+        None => admin::bind(address).await?.into_std()?,
+    };
+    Ok((Some(tokio::net::TcpListener::from_std(bound.try_clone()?)?), Some(bound)))
 }
 
 /// Serves the HTTP API until it is told to stop.
