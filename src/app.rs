@@ -4,8 +4,11 @@
 //! probe; each worker of the data path is a thread with a single-threaded runtime.
 
 mod explain;
+mod handover;
 mod host;
+mod notify;
 mod operator;
+mod reload;
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +18,9 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
-use crate::admin::json::CommandReport;
+use handover::{Ending, Takeover};
+pub use handover::{Handover, TakeoverError};
+
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
 use crate::console::{self, Shutdown};
@@ -25,10 +30,10 @@ use crate::observe::{Events, LogHandle, Metrics};
 use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
-use crate::proxy::listener::{BindError, Ending, Parts, Sockets, Workers};
+use crate::proxy::links::{Links, NodeLink};
+use crate::proxy::listener::{self, BindError, Inherited, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
-use crate::proxy::pool::NodeLink;
-use crate::proxy::tls::{ClientTlsConfig, ServerTlsConfig};
+use crate::proxy::tls::ClientTlsConfig;
 use crate::tls::TlsError;
 
 /// How often catalogs are looked at for changes that were made elsewhere.
@@ -55,21 +60,38 @@ pub enum ServeError {
     /// The control plane.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The primacy before this one.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// Threads, signals, runtime.
     #[error("the system refused a thread, a signal or a runtime")]
     Io(#[from] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, on a runtime of its own.
+/// Runs until SIGTERM or SIGINT, or until another process has taken its place and its clients have left.
 ///
 /// # Errors
 /// Where it cannot start.
-pub fn serve(settings: Settings) -> Result<(), ServeError> {
+pub fn serve(settings: Settings, takeover: bool) -> Result<(), ServeError> {
     let log = crate::observe::log::init(&settings.observe).ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut proxy = Proxy::start(settings, None, log).await?;
-        proxy.until_stopped().await?;
+        let (mut before, inherited) = Takeover::begin(takeover, &settings)?;
+        if let Some(before) = &mut before {
+            before.control(&settings)?;
+        }
+        let mut proxy = Proxy::start_with(settings, None, log, inherited).await?;
+        if let Some(before) = before {
+            before.serves()?;
+        }
+        let handover = proxy.offer_handover();
+        let watchdog = notify::ready(&proxy);
+        let ending = proxy.until_stopped(handover).await?;
+        notify::stopping(ending);
+        drop(watchdog);
+        if ending == Ending::HandedOver {
+            proxy.outlast_clients().await?;
+        }
         proxy.stop().await;
         Ok(())
     })
@@ -82,7 +104,9 @@ pub struct Proxy {
     workers: Workers,
     control: ControlHandle,
     running: Arc<Running>,
+    sockets: Arc<handover::Offered>,
     stop: watch::Sender<bool>,
+    http: watch::Sender<bool>,
     control_ended: tokio::task::JoinHandle<()>,
     addresses: Vec<std::net::SocketAddr>,
 }
@@ -92,10 +116,12 @@ pub struct Proxy {
 struct Running {
     settings: Mutex<Settings>,
     shared: Arc<crate::proxy::worker::Shared>,
-    sql: crate::sql::Settings,
+    control: ControlHandle,
     login: Arc<LoginContext>,
-    server_tls: Arc<[ServerTlsConfig]>,
+    sql: crate::sql::Settings,
     log: Option<LogHandle>,
+    /// Where another process may ask to take over.
+    state_dir: Option<std::path::PathBuf>,
     console: Arc<ArcSwap<console::Settings>>,
     /// What was changed on the console since the file was read.
     by_hand: Mutex<std::collections::BTreeMap<String, String>>,
@@ -113,17 +139,25 @@ impl Proxy {
         local: Option<Arc<dyn LocalServers>>,
         log: Option<LogHandle>,
     ) -> Result<Self, ServeError> {
+        Self::start_with(settings, local, log, Inherited::default()).await
+    }
+
+    /// The same, with listening sockets that others have opened.
+    async fn start_with(
+        settings: Settings,
+        local: Option<Arc<dyn LocalServers>>,
+        log: Option<LogHandle>,
+        mut inherited: Inherited,
+    ) -> Result<Self, ServeError> {
         let events = events_from(log.as_ref());
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
         // Addresses first: what is taken is said before anything else is touched.
-        let sockets = Sockets::bind(&settings.proxy)?;
-        let admin_listener = match settings.admin.listen {
-            Some(address) => Some(admin::bind(address).await?),
-            None => None,
-        };
-        let links = links(&settings)?;
+        let sockets = Sockets::bind(&settings.proxy, &mut inherited)?;
+        let (admin_listener, admin_socket) = admin_sockets(&settings, &mut inherited).await?;
+        inherited.warn_of_the_rest();
+        let links = Links::new(NodeLink::all(&settings.proxy.nodes)?);
         let client_tls = ClientTlsConfig::load(&settings.proxy.client_tls)?;
         let board = Board::new(control::first_snapshot(&settings.control));
         let names = settings.proxy.nodes.iter().map(|node| Arc::clone(&node.name)).collect();
@@ -134,9 +168,9 @@ impl Proxy {
 
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
-        let catalogs = CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
-        let server_tls: Arc<[ServerTlsConfig]> = links.iter().map(|link| (*link.tls).clone()).collect();
-        let verifiers = Verifiers::new(&settings.proxy, Arc::clone(&server_tls), Arc::clone(&board))?;
+        let catalogs =
+            CatalogHub::new(Arc::clone(&board), Arc::clone(&links), service, runtime, CATALOG_POLL);
+        let verifiers = Verifiers::new(&settings.proxy, Arc::clone(&links), Arc::clone(&board))?;
         let login = Arc::new(LoginContext::new(&settings.proxy, client_tls, Arc::new(verifiers)));
         let parts = Parts {
             settings: Arc::new(settings.proxy.clone()),
@@ -153,15 +187,16 @@ impl Proxy {
         for address in &addresses {
             tracing::info!(%address, "listening for clients");
         }
-        let admin_settings = settings.admin.clone();
+        let (admin_settings, state_dir) = (settings.admin.clone(), settings.control.state_dir.clone());
         let running = Arc::new(Running {
             sql: settings.sql,
             console: Arc::new(ArcSwap::from_pointee(settings.console.clone())),
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
+            control: control.clone(),
             login,
-            server_tls,
             log,
+            state_dir,
             end: watch::Sender::new(None),
             by_hand: Mutex::default(),
         });
@@ -169,10 +204,12 @@ impl Proxy {
         let operator = Arc::new(LiveOperator { control: control.clone(), hooks });
         let context = AdminContext { board: Arc::clone(&board), metrics, events, operator };
         open_console(&context, &running, stopped.clone());
+        let (http, http_stopped) = watch::channel(false);
         if let Some(listener) = admin_listener {
-            serve_http(listener, admin_settings, context, stopped);
+            serve_http(listener, admin_settings, context, http_stopped);
         }
-        Ok(Self { board, workers, control, running, stop, control_ended, addresses })
+        let sockets = Arc::new(handover::Offered { sockets, admin: admin_socket });
+        Ok(Self { board, workers, control, running, sockets, stop, http, control_ended, addresses })
     }
 
     /// The same before servers of our own, which the control plane may also start, stop and rewind.
@@ -206,7 +243,7 @@ impl Proxy {
         let all = async {
             loop {
                 let snapshot = self.board.snapshot().clone();
-                let whole = snapshot.nodes.iter().all(|node| node.unreadable.is_none());
+                let whole = snapshot.present().all(|node| node.unreadable.is_none());
                 if snapshot.service == Service::Open && whole {
                     return;
                 }
@@ -218,19 +255,27 @@ impl Proxy {
         tokio::time::timeout(limit, all).await
     }
 
-    /// Waits for SIGTERM or SIGINT; reloads at SIGHUP.
+    /// Waits for SIGTERM or SIGINT, or until another process has taken over; reloads at SIGHUP, begins an upgrade at SIGUSR2.
     ///
     /// # Errors
     /// Where the system gives no signals.
-    pub async fn until_stopped(&mut self) -> io::Result<()> {
+    pub async fn until_stopped(&mut self, handover: handover::Handover) -> io::Result<Ending> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup: Signal = signal(SignalKind::hangup())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
+        let mut done = Box::pin(handover.done());
         let mut end = self.running.end.subscribe();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                () = &mut done => {
+                    self.workers.stop_accepting().await;
+                    self.http.send_replace(true);
+                    return Ok(Ending::HandedOver);
+                }
+                _ = upgrade.recv() => handover::start_successor(),
                 _ = end.wait_for(Option::is_some) => break,
                 _ = hangup.recv() => match self.running.reload_file().await {
                     Ok(report) => tracing::info!("{}", report.message),
@@ -239,19 +284,20 @@ impl Proxy {
             }
         }
         tracing::info!("stopping: no new clients, running transactions finish");
-        Ok(())
+        Ok(Ending::Stopped)
     }
 
     /// Drains the clients, then ends the control plane.
     pub async fn stop(self) {
         let how = match *self.running.end.borrow() {
-            Some(Shutdown::Now) => Ending::Now,
-            Some(Shutdown::WaitForClients) => Ending::Clients,
-            Some(Shutdown::WaitForServers) | None => Ending::Transactions,
+            Some(Shutdown::Now) => listener::Ending::Now,
+            Some(Shutdown::WaitForClients) => listener::Ending::Clients,
+            Some(Shutdown::WaitForServers) | None => listener::Ending::Transactions,
         };
         self.workers.end(how).await;
+        self.http.send_replace(true);
         self.stop.send_replace(true);
-        drop(self.control);
+        drop((self.control, self.running));
         drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);
     }
 }
@@ -272,6 +318,19 @@ fn open_console(context: &AdminContext, running: &Arc<Running>, stopped: watch::
     });
 }
 
+/// The HTTP address's socket, to listen on and to hand over.
+async fn admin_sockets(
+    settings: &Settings,
+    inherited: &mut Inherited,
+) -> Result<(Option<tokio::net::TcpListener>, Option<std::net::TcpListener>), ServeError> {
+    let Some(address) = settings.admin.listen else { return Ok((None, None)) };
+    let bound = match inherited.tcp_at(address) {
+        Some(listener) => listener,
+        None => admin::bind(address).await?.into_std()?,
+    };
+    Ok((Some(tokio::net::TcpListener::from_std(bound.try_clone()?)?), Some(bound)))
+}
+
 /// Serves the HTTP API until it is told to stop.
 fn serve_http(
     listener: tokio::net::TcpListener,
@@ -287,76 +346,6 @@ fn serve_http(
     });
 }
 
-impl Running {
-    /// Reads the configuration again and takes over what can change while running.
-    ///
-    /// # Errors
-    /// What is wrong with it; nothing has changed then.
-    async fn reload_file(&self) -> Result<CommandReport, String> {
-        let report = self.try_reload().await;
-        self.shared.metrics.reloaded(report.is_ok());
-        report
-    }
-
-    async fn try_reload(&self) -> Result<CommandReport, String> {
-        let mut settings = self.settings.lock().await;
-        let crate::config::Origin::File(file) = &settings.origin else {
-            return Err("there is no configuration file: the nodes were given on the command line".to_owned());
-        };
-        let new = crate::config::load(file).map_err(|problems| problems.to_string())?;
-        self.by_hand.lock().await.clear();
-        self.take_over(&mut settings, new).await
-    }
-
-    /// Puts in force what of new settings needs no restart.
-    async fn take_over(&self, settings: &mut Settings, new: Settings) -> Result<CommandReport, String> {
-        let change = crate::config::diff(settings, &new);
-        let certificates = read_certificates(settings, &new)?;
-        self.shared.route.store(Arc::new(new.route.clone()));
-        let mut proxy = new.proxy.clone();
-        // What a restart is needed for stays as it is.
-        proxy.listen.clone_from(&settings.proxy.listen);
-        proxy.nodes.clone_from(&settings.proxy.nodes);
-        proxy.workers = settings.proxy.workers;
-        self.shared.settings.store(Arc::new(proxy.clone()));
-        let (client_tls, server_tls) = certificates;
-        self.login.reload(&proxy, client_tls);
-        for (old, new) in self.server_tls.iter().zip(&server_tls) {
-            old.replace_by(new);
-        }
-        for worker in &self.shared.workers {
-            if worker.send(crate::proxy::worker::Command::Reload).await.is_err() {
-                return Err("primacy is stopping".to_owned());
-            }
-        }
-        if let Some(log) = &self.log {
-            log.set_level(&new.observe.level).map_err(|error| error.to_string())?;
-        }
-        settings.proxy = proxy;
-        settings.route = new.route;
-        settings.observe = new.observe;
-        self.console.store(Arc::new(new.console.clone()));
-        settings.console = new.console;
-        Ok(report(&change))
-    }
-}
-
-/// Certificates, keys and lists of revoked ones, read again although their names are the same: what is wrong with them is
-/// told before anything is taken over.
-fn read_certificates(
-    old: &Settings,
-    new: &Settings,
-) -> Result<(ClientTlsConfig, Vec<ServerTlsConfig>), String> {
-    let told = |error: TlsError| match std::error::Error::source(&error) {
-        Some(why) => format!("{error}: {why}"),
-        None => error.to_string(),
-    };
-    let client = ClientTlsConfig::load(&new.proxy.client_tls).map_err(told)?;
-    // The nodes themselves stay as they are until a restart.
-    let servers = old.proxy.nodes.iter().map(|node| ServerTlsConfig::load(&node.tls));
-    Ok((client, servers.collect::<Result<_, _>>().map_err(told)?))
-}
-
 /// The ring of events, fed by the log.
 fn events_from(log: Option<&LogHandle>) -> Arc<Events> {
     let events = Events::new(EVENTS_MAX);
@@ -364,26 +353,6 @@ fn events_from(log: Option<&LogHandle>) -> Arc<Events> {
         log.remember(&events);
     }
     events
-}
-
-fn report(change: &crate::config::Reload) -> CommandReport {
-    let lines =
-        |changes: &[crate::config::Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let (changed, needs_restart) = (lines(&change.changed), lines(&change.needs_restart));
-    let message = match (changed.len(), needs_restart.len()) {
-        (0, 0) => "reloaded: nothing has changed".to_owned(),
-        (_, 0) => format!("reloaded: {}", changed.join("; ")),
-        (0, _) => format!("nothing taken over; needs a restart: {}", needs_restart.join("; ")),
-        _ => format!("reloaded: {}; needs a restart: {}", changed.join("; "), needs_restart.join("; ")),
-    };
-    CommandReport { done: true, message, changed, needs_restart }
-}
-
-fn links(settings: &Settings) -> Result<Vec<NodeLink>, TlsError> {
-    let link = |node: &crate::proxy::settings::Node| {
-        Ok(NodeLink { node: Arc::new(node.clone()), tls: Arc::new(ServerTlsConfig::load(&node.tls)?) })
-    };
-    settings.proxy.nodes.iter().map(link).collect()
 }
 
 /// Ready when `stopped` says so, or nobody can say it any more.

@@ -13,6 +13,7 @@ mod explain;
 mod failover;
 mod failure;
 mod history;
+mod import;
 mod pause;
 mod rejoin;
 mod reload;
@@ -72,6 +73,8 @@ enum Command {
     Top(top::Args),
     /// Read the configuration again.
     Reload(reload::Args),
+    /// Convert pgbouncer.ini or pgpool.conf, and say what has no counterpart.
+    Import(import::Args),
     /// Run beside a PostgreSQL server: start, stop, rewind and re-clone it on primacy's word.
     Agent(agent::Args),
     /// Break a cluster of its own on purpose while clients use it, and say what they lost.
@@ -98,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Routes(args) => routes::run(&args),
@@ -156,6 +160,8 @@ mod tests {
             "primacy history --json",
             "primacy explain --json select",
             "primacy reload --admin 127.0.0.1:7",
+            "primacy import pgbouncer.ini",
+            "primacy serve --config f --takeover",
             "primacy routes -n 5 --json --watch",
             "primacy events --json",
             "primacy top --admin 127.0.0.1:7",

@@ -9,6 +9,8 @@ mod check;
 mod describe;
 mod diff;
 mod document;
+pub mod import;
+mod places;
 mod problem;
 mod resolve;
 mod secrets;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use agent::load_agent;
 pub use describe::{Item, describe};
 pub use diff::{Change, Reload, diff};
+pub use places::effective;
 pub use problem::{ConfigProblems, Position, Problem};
 pub use set::{defaults, load_with};
 

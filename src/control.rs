@@ -15,6 +15,7 @@ mod barrier;
 pub mod board;
 mod conductor;
 pub mod conninfo;
+mod generation;
 mod hands;
 pub mod in_doubt;
 mod journal;
@@ -35,10 +36,12 @@ mod upstream;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use board::Board;
+pub use generation::ReconfigureError;
 pub use in_doubt::{Doubt, Fate, InDoubt};
 pub use journal::JournalError;
 pub use local::{LocalError, LocalFuture, LocalServers, Upstream};
@@ -49,8 +52,9 @@ pub use store::StoreError;
 pub use tls::TlsError;
 
 use crate::clock;
-use crate::failover::{Core, Member};
+use crate::failover::{Core, Record};
 use crate::model::Snapshot;
+use generation::{House, Prepared, members};
 
 /// Why the control plane could not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,32 @@ pub enum ControlError {
     Link(#[from] link::LinkError),
 }
 
+/// Watches the servers, follows whoever changes the primary, and keeps the board, without doing anything to a server: for
+/// processes that leave the decisions to another. `known` is what is known of the cluster already.
+pub fn watch(
+    settings: Settings,
+    board: Arc<Board>,
+    known: Option<Record>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<JoinHandle<()>, ControlError> {
+    let settings = Arc::new(Settings { state_dir: None, ..settings });
+    let names = settings.nodes.iter().map(|node| node.name.clone()).collect();
+    let (journal, _) = journal::Journal::open(None, names)?;
+    let house = Arc::new(House {
+        board,
+        local: None,
+        journal: Arc::new(journal),
+        settings: Arc::new(ArcSwap::new(settings.clone())),
+    });
+    let first = Prepared::new(&house, settings, false)?;
+    // Nobody asks a watcher for anything: the sender lives as long as it does, so that its end is not taken for one.
+    let (nobody, asked) = mpsc::channel(1);
+    Ok(tokio::spawn(async move {
+        generation::run(house, (first, known), asked, stop).await;
+        drop(nobody);
+    }))
+}
+
 /// What is known before anything was looked at: for the board's first snapshot.
 pub fn first_snapshot(settings: &Settings) -> Snapshot {
     Core::new(settings.failover.clone(), members(settings), None, clock::now()).snapshot()
@@ -82,8 +112,6 @@ pub fn run(
     local: Option<Arc<dyn LocalServers>>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(ControlHandle, JoinHandle<()>), ControlError> {
-    let settings = Arc::new(settings);
-    let targets = link::Target::all(&settings)?;
     let names = settings.nodes.iter().map(|node| node.name.clone()).collect();
     let (journal, restored) = journal::Journal::open(settings.state_dir.as_deref(), names)?;
     if !journal.is_durable() {
@@ -92,38 +120,16 @@ pub fn run(
              not finished by its next start"
         );
     }
-    let journal = Arc::new(journal);
-    let core = Core::new(settings.failover.clone(), members(&settings), restored, clock::now());
-    let watch = monitor::Watch::new(settings.nodes.len(), core.probe_interval());
-    let agents = agents::Agents::new(&settings)?;
-    let local = local.or_else(|| agents.clone().map(|agents| Arc::new(agents) as Arc<dyn LocalServers>));
-    let actuator =
-        actuator::Actuator::new(settings.clone(), &targets, board.clone(), watch.clone(), journal.clone())?
-            .with_local(local);
-    let (outcomes, inputs) = mpsc::channel(conductor::INPUTS_MAX);
-    let (requests, asked) = mpsc::channel(operator::REQUESTS_MAX);
-    let handle = ControlHandle::new(requests, settings.clone(), journal.clone());
-    let mut tasks = monitor::spawn(&settings, &targets, &board, &watch, &outcomes);
-    tasks.extend(sampler::spawn(&targets, &board, settings.sample_every));
-    tasks.push(barrier::spawn(&targets, &board));
-    tasks.extend(agents.map(|agents| agents::lease(agents, board.clone())));
-    let conductor = conductor::Conductor {
-        core,
+    let settings = Arc::new(settings);
+    let house = Arc::new(House {
         board,
-        watch,
-        journal,
-        actuator: Arc::new(actuator),
-        outcomes,
-        state: conductor::State::new(settings.nodes.len()),
-        settings,
-    };
-    let running = tokio::spawn(async move {
-        conductor.run(inputs, asked, stop).await;
-        drop(tasks);
+        local,
+        journal: Arc::new(journal),
+        settings: Arc::new(ArcSwap::new(settings.clone())),
     });
+    let first = Prepared::new(&house, settings, true)?;
+    let (requests, asked) = mpsc::channel(operator::REQUESTS_MAX);
+    let handle = ControlHandle::new(requests, house.settings.clone(), house.journal.clone());
+    let running = tokio::spawn(generation::run(house, (first, restored), asked, stop));
     Ok((handle, running))
-}
-
-fn members(settings: &Settings) -> Vec<Member> {
-    settings.nodes.iter().map(settings::NodeSettings::member).collect()
 }

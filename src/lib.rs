@@ -11,6 +11,7 @@ pub mod app;
 pub mod chaos;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod console;
 pub mod control;
@@ -24,3 +25,5 @@ pub mod session;
 pub mod sql;
 pub mod tls;
 pub mod wire;
+
+pub use cluster::Cluster;

@@ -13,5 +13,5 @@ pub use address::{Address, NodeId};
 pub use consistency::Consistency;
 pub use lsn::{Epoch, Lsn, ParseLsnError, SystemId, Timeline};
 pub use secret::Secret;
-pub use snapshot::{NodeView, Role, Service, Snapshot, Unreadable};
+pub use snapshot::{NODES_MAX, NodeView, Role, Service, Snapshot, Unreadable};
 pub use sqlstate::SqlState;

@@ -23,6 +23,7 @@ pub mod guesses;
 pub mod handle;
 pub mod hba;
 mod line;
+pub mod links;
 mod listen;
 pub mod listener;
 pub mod login;

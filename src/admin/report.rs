@@ -19,7 +19,7 @@ pub fn status(
         uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
         clients: metrics.clients(),
         transactions: metrics.transactions(),
-        traffic: snapshot.nodes.iter().map(|node| traffic(node.id, &node.name, metrics)).collect(),
+        traffic: snapshot.present().map(|node| traffic(node.id, &node.name, metrics)).collect(),
         cluster,
     }
 }

@@ -25,13 +25,17 @@ pub(super) struct Args {
     /// With --node: where the journal of changes of primary lives.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     state_dir: Option<PathBuf>,
+    /// Take the place of the primacy that runs with the same state_dir, if there is one: its listening sockets, then the
+    /// right to decide. It serves its clients until they leave. (SIGUSR2 to the running one does the same.)
+    #[arg(long)]
+    takeover: bool,
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let Args { config, node, listen, admin, state_dir } = args;
+    let Args { config, node, listen, admin, state_dir, takeover } = args;
     let settings = match config {
         Some(file) => config::load(&file)?,
         None => config::from_nodes_with(&node, &Overrides { listen, admin, state_dir })?,
     };
-    Ok(app::serve(settings)?)
+    Ok(app::serve(settings, takeover)?)
 }

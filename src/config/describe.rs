@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Settings;
 use super::units::{show_duration, show_size};
 use crate::control::agents::{AgentSettings, AgentTls};
-use crate::control::settings::Credentials;
+use crate::control::settings::{Credentials, NodeSettings};
 use crate::failover::{self, Durability};
 use crate::model::Secret;
 use crate::proxy::hba::{Hba, Network};
@@ -21,6 +21,12 @@ use crate::route::{Override, PrimaryReads};
 use crate::sql::Hint;
 use crate::tls::ServerTls;
 use crate::{admin, console, control, observe, proxy, route, sql};
+
+/// What the keys of nodes begin with; the node's name follows.
+pub(super) const NODES_KEY: &str = "nodes.";
+
+/// The key of a node that stands for the node itself when it comes or goes.
+pub(super) const NODE_ADDRESS: &str = "address";
 
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +52,7 @@ impl Item {
 pub fn describe(settings: &Settings) -> Vec<Item> {
     let Settings { origin: _, proxy, route, sql, control, admin, console, observe, warnings: _ } = settings;
     let mut list = List::default();
-    data_path(&mut list, proxy);
+    data_path(&mut list, proxy, control);
     routing(&mut list, route);
     classifier(&mut list, *sql);
     control_plane(&mut list, control);
@@ -75,6 +81,13 @@ impl List {
         self.0.push(Item { key: key.into(), value: value.into(), live: false, secret: Some(secret.clone()) });
     }
 
+    fn live_secret(&mut self, key: &str, secret: &Secret) {
+        self.secret(key, secret);
+        if let Some(item) = self.0.last_mut() {
+            item.live = true;
+        }
+    }
+
     fn duration(&mut self, key: &str, duration: Duration) {
         self.live(key, show_duration(duration));
     }
@@ -84,7 +97,8 @@ impl List {
     }
 }
 
-fn data_path(list: &mut List, settings: &proxy::Settings) {
+fn data_path(list: &mut List, settings: &proxy::Settings, watched: &control::Settings) {
+    let removed = |name: &str| watched.nodes.iter().any(|node| &*node.name == name && node.removed);
     let proxy::Settings {
         listen,
         unix_socket_dir,
@@ -118,8 +132,8 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
         list.size("failover.replay_max_bytes", *bytes_max as u64);
         list.live("failover.replay_max_statements", batches_max);
     }
-    for (number, node) in nodes.iter().enumerate() {
-        describe_node(list, number, node);
+    for node in nodes.iter().filter(|node| !removed(&node.name)) {
+        describe_node(list, node);
     }
     let Service { user, password, database } = service;
     list.fixed("service.user", user);
@@ -140,21 +154,21 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
     describe_limits(list, limits);
 }
 
-fn describe_node(list: &mut List, number: usize, node: &Node) {
+fn describe_node(list: &mut List, node: &Node) {
     let Node { name, address, tls, zone, weight, priority } = node;
-    let key = |what: &str| format!("nodes[{number}].{what}");
-    list.fixed(&key("name"), name);
-    list.fixed(&key("address"), address);
+    let key = |what: &str| format!("{NODES_KEY}{name}.{what}");
+    // The same name at another address would be another server to which open connections do not lead.
+    list.fixed(&key(NODE_ADDRESS), address);
     let ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding } = tls;
-    list.fixed(&key("sslmode"), mode.as_str());
-    list.fixed(&key("sslrootcert"), path(ca_file.as_deref()));
-    list.fixed(&key("sslcrl"), path(crl_file.as_deref()));
-    list.fixed(&key("sslcert"), path(cert_file.as_deref()));
-    list.fixed(&key("sslkey"), path(key_file.as_deref()));
-    list.fixed(&key("channel_binding"), channel_binding.as_str());
-    list.fixed(&key("zone"), zone);
-    list.fixed(&key("weight"), weight);
-    list.fixed(&key("priority"), priority);
+    list.live(&key("sslmode"), mode.as_str());
+    list.live(&key("sslrootcert"), path(ca_file.as_deref()));
+    list.live(&key("sslcrl"), path(crl_file.as_deref()));
+    list.live(&key("sslcert"), path(cert_file.as_deref()));
+    list.live(&key("sslkey"), path(key_file.as_deref()));
+    list.live(&key("channel_binding"), channel_binding.as_str());
+    list.live(&key("zone"), zone);
+    list.live(&key("weight"), weight);
+    list.live(&key("priority"), priority);
 }
 
 fn describe_rules(list: &mut List, hba: &Hba, balancers: &[Network]) {
@@ -222,6 +236,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
         holds_max,
         hold_bytes_max,
         drain_timeout,
+        handover_timeout,
     } = limits;
     list.live("limits.max_client_conn", clients_max);
     list.live("limits.max_clients_per_address", clients_per_address_max);
@@ -238,6 +253,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
     list.duration("limits.idle_transaction_timeout", *idle_in_transaction_timeout);
     list.duration("limits.client_write_timeout", *write_timeout);
     list.duration("limits.drain_timeout", *drain_timeout);
+    list.duration("limits.handover_timeout", *handover_timeout);
     list.duration("failover.hold_timeout", *hold_timeout);
     list.live("failover.max_held", holds_max);
     list.size("failover.max_held_bytes", *hold_bytes_max);
@@ -308,37 +324,38 @@ fn control_plane(list: &mut List, settings: &control::Settings) {
         restart_by_sql,
     } = settings;
     list.fixed("state_dir", path(state_dir.as_deref()));
-    for (number, node) in nodes.iter().enumerate() {
+    for node in nodes.iter().filter(|node| !node.removed) {
         let replication = node.replication_address.as_ref().map(ToString::to_string).unwrap_or_default();
-        list.fixed(&format!("nodes[{number}].replication_address"), replication);
-        list.fixed(&format!("nodes[{number}].disabled"), node.disabled);
-        describe_agent(list, number, node.agent.as_ref());
+        list.live(&format!("{NODES_KEY}{}.replication_address", node.name), replication);
+        list.live(&format!("{NODES_KEY}{}.disabled", node.name), node.disabled);
+        describe_agent(list, node);
     }
     if let Some(Credentials { user, password }) = replication {
         list.fixed("replication.user", user);
         list.secret("replication.password", password);
     }
-    list.fixed("replication.slots", slots);
-    list.fixed("failover.restart_by_sql", restart_by_sql);
-    list.fixed("routing.sample_interval", show_duration(*sample_every));
+    list.live("replication.slots", slots);
+    list.live("failover.restart_by_sql", restart_by_sql);
+    list.live("routing.sample_interval", show_duration(*sample_every));
 }
 
-fn describe_agent(list: &mut List, number: usize, agent: Option<&AgentSettings>) {
-    let Some(AgentSettings { host, port, tls, token }) = agent else { return };
+fn describe_agent(list: &mut List, node: &NodeSettings) {
+    let Some(AgentSettings { host, port, tls, token }) = &node.agent else { return };
+    let key = |what: &str| format!("{NODES_KEY}{}.{what}", node.name);
     let scheme = if tls.is_some() { "https" } else { "http" };
-    list.fixed(&format!("nodes[{number}].agent"), format!("{scheme}://{host}:{port}"));
-    list.secret(&format!("nodes[{number}].agent_token"), token.as_ref().unwrap_or(&Secret::default()));
+    list.live(&key("agent"), format!("{scheme}://{host}:{port}"));
+    list.live_secret(&key("agent_token"), token.as_ref().unwrap_or(&Secret::default()));
     if let Some(AgentTls { ca_file, own }) = tls {
-        list.fixed(&format!("nodes[{number}].agent_ca_file"), path(ca_file.as_deref()));
-        let (cert, key) = own.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
-        list.fixed(&format!("nodes[{number}].agent_cert_file"), path(cert));
-        list.fixed(&format!("nodes[{number}].agent_key_file"), path(key));
+        list.live(&key("agent_ca_file"), path(ca_file.as_deref()));
+        let (cert, key_file) = own.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
+        list.live(&key("agent_cert_file"), path(cert));
+        list.live(&key("agent_key_file"), path(key_file));
     }
 }
 
 fn failing_over(list: &mut List, settings: &failover::Settings) {
-    // Everything of the core needs a restart: half a failover must not change its rules under way.
-    let mut duration = |key: &str, duration: Duration| list.fixed(key, show_duration(duration));
+    // Taken over between two decisions, never while something is under way.
+    let mut duration = |key: &str, duration: Duration| list.live(key, show_duration(duration));
     duration("routing.max_lag", settings.lag_max.unwrap_or_default());
     duration("failover.probe_interval", settings.probe_interval);
     duration("failover.detect_timeout", settings.detect_timeout);
@@ -351,23 +368,23 @@ fn failing_over(list: &mut List, settings: &failover::Settings) {
     duration("failover.wal_receiver_timeout", settings.receiver_timeout.unwrap_or_default());
     duration("failover.soft_interval", settings.flap_interval);
     duration("failover.rejoin_timeout", settings.rejoin_timeout);
-    list.fixed("routing.max_lag_bytes", show_size(settings.lag_bytes_max.unwrap_or(0)));
-    list.fixed("failover.automatic", settings.automatic);
+    list.live("routing.max_lag_bytes", show_size(settings.lag_bytes_max.unwrap_or(0)));
+    list.live("failover.automatic", settings.automatic);
     match settings.durability {
-        Durability::Async => list.fixed("failover.durability", "async"),
+        Durability::Async => list.live("failover.durability", "async"),
         Durability::Quorum { standbys } => {
-            list.fixed("failover.durability", "quorum");
-            list.fixed("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
+            list.live("failover.durability", "quorum");
+            list.live("failover.sync_replicas", standbys.map(|k| k.to_string()).unwrap_or_default());
         }
     }
-    list.fixed("failover.on_lost_quorum", if settings.degrade.is_some() { "degrade" } else { "wait" });
+    list.live("failover.on_lost_quorum", if settings.degrade.is_some() { "degrade" } else { "wait" });
     let degrade = settings.degrade.unwrap_or_default();
-    list.fixed("failover.min_sync", degrade.standbys_min);
-    list.fixed("failover.degrade_after", show_duration(degrade.after));
-    list.fixed("failover.manage_sync_names", settings.manage_sync_names);
-    list.fixed("failover.max_soft_per_hour", settings.flap_max);
-    list.fixed("failover.rejoin", settings.auto_rejoin);
-    list.fixed("failover.arm_standby_signal", settings.arm_standby_signal);
+    list.live("failover.min_sync", degrade.standbys_min);
+    list.duration("failover.degrade_after", degrade.after);
+    list.live("failover.manage_sync_names", settings.manage_sync_names);
+    list.live("failover.max_soft_per_hour", settings.flap_max);
+    list.live("failover.rejoin", settings.auto_rejoin);
+    list.live("failover.arm_standby_signal", settings.arm_standby_signal);
 }
 
 fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {

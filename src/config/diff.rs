@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Settings;
-use super::describe::{Item, describe};
+use super::describe::{Item, NODE_ADDRESS, NODES_KEY, describe};
 
 /// One key whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +44,16 @@ pub fn diff(old: &Settings, new: &Settings) -> Reload {
         if same {
             continue;
         }
-        // A key that one side does not have belongs to a table that came or went: never live.
-        let live = [&before, &after].iter().all(|item| item.as_ref().is_some_and(|item| item.live));
+        let comes_or_goes = before.is_none() != after.is_none();
+        let of_a_node = key.starts_with(NODES_KEY);
+        let is_address = key.rsplit('.').next() == Some(NODE_ADDRESS);
+        if comes_or_goes && of_a_node && !is_address {
+            // Its address says that the node came or went.
+            continue;
+        }
+        // Any other key that one side does not have belongs to a table that came or went: never live.
+        let both_live = [&before, &after].iter().all(|item| item.as_ref().is_some_and(|item| item.live));
+        let live = both_live || (comes_or_goes && of_a_node);
         let value = |item: Option<Item>| item.map(|item| item.value).unwrap_or_default();
         let change = Change { key: key.to_owned(), old: value(before), new: value(after) };
         if live { reload.changed.push(change) } else { reload.needs_restart.push(change) }

@@ -136,9 +136,35 @@ fn a_reload_names_what_changes_now_and_what_waits() {
     let new = text_settings(&format!("listen = '127.0.0.1:7'\n{elsewhere}")).expect("valid");
     let reload = diff(&old, &new);
     let keys: Vec<&str> = reload.needs_restart.iter().map(|change| change.key.as_str()).collect();
-    assert_eq!(keys, ["listen", "nodes[0].address", "service.password"]);
+    assert_eq!(keys, ["listen", "nodes.db1.address", "service.password"]);
     assert!(!format!("{reload:?}").contains("other"), "{reload:?}");
     assert_eq!(diff(&old, &old), Reload::default());
+}
+
+#[test]
+fn nodes_that_stay_keep_their_places_and_what_waits_for_a_restart_stays() {
+    let node =
+        |name: &str, port: u16| format!("[[nodes]]\nname = '{name}'\nurl = 'postgres://ha@h:{port}/app'\n");
+    let of = |nodes: &[(&str, u16)], head: &str| {
+        let nodes: String = nodes.iter().map(|(name, port)| node(name, *port)).collect();
+        text_settings(&format!("{head}{nodes}")).expect("valid")
+    };
+    let old = of(&[("a", 1), ("b", 2)], "");
+    let new = of(&[("c", 3), ("b", 9)], "listen = '127.0.0.1:7'\n");
+    let changed: Vec<String> = diff(&old, &new).changed.iter().map(ToString::to_string).collect();
+    assert_eq!(changed, ["nodes.a.address: \"h:1\" -> \"\"", "nodes.c.address: \"\" -> \"h:3\""]);
+    let waits: Vec<String> = diff(&old, &new).needs_restart.into_iter().map(|change| change.key).collect();
+    assert_eq!(waits, ["listen", "nodes.b.address"]);
+
+    let now = effective(&old, &new).expect("two nodes more");
+    let seen: Vec<(&str, bool, String)> =
+        now.control.nodes.iter().map(|node| (&*node.name, node.removed, node.address.to_string())).collect();
+    assert_eq!(seen, [("a", true, "h:1".into()), ("b", false, "h:2".into()), ("c", false, "h:3".into())]);
+    assert_eq!(now.proxy.listen, old.proxy.listen);
+    assert_eq!(diff(&now, &now), Reload::default());
+    let back = effective(&now, &of(&[("a", 5), ("b", 2)], "")).expect("as many");
+    assert_eq!(back.control.nodes[0].address.to_string(), "h:5");
+    assert!(!back.control.nodes[0].removed && back.control.nodes[2].removed);
 }
 
 #[test]

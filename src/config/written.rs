@@ -285,6 +285,8 @@ pub(super) struct Limits {
     pub(super) idle_transaction_timeout: Option<WrittenDuration>,
     /// Running transactions at a stop.
     pub(super) drain_timeout: Option<WrittenDuration>,
+    /// Clients that stay after an upgrade.
+    pub(super) handover_timeout: Option<WrittenDuration>,
 }
 
 /// `[tls]`.

@@ -109,7 +109,8 @@ impl Actuator {
 
     /// Has a connection to every node ready.
     pub(crate) async fn warm(&self) {
-        futures_util::future::join_all(self.hands.iter().map(Hand::warm)).await;
+        let present = self.settings.present().filter_map(|node| self.hands.get(node.index()));
+        futures_util::future::join_all(present.map(Hand::warm)).await;
     }
 
     /// Starts one effect; its outcome goes to `out`. The task ends with the handle.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::in_doubt::InDoubt;
 use super::rounds::Rounds;
-use crate::model::{Lsn, NodeId, Snapshot};
+use crate::model::{Lsn, NODES_MAX, NodeId, Snapshot};
 
 /// The shared board. `Arc<Board>` is handed to everybody at birth.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ pub struct Board {
 }
 
 impl Board {
-    /// A board that shows `first`; the number of nodes is fixed by it.
+    /// A board that shows `first`, with room for nodes that are added later.
     pub fn new(first: Snapshot) -> Arc<Self> {
-        let nodes = first.nodes.len();
+        let nodes = first.nodes.len().max(NODES_MAX);
         Arc::new(Self {
             version: watch::Sender::new(first.version),
             snapshot: ArcSwap::from_pointee(first),

@@ -3,27 +3,27 @@
 //! It never waits for a deed: effects run as tasks of their own and their outcomes come back as inputs. It publishes
 //! the snapshots, answers the operators, and writes the log lines that an operator needs.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Board;
 use super::actuator::Actuator;
-use super::journal::Journal;
+use super::generation::{House, Prepared, ReconfigureError, ReconfigureReply, SETTLE_MAX, Successor};
 use super::link::chain;
 use super::monitor::Watch;
-use super::operator::{CommandError, Request, advice};
+use super::operator::{CommandError, Reconfiguration, Request, advice};
 use super::report::{Change, LostReport, NodeReport, QuorumReport, StatusReport, StepReport, timestamp};
 use super::settings::Settings;
 use super::task::{self, Task};
 use crate::clock;
 use crate::failover::{
-    Action, Alarm, CommandId, Core, Effect, EffectId, Facts, HistoryEntry, Input, Phase, Reach, Refusal,
-    Status, SyncState,
+    Action, Alarm, CommandId, Core, Effect, EffectId, Facts, HistoryEntry, Input, Outcome, Phase, Reach,
+    Refusal, Status, SyncState,
 };
-use crate::model::NodeId;
+use crate::model::{NodeId, Snapshot};
 
 /// Inputs that wait at one time; probers wait beyond it.
 pub(crate) const INPUTS_MAX: usize = 256;
@@ -41,9 +41,9 @@ type CommandReply = oneshot::Sender<Result<String, CommandError>>;
 pub(crate) struct Conductor {
     pub(crate) core: Core,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) decides: bool,
+    pub(crate) house: Arc<House>,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) journal: Arc<Journal>,
     pub(crate) actuator: Arc<Actuator>,
     pub(crate) outcomes: mpsc::Sender<Input>,
     pub(crate) state: State,
@@ -59,6 +59,10 @@ pub(crate) struct State {
     commands: HashMap<CommandId, CommandReply>,
     next_command: u64,
     told: Option<Told>,
+    /// The run with other settings that follows.
+    successor: Option<Successor>,
+    /// An earlier run has published what is known; nothing replaces it before the nodes were heard.
+    quiet: bool,
 }
 
 /// The newest answer of a node.
@@ -76,20 +80,20 @@ struct Told {
 }
 
 impl State {
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self { nodes: vec![Seen::default(); nodes], ..Self::default() }
+    /// `quiet`: an earlier run has published something already.
+    pub(crate) fn new(nodes: usize, quiet: bool) -> Self {
+        Self { nodes: vec![Seen::default(); nodes], quiet, ..Self::default() }
     }
 }
 
 impl Conductor {
-    /// Runs until every sender of inputs is gone or `stop` comes.
+    /// Runs until `stop` comes, or until a run with other settings may begin.
     pub(crate) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Input>,
-        mut requests: mpsc::Receiver<Request>,
-        stop: impl Future<Output = ()>,
-    ) {
-        tokio::pin!(stop);
+        requests: &mut mpsc::Receiver<Request>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<Successor> {
         self.warm();
         self.step(Input::Tick);
         loop {
@@ -101,7 +105,10 @@ impl Conductor {
                 }
             };
             tokio::select! {
-                () = &mut stop => break,
+                () = stop.as_mut() => {
+                    self.state.successor = None;
+                    break;
+                }
                 input = inputs.recv() => match input {
                     Some(input) => self.take(input),
                     None => break,
@@ -109,11 +116,52 @@ impl Conductor {
                 Some(request) = requests.recv() => self.serve(request),
                 () = tick => self.step(Input::Tick),
             }
+            self.refuse_late_successor();
+            if self.state.successor.is_some() && self.is_settled() {
+                break;
+            }
         }
         if let Some(recording) = self.state.recording.take() {
             // A timeout: the history's last entry is not worth more delay.
             drop(tokio::time::timeout(RECORDING_MAX, recording.ended()).await);
         }
+        self.state.successor.take()
+    }
+
+    /// Whether this run could end here and lose nothing: what the next one needs is in the journal.
+    fn is_settled(&self) -> bool {
+        let phase = self.core.status().phase;
+        let resting = matches!(phase, Phase::Steady | Phase::ReadOnly | Phase::Discovering);
+        resting && self.state.deeds.is_empty() && self.state.commands.is_empty()
+    }
+
+    fn refuse_late_successor(&mut self) {
+        if let Some(late) = self.state.successor.take_if(|successor| successor.until <= clock::now()) {
+            let state = self.core.status().phase.as_str();
+            // An error: who asked does not wait any more.
+            drop(late.reply.send(Err(ReconfigureError::Busy { state })));
+        }
+    }
+
+    /// Prepares a run with other settings; it begins when this one has nothing under way.
+    fn prepare(&mut self, change: Reconfiguration, reply: ReconfigureReply) {
+        let decides = change.decides.unwrap_or(self.decides);
+        let settings = change.settings.unwrap_or_else(|| self.settings.clone());
+        let removed = |id: &NodeId| settings.node(*id).is_none_or(|node| node.removed);
+        let refusal = match self.core.status().primary.filter(removed) {
+            Some(primary) => ReconfigureError::RemovesPrimary { name: self.settings.name(primary) },
+            None => match Prepared::new(&self.house, settings, decides) {
+                Ok(prepared) if self.state.successor.is_none() => {
+                    let (prepared, until) = (Box::new(prepared), clock::now() + SETTLE_MAX);
+                    self.state.successor = Some(Successor { prepared, until, reply });
+                    return;
+                }
+                Ok(_) => ReconfigureError::Busy { state: "another reload is under way" },
+                Err(error) => ReconfigureError::Unusable(chain(&error)),
+            },
+        };
+        // An error: who asked does not wait any more.
+        drop(reply.send(Err(refusal)));
     }
 
     fn take(&mut self, input: Input) {
@@ -137,7 +185,7 @@ impl Conductor {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect.action {
-            Action::Publish(snapshot) => self.board.publish(snapshot),
+            Action::Publish(snapshot) => self.publish(snapshot),
             Action::Probe(node) => self.watch.nudge(node),
             Action::Raise(alarm) => {
                 tracing::warn!(
@@ -149,6 +197,7 @@ impl Conductor {
             }
             Action::RecordHistory(entry) => self.record(&entry),
             Action::Answer { command, result } => self.answer(command, result),
+            _ if !self.decides => self.leave_undone(&effect),
             _ => {
                 let id = effect.id;
                 let deed = self.actuator.start(effect, self.outcomes.clone());
@@ -157,10 +206,33 @@ impl Conductor {
         }
     }
 
+    /// Who only watches writes down what it has found, in memory, and leaves every deed to whoever decides.
+    fn leave_undone(&self, effect: &Effect) {
+        let outcome = match effect.action {
+            Action::WriteJournal(_) => Outcome::Done,
+            _ => Outcome::Unsupported("this process only watches".to_owned()),
+        };
+        let done = Input::EffectDone { id: effect.id, epoch: effect.epoch, outcome };
+        if self.outcomes.try_send(done).is_err() {
+            // The core gives an effect up by itself when its time is over.
+            tracing::debug!("an answer to the core was lost");
+        }
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        // With a journal the nodes are heard within `discover_timeout`; without one there is nothing better to show.
+        let unheard = self.core.status().phase == Phase::Discovering && self.core.record().is_some();
+        self.state.quiet &= unheard;
+        if !self.state.quiet {
+            self.house.board.publish(snapshot);
+        }
+    }
+
     fn serve(&mut self, request: Request) {
         match request {
             // An error: who asked does not wait any more.
             Request::Status(reply) => drop(reply.send(self.report())),
+            Request::Reconfigure { change, reply } => self.prepare(change, reply),
             Request::Command { command, reply } => {
                 let id = CommandId(self.state.next_command);
                 self.state.next_command += 1;
@@ -187,7 +259,7 @@ impl Conductor {
 
     fn record(&mut self, entry: &HistoryEntry) {
         let change = self.change(entry);
-        let (journal, before) = (self.journal.clone(), self.state.recording.take());
+        let (journal, before) = (self.house.journal.clone(), self.state.recording.take());
         self.state.recording = Some(task::spawn("history", "", async move {
             // Dropping the handle of the last one would end it before it has written.
             let _before = before;
@@ -247,7 +319,7 @@ impl Conductor {
         let (service, epoch) = (status.service.as_str(), status.epoch.0);
         let primary = status.primary.map(|node| self.settings.name(node)).unwrap_or_default();
         let standing = |status: &Status, node: NodeId| status.standings.get(node.index()).copied();
-        for node in self.settings.ids() {
+        for node in self.settings.present() {
             let now = standing(status, node);
             if before.as_ref().is_some_and(|before| standing(before, node) != now) {
                 let standing = now.map_or("", super::super::failover::Standing::as_str);
@@ -280,7 +352,7 @@ impl Conductor {
             primary: status.primary.map(name),
             system_id: snapshot.system_id.map(|id| id.to_string()),
             automatic: status.automatic,
-            journal_durable: self.journal.is_durable(),
+            journal_durable: self.house.journal.is_durable(),
             quorum: status.cohort.as_ref().map(|cohort| QuorumReport {
                 size: cohort.size,
                 standbys: cohort.standbys,
@@ -288,7 +360,7 @@ impl Conductor {
                 recruits_needed: status.recruits_needed,
             }),
             alarms: status.alarms.iter().map(|alarm| self.in_words(alarm)).collect(),
-            nodes: self.settings.ids().map(|node| self.node_report(node, &status)).collect(),
+            nodes: self.settings.present().map(|node| self.node_report(node, &status)).collect(),
         }
     }
 
@@ -316,7 +388,7 @@ impl Conductor {
             report.unreadable = view.unreadable.map(|why| why.as_str().to_owned());
             report.timeline = view.timeline.0;
             report.received = view.received.to_string();
-            report.replayed = self.board.replayed(node).max(view.replayed).to_string();
+            report.replayed = self.house.board.replayed(node).max(view.replayed).to_string();
             report.lag_bytes = view.lag_bytes;
             report.lag_ms = whole_millis(view.lag);
             report.zone = view.zone.to_string();

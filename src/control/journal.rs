@@ -61,10 +61,11 @@ pub enum JournalError {
 /// The journal of one cluster.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    names: Vec<Arc<str>>,
+    /// The nodes' names by their ids.
+    names: Mutex<Vec<Arc<str>>>,
     state: Mutex<Document>,
     /// Writes go one after another: a later document must not be replaced by an earlier one.
-    store: Option<Arc<tokio::sync::Mutex<Store>>>,
+    store: Mutex<Option<Arc<tokio::sync::Mutex<Store>>>>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -125,21 +126,17 @@ impl Journal {
     ) -> Result<(Self, Option<Record>), JournalError> {
         let Some(dir) = dir else {
             let state = Mutex::new(Document { form: FORM, ..Document::default() });
-            return Ok((Self { names, state, store: None }, None));
+            return Ok((Self { names: Mutex::new(names), state, store: Mutex::default() }, None));
         };
-        let store = Store::open(dir)?;
-        let document = store.load::<Document>()?.unwrap_or(Document { form: FORM, ..Document::default() });
-        if document.form != FORM {
-            return Err(JournalError::Form { found: document.form });
-        }
+        let (store, document) = open(dir)?;
         let record = document.record.as_ref().map(|written| read(&names, written)).transpose()?;
-        let store = Some(Arc::new(tokio::sync::Mutex::new(store)));
-        Ok((Self { names, state: Mutex::new(document), store }, record))
+        let store = Mutex::new(Some(Arc::new(tokio::sync::Mutex::new(store))));
+        Ok((Self { names: Mutex::new(names), state: Mutex::new(document), store }, record))
     }
 
     /// Whether it survives a restart.
     pub(crate) fn is_durable(&self) -> bool {
-        self.store.is_some()
+        self.store().is_some()
     }
 
     /// Makes the record durable. When this returns `Ok` it survives a power cut.
@@ -171,13 +168,46 @@ impl Journal {
         self.state().history.iter().cloned().collect()
     }
 
+    /// Gives the directory's lock up: another process goes on with it. What is known stays known.
+    pub(crate) fn release(&self) {
+        *self.store() = None;
+    }
+
+    /// Takes the lock again where it was given up, and reads what was written meanwhile.
+    pub(crate) fn reopen(&self, dir: Option<&Path>) -> Result<(), JournalError> {
+        let Some(dir) = dir.filter(|_| !self.is_durable()) else { return Ok(()) };
+        let (store, document) = open(dir)?;
+        *self.state() = document;
+        *self.store() = Some(Arc::new(tokio::sync::Mutex::new(store)));
+        Ok(())
+    }
+
+    fn store(&self) -> MutexGuard<'_, Option<Arc<tokio::sync::Mutex<Store>>>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nodes were added. Ids that were given stay what they are.
+    pub(crate) fn rename(&self, names: Vec<Arc<str>>) {
+        *self.names() = names;
+    }
+
+    /// What was written last.
+    pub(crate) fn record(&self) -> Result<Option<Record>, JournalError> {
+        let written = self.state().record.clone();
+        written.map(|written| read(&self.names(), &written)).transpose()
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, Document> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn save(&self) -> Result<(), JournalError> {
-        let Some(store) = &self.store else { return Ok(()) };
-        let store = store.clone().lock_owned().await;
+        let Some(store) = self.store().clone() else { return Ok(()) };
+        let store = store.lock_owned().await;
         // Read after the lock was got: whoever writes last writes the newest.
         let document = self.state().clone();
         // Flushing a file may take long, and the control plane has one thread.
@@ -186,7 +216,7 @@ impl Journal {
     }
 
     fn name(&self, node: NodeId) -> String {
-        self.names.get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
+        self.names().get(node.index()).map_or_else(|| format!("#{}", node.0), ToString::to_string)
     }
 
     fn written(&self, record: &Record) -> WrittenRecord {
@@ -221,6 +251,15 @@ impl Journal {
                 .collect(),
         }
     }
+}
+
+fn open(dir: &Path) -> Result<(Store, Document), JournalError> {
+    let store = Store::open(dir)?;
+    let document = store.load::<Document>()?.unwrap_or(Document { form: FORM, ..Document::default() });
+    if document.form != FORM {
+        return Err(JournalError::Form { found: document.form });
+    }
+    Ok((store, document))
 }
 
 fn read(names: &[Arc<str>], written: &WrittenRecord) -> Result<Record, JournalError> {
@@ -351,6 +390,21 @@ mod tests {
         drop(journal);
         let error = Journal::open(Some(dir.path()), names(&["a"])).unwrap_err();
         assert!(matches!(error, JournalError::UnknownNode { ref name, .. } if name == "b"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_another_process_s_until_it_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(Some(dir.path()), names(&["a", "b"])).unwrap();
+        journal.write(&record()).await.unwrap();
+        journal.release();
+        let (other, restored) = Journal::open(Some(dir.path()), names(&["a", "b"])).unwrap();
+        assert_eq!(restored, Some(record()));
+        assert!(journal.reopen(Some(dir.path())).is_err(), "the other one has it");
+        other.write(&Record { epoch: Epoch(5), ..record() }).await.unwrap();
+        drop(other);
+        journal.reopen(Some(dir.path())).unwrap();
+        assert_eq!(journal.record().unwrap().unwrap().epoch, Epoch(5));
     }
 
     #[tokio::test]

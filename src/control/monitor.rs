@@ -116,14 +116,14 @@ pub(crate) fn spawn(
     tasks.push(task::spawn(
         "prober",
         "suspicions",
-        pass_suspicions(board.clone(), watch.clone(), out.clone()),
+        pass_suspicions(settings.nodes.len(), board.clone(), watch.clone(), out.clone()),
     ));
     tasks
 }
 
 /// Errors that sessions had with a node make its prober look at once.
-async fn pass_suspicions(board: Arc<Board>, watch: Arc<Watch>, out: mpsc::Sender<Input>) {
-    let nodes = u16::try_from(board.snapshot().nodes.len()).unwrap_or(u16::MAX);
+async fn pass_suspicions(nodes: usize, board: Arc<Board>, watch: Arc<Watch>, out: mpsc::Sender<Input>) {
+    let nodes = u16::try_from(nodes).unwrap_or(u16::MAX);
     loop {
         board.suspicion().await;
         for node in (0..nodes).map(NodeId) {
@@ -308,7 +308,8 @@ fn reach(error: &LinkError) -> Reach {
     match error {
         LinkError::Refused => Reach::Refused,
         LinkError::Lost => Reach::Reset,
-        LinkError::Timeout { .. } => Reach::Timeout,
+        // A host that is cut off, or whose name has gone with it, says nothing, which is what silence means.
+        LinkError::Timeout { .. } | LinkError::Unreachable { .. } => Reach::Timeout,
         LinkError::Server { code, .. } => match *code {
             SqlState::CANNOT_CONNECT_NOW => Reach::Starting,
             SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => Reach::ShuttingDown,
@@ -318,7 +319,7 @@ fn reach(error: &LinkError) -> Reach {
             | SqlState::INSUFFICIENT_PRIVILEGE => Reach::AuthFailed,
             _ => Reach::Other,
         },
-        LinkError::Unreachable { .. } | LinkError::Tls { .. } | LinkError::Answer { .. } => Reach::Other,
+        LinkError::Tls { .. } | LinkError::Answer { .. } => Reach::Other,
     }
 }
 
@@ -335,6 +336,8 @@ mod tests {
         assert_eq!(reach(&LinkError::Refused), Reach::Refused);
         assert_eq!(reach(&LinkError::Lost), Reach::Reset);
         assert_eq!(reach(&LinkError::Timeout { after: Duration::ZERO }), Reach::Timeout);
+        let source = std::io::ErrorKind::HostUnreachable.into();
+        assert_eq!(reach(&LinkError::Unreachable { source }), Reach::Timeout);
         assert_eq!(reach(&server(SqlState::CANNOT_CONNECT_NOW)), Reach::Starting);
         assert_eq!(reach(&server(SqlState::ADMIN_SHUTDOWN)), Reach::ShuttingDown);
         assert_eq!(reach(&server(SqlState::CRASH_SHUTDOWN)), Reach::ShuttingDown);

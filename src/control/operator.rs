@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::generation::{ReconfigureError, ReconfigureReply};
 use super::journal::Journal;
 use super::report::{Change, StatusReport};
 use super::settings::Settings;
@@ -44,20 +46,28 @@ pub enum CommandError {
 pub(crate) enum Request {
     Status(oneshot::Sender<StatusReport>),
     Command { command: Command, reply: oneshot::Sender<Result<String, CommandError>> },
+    Reconfigure { change: Reconfiguration, reply: ReconfigureReply },
+}
+
+/// What the next run of the control plane is to be like; what is not said stays.
+#[derive(Debug, Default)]
+pub(crate) struct Reconfiguration {
+    pub(crate) settings: Option<Arc<Settings>>,
+    pub(crate) decides: Option<bool>,
 }
 
 /// The control plane, as others talk to it.
 #[derive(Clone, Debug)]
 pub struct ControlHandle {
     requests: mpsc::Sender<Request>,
-    settings: Arc<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     journal: Arc<Journal>,
 }
 
 impl ControlHandle {
     pub(crate) fn new(
         requests: mpsc::Sender<Request>,
-        settings: Arc<Settings>,
+        settings: Arc<ArcSwap<Settings>>,
         journal: Arc<Journal>,
     ) -> Self {
         Self { requests, settings, journal }
@@ -97,6 +107,30 @@ impl ControlHandle {
         self.command(Command::Resume).await
     }
 
+    /// Takes other settings over, as soon as nothing is under way. Nodes keep their places; those that are gone are marked
+    /// as removed.
+    pub async fn reconfigure(&self, settings: Settings) -> Result<(), ReconfigureError> {
+        let settings = Some(Arc::new(settings));
+        self.change(Reconfiguration { settings, ..Reconfiguration::default() }).await
+    }
+
+    /// Leaves the decisions, and the journal, to another process, as soon as nothing is under way; follows it from then on.
+    pub async fn release(&self) -> Result<(), ReconfigureError> {
+        self.change(Reconfiguration { decides: Some(false), ..Reconfiguration::default() }).await
+    }
+
+    /// Takes the decisions back.
+    pub async fn reacquire(&self) -> Result<(), ReconfigureError> {
+        self.change(Reconfiguration { decides: Some(true), ..Reconfiguration::default() }).await
+    }
+
+    async fn change(&self, change: Reconfiguration) -> Result<(), ReconfigureError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Reconfigure { change, reply };
+        self.requests.send(request).await.map_err(|_gone| ReconfigureError::Stopping)?;
+        answer.await.map_err(|_gone| ReconfigureError::Stopping)?
+    }
+
     /// Brings a node back now.
     pub async fn rejoin(&self, node: &str) -> Result<String, CommandError> {
         let node = self.node(node)?;
@@ -104,9 +138,10 @@ impl ControlHandle {
     }
 
     fn node(&self, name: &str) -> Result<NodeId, CommandError> {
-        self.settings.by_name(name).ok_or_else(|| CommandError::UnknownNode {
+        let settings = self.settings.load();
+        settings.by_name(name).ok_or_else(|| CommandError::UnknownNode {
             name: name.to_owned(),
-            known: self.settings.nodes.iter().map(|node| node.name.to_string()).collect(),
+            known: settings.present().map(|node| settings.name(node).to_string()).collect(),
         })
     }
 

@@ -32,6 +32,8 @@ pub struct NodeSettings {
     pub priority: u32,
     /// Taken out by a person: serves no reads, is not promoted, still counts in the quorum.
     pub disabled: bool,
+    /// Not configured any more; keeps its place until a restart, so that the others keep their ids.
+    pub removed: bool,
     /// The agent beside it, where there is one.
     pub agent: Option<AgentSettings>,
 }
@@ -48,6 +50,7 @@ impl NodeSettings {
             weight: 100,
             priority: 100,
             disabled: false,
+            removed: false,
             agent: None,
         }
     }
@@ -61,6 +64,7 @@ impl NodeSettings {
             zone: self.zone.clone(),
             priority: self.priority,
             disabled: self.disabled,
+            removed: self.removed,
         }
     }
 
@@ -80,7 +84,7 @@ pub struct Credentials {
 }
 
 /// Settings of the control plane.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The servers, by `NodeId`.
     pub nodes: Vec<NodeSettings>,
@@ -137,12 +141,17 @@ impl Settings {
 
     /// The node of that name.
     pub fn by_name(&self, name: &str) -> Option<NodeId> {
-        let place = self.nodes.iter().position(|node| &*node.name == name)?;
+        let place = self.nodes.iter().position(|node| &*node.name == name && !node.removed)?;
         u16::try_from(place).ok().map(NodeId)
     }
 
-    /// Every node's id, in order.
+    /// Every node's id, in order; those of removed ones among them.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..u16::try_from(self.nodes.len()).unwrap_or(u16::MAX)).map(NodeId)
+    }
+
+    /// The ids of the nodes that are configured now, in order.
+    pub fn present(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ids().zip(&self.nodes).filter(|(_, node)| !node.removed).map(|(id, _)| id)
     }
 }

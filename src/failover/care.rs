@@ -294,7 +294,7 @@ fn vet(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
 
 /// Whether acknowledgements of standbys count for commits here, or are about to.
 fn counts(world: &World) -> bool {
-    let wanted = world.settings.durability.standbys_for(world.nodes.len()) > 0;
+    let wanted = world.settings.durability.standbys_for(world.present()) > 0;
     wanted || world.record.as_ref().is_some_and(|record| record.cohort.standbys > 0)
 }
 

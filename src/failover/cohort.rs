@@ -153,8 +153,8 @@ pub(super) fn expect(world: &mut World) {
 /// The text that this node should have; `None` where that is not for us to say. A fence is undone in any case.
 fn text_for(world: &World, id: NodeId) -> Option<String> {
     let node = world.node(id)?;
-    let full = world.settings.durability.standbys_for(world.nodes.len());
-    let managed = world.settings.manage_sync_names && full > 0 && world.nodes.len() > 1;
+    let full = world.settings.durability.standbys_for(world.present());
+    let managed = world.settings.manage_sync_names && full > 0 && world.present() > 1;
     // Whoever becomes the primary begins with the whole quorum, whatever the present one has to do without.
     let standbys = if world.primary() == Some(id) { standbys_now(world, full) } else { full };
     let marked = node.facts().is_some_and(|facts| facts.sync_names.contains(FENCE_MARK));
@@ -278,7 +278,7 @@ fn watch_shortage(world: &mut World, now: Instant, facts: &Facts) {
     if there < in_force {
         world.coverage.short_since = Some(since.unwrap_or(now));
     }
-    let wanted = world.settings.durability.standbys_for(world.nodes.len());
+    let wanted = world.settings.durability.standbys_for(world.present());
     let degraded =
         in_force < wanted && world.record.as_ref().is_some_and(|record| record.cohort_next.is_none());
     world.clear_alarms(

@@ -45,7 +45,7 @@ impl Discovering {
     }
 
     pub(super) fn on(mut self, world: &mut World, now: Instant) -> State {
-        let all_heard = world.nodes.iter().all(|node| node.last.is_some());
+        let all_heard = world.nodes.iter().all(|node| node.last.is_some() || node.member.removed);
         if !all_heard && now < self.until {
             return State::Discovering(self);
         }

@@ -20,10 +20,11 @@ pub(super) fn members_among(cohort: &Cohort, nodes: &[NodeId]) -> usize {
 
 /// The text with which `standbys` of the other nodes must have a commit; empty where none must.
 pub(super) fn text(standbys: usize, nodes: &[Node]) -> String {
-    if standbys == 0 || nodes.len() < 2 {
+    let names: Vec<String> =
+        nodes.iter().filter(|node| !node.member.removed).map(|node| quoted(&node.member.name)).collect();
+    if standbys == 0 || names.len() < 2 {
         return String::new();
     }
-    let names: Vec<String> = nodes.iter().map(|node| quoted(&node.member.name)).collect();
     format!("ANY {standbys} ({})", names.join(", "))
 }
 
@@ -104,8 +105,9 @@ pub(super) fn cohort_of(text: &str, nodes: &[Node], primary: NodeId) -> Cohort {
     let any = sync.standbys == 0 || sync.names.iter().any(|name| name == "*");
     // PostgreSQL compares these names without regard to case.
     let listed = |node: &Node| sync.names.iter().any(|name| name.eq_ignore_ascii_case(&node.member.name));
-    let members: Vec<NodeId> =
-        nodes.iter().filter(|node| any || node.id == primary || listed(node)).map(|node| node.id).collect();
+    // One that is not configured any more counts for as long as it is listed: it may have acknowledged what no other has.
+    let counts = |node: &Node| (any && !node.member.removed) || node.id == primary || listed(node);
+    let members: Vec<NodeId> = nodes.iter().filter(|node| counts(node)).map(|node| node.id).collect();
     let known = |name: &&String| nodes.iter().any(|node| name.eq_ignore_ascii_case(&node.member.name));
     let unknown = if any { 0 } else { sync.names.iter().filter(|name| !known(name)).count() };
     let size = members.len() + unknown;
@@ -189,6 +191,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_removed_node_counts_until_it_is_not_listed_any_more() {
+        let mut nodes = nodes(&["a", "b", "c", "d"]);
+        nodes[3].member.removed = true;
+        assert_eq!(text(1, &nodes), "ANY 1 (a, b, c)");
+        let listed = cohort_of("ANY 1 (a, b, c, d)", &nodes, NodeId(0));
+        assert_eq!((listed.size, recruits_needed(&listed)), (4, 3));
+        let gone = cohort_of("ANY 1 (a, b, c)", &nodes, NodeId(0));
+        assert_eq!((gone.size, recruits_needed(&gone)), (3, 2));
+        assert_eq!(cohort_of("", &nodes, NodeId(0)).size, 3);
     }
 
     /// Every cohort up to seven, every set of recruits, every set of nodes that acknowledged: they meet.

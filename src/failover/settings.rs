@@ -23,12 +23,23 @@ pub struct Member {
     pub priority: u32,
     /// Taken out by a person: serves no reads, is not promoted, still counts in the quorum.
     pub disabled: bool,
+    /// Not configured any more: is not asked, started or promoted, and counts in no quorum that is set from now on. It
+    /// keeps its place, so that the others keep their ids.
+    pub removed: bool,
 }
 
 impl Member {
     /// A node with the defaults.
     pub fn new(name: &str, address: Address) -> Self {
-        Self { name: name.into(), address, weight: 100, zone: "".into(), priority: 100, disabled: false }
+        Self {
+            name: name.into(),
+            address,
+            weight: 100,
+            zone: "".into(),
+            priority: 100,
+            disabled: false,
+            removed: false,
+        }
     }
 }
 

@@ -68,6 +68,9 @@ fn role(world: &World, node: &Node) -> Role {
 
 /// Why a node serves no reads.
 pub(super) fn unreadable(world: &World, node: &Node) -> Option<Unreadable> {
+    if node.member.removed {
+        return Some(Unreadable::Removed);
+    }
     if node.member.disabled {
         return Some(Unreadable::Disabled);
     }

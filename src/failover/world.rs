@@ -97,6 +97,11 @@ impl World {
         self.nodes.get_mut(id.index())
     }
 
+    /// How many nodes are configured now.
+    pub(super) fn present(&self) -> usize {
+        self.nodes.iter().filter(|node| !node.member.removed).count()
+    }
+
     /// The primary of the record.
     pub(super) fn primary(&self) -> Option<NodeId> {
         self.record.as_ref().map(|record| record.primary)

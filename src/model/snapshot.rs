@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use super::{Address, Epoch, Lsn, NodeId, SystemId, Timeline};
 
+/// Most nodes of one cluster, those that were removed since the start among them.
+pub const NODES_MAX: usize = 64;
+
 /// What a node is, as it was last seen to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -68,6 +71,8 @@ pub enum Unreadable {
     Quarantined,
     /// Taken out by a person.
     Disabled,
+    /// Not configured any more. Its place stays empty until a restart, so that the others keep theirs.
+    Removed,
 }
 
 impl Unreadable {
@@ -81,6 +86,7 @@ impl Unreadable {
             Self::Lagging => "lagging",
             Self::Quarantined => "quarantined",
             Self::Disabled => "disabled",
+            Self::Removed => "removed",
         }
     }
 }
@@ -138,6 +144,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The nodes that are configured now.
+    pub fn present(&self) -> impl Iterator<Item = &NodeView> {
+        self.nodes.iter().filter(|node| node.unreadable != Some(Unreadable::Removed))
+    }
+
     /// The node, if there is one of that id.
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes.get(id.index())

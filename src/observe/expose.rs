@@ -69,7 +69,7 @@ impl<'e> Exposition<'e> {
     pub(super) fn servers(&mut self, metrics: &Metrics) -> fmt::Result {
         let mut routes =
             self.0.encode_descriptor("routes", "Requests by node and reason", None, MetricType::Counter)?;
-        for (place, name) in metrics.names.iter().enumerate() {
+        for (place, name) in metrics.names.load().iter().enumerate() {
             for reason in crate::route::RouteReason::ALL {
                 let count: u64 = at(metrics, place).map(|cells| cells.routes.value(*reason)).sum();
                 if count > 0 {
@@ -136,7 +136,7 @@ impl<'e> Exposition<'e> {
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
-        for node in &snapshot.nodes {
+        for node in snapshot.present() {
             lag.encode_family(&[("node", &*node.name)])?.encode_gauge(&node.lag.as_secs_f64())?;
         }
         Ok(())
@@ -216,7 +216,7 @@ impl<'e> Exposition<'e> {
         pick: fn(&NodeCells) -> i64,
     ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (place, node) in metrics.names.iter().enumerate() {
+        for (place, node) in metrics.names.load().iter().enumerate() {
             let sum: i64 = at(metrics, place).map(pick).sum();
             encoder.encode_family(&[("node", &**node)])?.encode_gauge(&sum)?;
         }
@@ -231,7 +231,7 @@ impl<'e> Exposition<'e> {
         pick: fn(&NodeCells) -> &Counter,
     ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (place, node) in metrics.names.iter().enumerate() {
+        for (place, node) in metrics.names.load().iter().enumerate() {
             let sum: u64 = at(metrics, place).map(|cells| pick(cells).value()).sum();
             encoder.encode_family(&[("node", &**node)])?.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
         }
@@ -246,7 +246,7 @@ impl<'e> Exposition<'e> {
         pick: fn(&NodeView) -> i64,
     ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for node in &snapshot.nodes {
+        for node in snapshot.present() {
             encoder.encode_family(&[("node", &*node.name)])?.encode_gauge(&pick(node))?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
@@ -12,13 +13,14 @@ use super::expose::Exposition;
 use super::label::{ChangeOfPrimary, Label as _};
 use super::meter::{Cells, Meter, Wait};
 use super::tally::{Counter, Durations, DurationsShown, Tally};
-use crate::model::{NodeId, Snapshot};
+use crate::model::{NODES_MAX, NodeId, Snapshot};
 use crate::route::RouteReason;
 
 /// The process's metrics. `Arc<Metrics>` is made once and handed over at birth.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(super) names: Vec<Arc<str>>,
+    /// The nodes' names by their ids; more may come.
+    pub(super) names: ArcSwap<Vec<Arc<str>>>,
     pub(super) workers: Vec<Arc<Cells>>,
     pub(super) changes: Tally<ChangeOfPrimary>,
     pub(super) change_times: Durations,
@@ -29,15 +31,19 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics for nodes of these names, counted by so many workers.
     pub fn new(names: Vec<Arc<str>>, workers: usize) -> Arc<Self> {
-        let nodes = names.len();
         Arc::new(Self {
-            workers: (0..workers.max(1)).map(|_| Arc::new(Cells::new(nodes))).collect(),
+            workers: (0..workers.max(1)).map(|_| Arc::new(Cells::new(NODES_MAX))).collect(),
             changes: Tally::default(),
             change_times: Durations::default(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
-            names,
+            names: ArcSwap::from_pointee(names),
         })
+    }
+
+    /// Nodes were added. Ids that were given stay what they are.
+    pub fn rename_nodes(&self, names: Vec<Arc<str>>) {
+        self.names.store(Arc::new(names));
     }
 
     /// A worker's counting handle; workers beyond the number given at birth share the cells of others.
@@ -45,7 +51,7 @@ impl Metrics {
         let place = worker % self.workers.len();
         // `new` makes at least one worker's cells; `get` only spares an index that could panic.
         let cells = self.workers.get(place).cloned();
-        Meter(cells.unwrap_or_else(|| Arc::new(Cells::new(self.names.len()))))
+        Meter(cells.unwrap_or_else(|| Arc::new(Cells::new(NODES_MAX))))
     }
 
     /// A change of primary ended; `took` from the first sign of trouble, or the command.

@@ -368,7 +368,7 @@ impl Driver {
     }
 
     pub(super) fn node_name(&self, node: NodeId) -> Arc<str> {
-        self.worker.links.get(node.index()).map_or_else(|| Arc::from("?"), |link| Arc::clone(&link.node.name))
+        self.worker.shared.links.name(node).unwrap_or_else(|| Arc::from("?"))
     }
 
     /// What `SHOW primacy.…` can tell beyond the machine's own.

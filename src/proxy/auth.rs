@@ -14,9 +14,9 @@ use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
+use super::links::Links;
 use super::server::Credential;
 use super::settings::{Auth, Settings};
-use super::tls::ServerTlsConfig;
 use crate::control::Board;
 use crate::model::Secret;
 use crate::wire::md5;
@@ -111,18 +111,14 @@ impl fmt::Debug for Verifiers {
 }
 
 impl Verifiers {
-    /// Reads the users file, or gets ready to ask the servers. `tls` is by `NodeId`.
-    pub fn new(
-        settings: &Settings,
-        tls: Arc<[ServerTlsConfig]>,
-        board: Arc<Board>,
-    ) -> Result<Self, VerifiersError> {
+    /// Reads the users file, or gets ready to ask the servers. `links` lead to them.
+    pub fn new(settings: &Settings, links: Arc<Links>, board: Arc<Board>) -> Result<Self, VerifiersError> {
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *secret).map_err(VerifiersError::Chance)?;
         let (path, query) = match &settings.auth {
             Auth::File(path) => (Some(path), None),
             Auth::Query { sql, cache_for, recheck_after, users_file } => {
-                let asker = Asker::new(Arc::clone(sql), settings, tls, board);
+                let asker = Asker::new(Arc::clone(sql), settings, links, board);
                 (users_file.as_ref(), Some((Box::new(asker), Cache::new(*cache_for, *recheck_after))))
             }
         };

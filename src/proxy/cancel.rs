@@ -25,7 +25,7 @@ pub fn request(worker: &Rc<Worker>, pid: i32, secret: &[u8]) -> Option<impl Futu
         // (manual, 27.2.8). COMMIT has nothing else that would be worth cancelling.
         return None;
     }
-    let link = worker.links.get(held.node.index())?.clone();
+    let link = worker.shared.links.get(held.node)?;
     held.cancels.set(held.cancels.get() + 1);
     worker.meter.cancelled();
     Some(async move {
@@ -39,7 +39,7 @@ pub fn request(worker: &Rc<Worker>, pid: i32, secret: &[u8]) -> Option<impl Futu
 
 /// Stops what a session that has gone left running.
 pub fn spawn(worker: &Rc<Worker>, node: NodeId, key: (i32, Rc<[u8]>)) {
-    let Some(link) = worker.links.get(node.index()).cloned() else { return };
+    let Some(link) = worker.shared.links.get(node) else { return };
     tokio::task::spawn_local(async move {
         let sent = super::server::cancel(&link.node, &link.tls, key.0, &key.1);
         drop(tokio::time::timeout(Duration::from_secs(5), sent).await);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::Stream;
-use super::pool::NodeLink;
+use super::links::Links;
 use super::query::{self, QueryError};
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::Service;
@@ -177,7 +177,7 @@ impl Facts {
 pub struct CatalogHub {
     databases: Mutex<HashMap<Arc<str>, Arc<Facts>>>,
     board: Arc<Board>,
-    links: Vec<NodeLink>,
+    links: Arc<Links>,
     service: Service,
     runtime: tokio::runtime::Handle,
     poll: Duration,
@@ -195,7 +195,7 @@ impl CatalogHub {
     /// A hub whose loaders run on `runtime` and look for changes made elsewhere every `poll`.
     pub fn new(
         board: Arc<Board>,
-        links: Vec<NodeLink>,
+        links: Arc<Links>,
         service: Service,
         runtime: tokio::runtime::Handle,
         poll: Duration,
@@ -344,7 +344,7 @@ impl CatalogHub {
             snapshot.nodes.iter().filter(|node| node.id != primary && node.unreadable.is_none());
         let replica = replicas.next().filter(|_| from_replica).map(|node| node.id);
         let node = replica.unwrap_or(primary);
-        let link = self.links.get(node.index()).ok_or(CatalogError::NoPrimary)?;
+        let link = self.links.get(node).ok_or(CatalogError::NoPrimary)?;
         let credential = Credential::Password(self.service.password.clone());
         // Compiling a query that runs once takes longer than running it.
         let startup = [("application_name", "primacy catalog"), ("jit", "off")]

@@ -339,8 +339,7 @@ async fn ask_a_server(
                         worker.shared.verifiers.distrust(&pool.user);
                     }
                     tracing::warn!(node = node.0, user = %pool.user, %error, "cannot sign in on a server for a client");
-                    let node =
-                        worker.links.get(node.index()).map_or_else(String::new, |l| l.node.name.to_string());
+                    let node = worker.shared.links.name(node).unwrap_or_default().to_string();
                     let user = pool.user.to_string();
                     return Err(Farewell::Error(ClientError::ServerSignIn { node, user }));
                 }

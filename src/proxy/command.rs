@@ -29,6 +29,10 @@ pub enum Command {
     Kill(Victim),
     /// Accept no more; let transactions finish; end.
     Drain,
+    /// Say that you are there.
+    Pulse(tokio::sync::oneshot::Sender<()>),
+    /// Accept no more; sessions stay, and so do you.
+    StopAccepting,
     /// Accept no more; end when the clients have gone by themselves.
     CloseDoor,
     /// End now.

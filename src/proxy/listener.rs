@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,8 +19,8 @@ use tokio::task::spawn_local;
 use super::Stream;
 use super::catalog::CatalogHub;
 use super::gate::Gates;
+use super::links::Links;
 use super::login::LoginContext;
-use super::pool::NodeLink;
 use super::settings::Settings;
 use super::worker::{Command, Shared, Worker};
 use crate::clock;
@@ -41,6 +42,42 @@ const COMMANDS_MAX: usize = 1024;
 pub struct Sockets {
     tcp: Vec<std::net::TcpListener>,
     unix: Option<(std::os::unix::net::UnixListener, PathBuf)>,
+}
+
+/// Listening sockets that were opened before this process began: by the primacy whose place it takes, or by the service
+/// manager. Those that the configuration names are used; nobody who connects meanwhile is refused.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// TCP.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// Unix.
+    pub unix: Vec<std::os::unix::net::UnixListener>,
+}
+
+impl Inherited {
+    /// The one that listens there, made ready.
+    pub fn tcp_at(&mut self, address: SocketAddr) -> Option<std::net::TcpListener> {
+        let place =
+            self.tcp.iter().position(|listener| listener.local_addr().is_ok_and(|at| at == address))?;
+        let listener = self.tcp.swap_remove(place);
+        listener.set_nonblocking(true).is_ok().then_some(listener)
+    }
+
+    /// Says which of them are of no use here.
+    pub fn warn_of_the_rest(self) {
+        for address in self.tcp.iter().filter_map(|listener| listener.local_addr().ok()) {
+            tracing::warn!(%address, "a listening socket was handed over that the configuration does not name: it is closed");
+        }
+    }
+
+    fn unix_at(&mut self, path: &Path) -> Option<std::os::unix::net::UnixListener> {
+        let is_there = |listener: &std::os::unix::net::UnixListener| {
+            listener.local_addr().is_ok_and(|at| at.as_pathname() == Some(path))
+        };
+        let place = self.unix.iter().position(is_there)?;
+        let listener = self.unix.swap_remove(place);
+        listener.set_nonblocking(true).is_ok().then_some(listener)
+    }
 }
 
 /// A socket that cannot be had.
@@ -65,20 +102,27 @@ pub enum BindError {
 }
 
 impl Sockets {
-    /// Binds every address of the settings.
+    /// Binds every address of the settings that is not inherited.
     ///
     /// # Errors
     /// The first that cannot be had.
-    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+    pub fn bind(settings: &Settings, inherited: &mut Inherited) -> Result<Self, BindError> {
         let mut tcp = Vec::with_capacity(settings.listen.len());
         for &address in &settings.listen {
-            tcp.push(bind_tcp(address).map_err(|source| BindError::Tcp { address, source })?);
+            let bound = match inherited.tcp_at(address) {
+                Some(listener) => Ok(listener),
+                None => bind_tcp(address),
+            };
+            tcp.push(bound.map_err(|source| BindError::Tcp { address, source })?);
         }
         let unix = match (&settings.unix_socket_dir, settings.listen.first()) {
             (Some(dir), Some(address)) => {
                 let path = dir.join(format!(".s.PGSQL.{}", address.port()));
-                let listener =
-                    bind_unix(&path).map_err(|source| BindError::Unix { path: path.clone(), source })?;
+                let bound = match inherited.unix_at(&path) {
+                    Some(listener) => Ok(listener),
+                    None => bind_unix(&path),
+                };
+                let listener = bound.map_err(|source| BindError::Unix { path: path.clone(), source })?;
                 Some((listener, path))
             }
             _ => None,
@@ -89,6 +133,12 @@ impl Sockets {
     /// The TCP addresses, with the ports that the system chose where zero was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// All of them, to be handed over.
+    pub fn handles(&self) -> Vec<BorrowedFd<'_>> {
+        let unix = self.unix.iter().map(|(listener, _)| listener.as_fd());
+        self.tcp.iter().map(AsFd::as_fd).chain(unix).collect()
     }
 
     fn try_clone(&self) -> io::Result<Self> {
@@ -144,7 +194,7 @@ pub struct Parts {
     /// Sign-in.
     pub login: Arc<LoginContext>,
     /// How to reach the nodes.
-    pub links: Vec<NodeLink>,
+    pub links: Arc<Links>,
 }
 
 /// When the clients that are there are sent away.
@@ -184,6 +234,7 @@ impl Workers {
             clients: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             workers: senders,
+            links: parts.links,
             route: arc_swap::ArcSwap::new(parts.route),
             settings: arc_swap::ArcSwap::new(parts.settings),
             gates: Gates::default(),
@@ -196,7 +247,6 @@ impl Workers {
                 index,
                 shared: Arc::clone(&shared),
                 sockets: sockets.try_clone()?,
-                links: parts.links.clone(),
                 sql: parts.sql,
                 login: Arc::clone(&parts.login),
                 commands,
@@ -212,6 +262,17 @@ impl Workers {
         }
         let unix_path = sockets.unix.as_ref().map(|(_, path)| path.clone());
         Ok(Self { shared, threads, running, unix_path })
+    }
+
+    /// Another process accepts clients at these sockets from now on; those who are here stay.
+    pub async fn stop_accepting(&mut self) {
+        self.unix_path = None;
+        self.shared.tell(|| Command::StopAccepting).await;
+    }
+
+    /// Connections now, over all workers.
+    pub fn connections(&self) -> u32 {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Ends: no new clients, running transactions finish within the drain limit, then the rest is closed.
@@ -262,7 +323,6 @@ struct Start {
     index: usize,
     shared: Arc<Shared>,
     sockets: Sockets,
-    links: Vec<NodeLink>,
     sql: crate::sql::Settings,
     login: Arc<LoginContext>,
     commands: mpsc::Receiver<Command>,
@@ -276,8 +336,8 @@ fn run_worker(start: Start) -> io::Result<()> {
 }
 
 async fn work(start: Start) -> io::Result<()> {
-    let Start { index, shared, sockets, links, sql, login, mut commands } = start;
-    let worker = Worker::new(index, shared, links.into(), &sql);
+    let Start { index, shared, sockets, sql, login, mut commands } = start;
+    let worker = Worker::new(index, shared, &sql);
     let mut accepting = Vec::new();
     for listener in sockets.tcp {
         let listener = TcpListener::from_std(listener)?;
@@ -309,6 +369,14 @@ async fn work(start: Start) -> io::Result<()> {
                 }
             }
             Some(Command::Reload) => worker.reload(),
+            Some(Command::Pulse(alive)) => {
+                // An error: who asked has waited too long.
+                alive.send(()).ok();
+            }
+            Some(Command::StopAccepting) => {
+                accepting.iter().for_each(tokio::task::JoinHandle::abort);
+                accepting.clear();
+            }
             Some(Command::Report(want, asker)) => {
                 // Whoever asked may have given up.
                 drop(asker.send(worker.report(want)));

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::affinity::choose;
 use super::line::Line;
+use super::links::NodeLink;
 use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::PoolSettings;
 use super::stream::{Stream, say_goodbye};
-use super::tls::ServerTlsConfig;
 use crate::clock;
 use crate::model::{Epoch, NodeId};
 use crate::observe::{Meter, Wait, WaitEnd};
@@ -108,15 +108,6 @@ struct NodePool {
     waiters: VecDeque<Rc<Waiter>>,
 }
 
-/// How to reach one node.
-#[derive(Clone, Debug)]
-pub struct NodeLink {
-    /// The node as configured.
-    pub node: Arc<super::settings::Node>,
-    /// TLS towards it.
-    pub tls: Arc<ServerTlsConfig>,
-}
-
 /// The pool of one (database, user).
 #[derive(Debug)]
 pub struct UserPool {
@@ -128,7 +119,7 @@ pub struct UserPool {
     pub credential: RefCell<Credential>,
     /// Its statements that wait for a primary.
     pub(super) line: Rc<Line>,
-    links: Rc<[NodeLink]>,
+    links: RefCell<Arc<Vec<NodeLink>>>,
     meter: Meter,
     settings: RefCell<PoolSettings>,
     nodes: RefCell<Vec<NodePool>>,
@@ -147,7 +138,7 @@ impl UserPool {
     pub fn new(
         (database, user): (Arc<str>, Arc<str>),
         credential: Credential,
-        (links, meter): (Rc<[NodeLink]>, Meter),
+        (links, meter): (Arc<Vec<NodeLink>>, Meter),
         settings: PoolSettings,
     ) -> Rc<Self> {
         let nodes = links.iter().map(|_| NodePool::default()).collect();
@@ -156,7 +147,7 @@ impl UserPool {
             user,
             credential: RefCell::new(credential),
             line: Rc::default(),
-            links,
+            links: RefCell::new(links),
             meter,
             settings: RefCell::new(settings),
             nodes: RefCell::new(nodes),
@@ -166,9 +157,13 @@ impl UserPool {
         })
     }
 
-    /// Replaces the limits after a reload.
-    pub fn set_settings(&self, settings: PoolSettings) {
+    /// Replaces limits and ways to the nodes after a reload. Nodes keep their places; new ones come behind them.
+    pub fn set_settings(&self, settings: PoolSettings, links: Arc<Vec<NodeLink>>) {
         *self.settings.borrow_mut() = settings;
+        let mut nodes = self.nodes.borrow_mut();
+        let places = links.len().max(nodes.len());
+        nodes.resize_with(places, NodePool::default);
+        *self.links.borrow_mut() = links;
     }
 
     /// What clients with this profile are told, where a server has said it before.
@@ -295,7 +290,7 @@ impl UserPool {
         epoch: Epoch,
     ) -> Result<Box<ServerConn>, AcquireError> {
         let mut slot = Slot { pool: Rc::clone(self), node, kept: false };
-        let Some(link) = self.links.get(node.index()).cloned() else {
+        let Some(link) = self.links.borrow().get(node.index()).cloned() else {
             return Err(AcquireError::TooManyWaiters);
         };
         let credential = self.credential.borrow().clone();

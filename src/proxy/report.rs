@@ -151,7 +151,9 @@ impl Worker {
             report.clients.push(client(handle, held.as_ref(), now));
         }
         for pool in self.pools() {
-            for node in (0..self.links.len()).filter_map(|index| u16::try_from(index).ok()).map(NodeId) {
+            for node in
+                (0..self.shared.links.load().len()).filter_map(|index| u16::try_from(index).ok()).map(NodeId)
+            {
                 let figures = pool.figures(node);
                 let (database, user) = (Arc::clone(&pool.database), Arc::clone(&pool.user));
                 report.servers.extend(pool.idle(node).into_iter().map(|conn| ServerReport {

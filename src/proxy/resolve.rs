@@ -108,7 +108,7 @@ impl Driver {
 
     /// Asks the primary itself. `None`: it does not answer, or the transaction has not ended.
     async fn ask(&self, primary: NodeId, xid: u64) -> Option<Ending> {
-        let link = self.worker.links.get(primary.index())?;
+        let link = self.worker.shared.links.get(primary)?;
         let service = Rc::new(self.worker.shared.settings.load().service.clone());
         let credential = Credential::Password(service.password.clone());
         let who = SignIn {

@@ -171,6 +171,8 @@ pub struct Limits {
     pub hold_bytes_max: u64,
     /// On SIGTERM running transactions get this long.
     pub drain_timeout: Duration,
+    /// After an upgrade the old process serves its clients for so long.
+    pub handover_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -194,6 +196,7 @@ impl Default for Limits {
             holds_max: 10_000,
             hold_bytes_max: 64 * 1024 * 1024,
             drain_timeout: Duration::from_secs(30),
+            handover_timeout: Duration::from_secs(3600),
         }
     }
 }

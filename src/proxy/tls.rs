@@ -1,8 +1,7 @@
-//! Handshakes of the data path in both directions, on configurations that a reload can replace while connections go on.
+//! Handshakes of the data path in both directions. A reload makes these anew; connections that there are go on as they began.
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
@@ -106,13 +105,13 @@ impl ClientTlsConfig {
     }
 }
 
-/// TLS towards one server. Copies share what a reload replaces.
+/// TLS towards one server. Copies share what was read.
 #[derive(Clone)]
 pub struct ServerTlsConfig {
-    now: Arc<ArcSwap<Prepared>>,
+    prepared: Arc<Prepared>,
 }
 
-/// What the files held when they were last read.
+/// What the files held when they were read.
 struct Prepared {
     mode: ServerTlsMode,
     channel_binding: ChannelBinding,
@@ -121,7 +120,7 @@ struct Prepared {
 
 impl std::fmt::Debug for ServerTlsConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTlsConfig").field("mode", &self.now.load().mode).finish_non_exhaustive()
+        f.debug_struct("ServerTlsConfig").field("mode", &self.prepared.mode).finish_non_exhaustive()
     }
 }
 
@@ -143,37 +142,32 @@ impl ServerTlsConfig {
             channel_binding: ChannelBinding::default(),
             connector: None,
         };
-        Self { now: Arc::new(ArcSwap::from_pointee(prepared)) }
+        Self { prepared: Arc::new(prepared) }
     }
 
     /// Reads the files that the settings name.
     pub fn load(settings: &ServerTls) -> Result<Self, TlsError> {
-        Ok(Self { now: Arc::new(ArcSwap::from_pointee(Prepared::load(settings)?)) })
-    }
-
-    /// Takes over what was read anew, for this one and all its copies. Connections that there are go on as they began.
-    pub fn replace_by(&self, new: &Self) {
-        self.now.store(new.now.load_full());
+        Ok(Self { prepared: Arc::new(Prepared::load(settings)?) })
     }
 
     /// Whether TLS is asked for.
     pub fn wanted(&self) -> bool {
-        self.now.load().connector.is_some()
+        self.prepared.connector.is_some()
     }
 
     /// Whether a server without TLS is refused.
     pub fn required(&self) -> bool {
-        !matches!(self.now.load().mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
+        !matches!(self.prepared.mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
     }
 
     /// Whether SCRAM is bound to the server's certificate.
     pub fn channel_binding(&self) -> ChannelBinding {
-        self.now.load().channel_binding
+        self.prepared.channel_binding
     }
 
     /// The client's half of a handshake.
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> std::io::Result<Stream> {
-        let Some(connector) = self.now.load().connector.clone() else {
+        let Some(connector) = self.prepared.connector.clone() else {
             return Err(std::io::ErrorKind::Unsupported.into());
         };
         let name = ServerName::try_from(host.to_owned())

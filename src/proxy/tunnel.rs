@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::client::Farewell;
 use super::handle::{Doing, Handle, Held, Kick};
+use super::links::NodeLink;
 use super::login::Admitted;
-use super::pool::NodeLink;
 use super::server::{self, ConnectError, Connected, SignIn};
 use super::stream::Stream;
 use super::worker::Worker;
@@ -70,7 +70,7 @@ impl Tunnel {
                 let snapshot = worker.board().snapshot();
                 (snapshot.writable_primary(), snapshot.epoch)
             };
-            if let Some((node, link)) = primary.and_then(|node| Some((node, worker.links.get(node.index())?)))
+            if let Some((node, link)) = primary.and_then(|node| Some((node, worker.shared.links.get(node)?)))
             {
                 let started = clock::now();
                 match server::connect(&link.node, &link.tls, &who, deadline).await {
@@ -81,7 +81,7 @@ impl Tunnel {
                     }
                     Err(error) => {
                         worker.meter.server_open_failed(node);
-                        failed(worker, (node, link), client, error)?;
+                        failed(worker, (node, &link), client, error)?;
                     }
                 }
             }

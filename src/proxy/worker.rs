@@ -20,12 +20,13 @@ use super::console::Console;
 use super::counts::Counts;
 use super::gate::{Gate, Gates};
 use super::handle::{Handle, Kick, place_of};
-use super::pool::{NodeLink, ServerConn, UserPool};
+use super::links::Links;
+use super::pool::{ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
 use crate::clock;
 use crate::control::Board;
-use crate::model::{Epoch, Lsn, NodeId, Snapshot, Unreadable};
+use crate::model::{Epoch, Lsn, NODES_MAX, NodeId, Snapshot, Unreadable};
 use crate::observe::{Meter, Metrics};
 use crate::route::{self, Decision, Positions, Request, Scene};
 use crate::session::{self, Statements};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub connections: AtomicU32,
     /// How to tell each worker something.
     pub workers: Vec<mpsc::Sender<Command>>,
+    /// How to reach the nodes; replaced by a reload.
+    pub links: Arc<Links>,
     /// Routing settings; replaced by a reload.
     pub route: arc_swap::ArcSwap<route::Settings>,
     /// Data-path settings; replaced by a reload.
@@ -80,8 +83,6 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Counts.
     pub meter: Meter,
-    /// How to reach the nodes.
-    pub links: Rc<[NodeLink]>,
     /// Judges statements.
     pub classifier: RefCell<Classifier>,
     /// Where a session reads into, for the length of one poll.
@@ -121,12 +122,7 @@ pub const SCRATCH_LEN: usize = 64 * 1024;
 
 impl Worker {
     /// A worker without clients.
-    pub fn new(
-        index: usize,
-        shared: Arc<Shared>,
-        links: Rc<[NodeLink]>,
-        sql: &crate::sql::Settings,
-    ) -> Rc<Self> {
+    pub fn new(index: usize, shared: Arc<Shared>, sql: &crate::sql::Settings) -> Rc<Self> {
         let machine_settings = RefCell::new(Rc::new(machine_settings(&shared)));
         let published = shared.board.published();
         let snapshot = shared.board.snapshot();
@@ -135,9 +131,8 @@ impl Worker {
         drop(snapshot);
         Rc::new(Self {
             index,
-            load: RefCell::new(vec![0; links.len()]),
-            silent: RefCell::new(vec![false; links.len()]),
-            links,
+            load: RefCell::new(vec![0; NODES_MAX]),
+            silent: RefCell::new(vec![false; NODES_MAX]),
             classifier: RefCell::new(Classifier::new(sql)),
             scratch: RefCell::new(vec![0; SCRATCH_LEN]),
             out: RefCell::new(Vec::with_capacity(SCRATCH_LEN)),
@@ -192,9 +187,9 @@ impl Worker {
     pub fn reload(&self) {
         *self.machine_settings.borrow_mut() = Rc::new(machine_settings(&self.shared));
         self.slow.set(super::timing::slow_statements(&self.shared));
-        let part = self.pool_settings();
+        let (part, links) = (self.pool_settings(), self.shared.links.load());
         for pool in self.pools.borrow().values() {
-            pool.set_settings(part.clone());
+            pool.set_settings(part.clone(), Arc::clone(&links));
         }
     }
 
@@ -238,7 +233,7 @@ impl Worker {
         let pool = UserPool::new(
             key.clone(),
             credential,
-            (Rc::clone(&self.links), self.meter.clone()),
+            (self.shared.links.load(), self.meter.clone()),
             self.pool_settings(),
         );
         pools.insert(key, Rc::clone(&pool));

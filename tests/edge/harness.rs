@@ -16,6 +16,7 @@ use primacy::model::{
 };
 use primacy::proxy::Stream;
 use primacy::proxy::auth::{AUTH_QUERY_DEFAULT, Verifiers};
+use primacy::proxy::links::{Links, NodeLink};
 use primacy::proxy::login::{Admitted, LoginContext, LoginError, Outcome, login};
 use primacy::proxy::server::{self, ConnectError, Connected, Credential, SignIn};
 use primacy::proxy::settings::{self, Auth, ClientTls, Limits, Node, PoolMode, PoolSettings, Settings};
@@ -227,7 +228,8 @@ impl Door {
         };
         postgres.sql("create role service superuser login password 'service'").await.unwrap();
         let board = board(&node);
-        let verifiers = Verifiers::new(&settings, Arc::new([ServerTlsConfig::disabled()]), board).unwrap();
+        let links = Links::new(NodeLink::all(&settings.nodes).unwrap());
+        let verifiers = Verifiers::new(&settings, links, board).unwrap();
         let tls = ClientTlsConfig::load(&client_tls).unwrap();
         let context = LoginContext::new(&settings, tls, Arc::new(verifiers));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

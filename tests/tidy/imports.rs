@@ -92,6 +92,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "route", "session", "sql", "tls", "wire",
         ],
     ),
+    // Applications use it instead of the proxy: it watches and routes as the proxy does, over pools of tokio-postgres.
+    ("cluster", &["control", "failover", "model", "proxy", "route", "sql", "tls"]),
     ("main", &["cli"]),
 ];
 

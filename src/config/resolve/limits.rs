@@ -118,8 +118,14 @@ pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
         1..=100_000,
     );
     let (holds_max, hold_bytes_max) = held(document, check);
-    let [login_timeout, idle_timeout, idle_in_transaction_timeout, hold_timeout, drain_timeout] =
-        times(document, check);
+    let [
+        login_timeout,
+        idle_timeout,
+        idle_in_transaction_timeout,
+        hold_timeout,
+        drain_timeout,
+        handover_timeout,
+    ] = times(document, check);
     let [clients_per_address_max, clients_per_user_max, clients_per_database_max] = shares(document, check);
     let [write_timeout, auth_delay_max] = patience(document, check);
     Limits {
@@ -141,6 +147,7 @@ pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
         holds_max,
         hold_bytes_max,
         drain_timeout,
+        handover_timeout,
     }
 }
 
@@ -192,7 +199,7 @@ pub(super) fn replay(document: &Document, check: &mut Checker) -> Option<ReplayL
 }
 
 /// login, idle, idle in transaction, hold, drain.
-fn times(document: &Document, check: &mut Checker) -> [Duration; 5] {
+fn times(document: &Document, check: &mut Checker) -> [Duration; 6] {
     let (written, default) = (&document.limits, Limits::default());
     let login = written.client_login_timeout;
     let idle = written.client_idle_timeout;
@@ -213,6 +220,12 @@ fn times(document: &Document, check: &mut Checker) -> [Duration; 5] {
             written.drain_timeout,
             default.drain_timeout,
             between(0, DAY_S),
+        ),
+        check.duration(
+            "limits.handover_timeout",
+            written.handover_timeout,
+            default.handover_timeout,
+            between(0, 7 * DAY_S),
         ),
     ]
 }

@@ -9,12 +9,10 @@ use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
 use crate::config::url::{self, NodeUrl};
 use crate::config::written::{self, Document};
-use crate::model::{Address, Secret};
+use crate::model::{Address, NODES_MAX, Secret};
 use crate::proxy::settings::{Node, Service};
 use crate::tls::{ChannelBinding, ServerTls, ServerTlsMode};
 
-/// Most nodes of one cluster.
-const NODES_MAX: usize = 64;
 /// Longest name: a PostgreSQL identifier with room for a prefix.
 const NAME_LEN_MAX: usize = 50;
 

@@ -14,9 +14,9 @@ use crate::control::Board;
 use crate::model::{NodeId, Service as Availability, SqlState, Unreadable};
 use crate::proxy::Stream;
 use crate::proxy::frames::{FrameReadError, FrameReader};
+use crate::proxy::links::{Links, NodeLink};
 use crate::proxy::server::{self, ConnectError, Credential, SignIn};
-use crate::proxy::settings::{Node, Service, Settings};
-use crate::proxy::tls::ServerTlsConfig;
+use crate::proxy::settings::{Service, Settings};
 use crate::wire::backend::DataRow;
 use crate::wire::{ErrorFields, FrameError, Tag, encode};
 
@@ -109,8 +109,7 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Asker {
     sql: Arc<str>,
-    nodes: Vec<Node>,
-    tls: Arc<[ServerTlsConfig]>,
+    links: Arc<Links>,
     service: Service,
     patience: Duration,
     board: Arc<Board>,
@@ -120,16 +119,10 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(
-        sql: Arc<str>,
-        settings: &Settings,
-        tls: Arc<[ServerTlsConfig]>,
-        board: Arc<Board>,
-    ) -> Self {
+    pub(super) fn new(sql: Arc<str>, settings: &Settings, links: Arc<Links>, board: Arc<Board>) -> Self {
         Self {
             sql,
-            nodes: settings.nodes.clone(),
-            tls,
+            links,
             service: settings.service.clone(),
             patience: settings.pool.connect_timeout.min(PATIENCE_MAX),
             board,
@@ -166,7 +159,12 @@ impl Asker {
                     None => 1,
                     Some(Unreadable::Lagging | Unreadable::NotStreaming) => 2,
                     Some(Unreadable::Starting | Unreadable::Down) => 3,
-                    Some(Unreadable::OtherCluster | Unreadable::Quarantined | Unreadable::Disabled) => {
+                    Some(
+                        Unreadable::OtherCluster
+                        | Unreadable::Quarantined
+                        | Unreadable::Disabled
+                        | Unreadable::Removed,
+                    ) => {
                         return None;
                     }
                 };
@@ -185,11 +183,9 @@ impl Asker {
             self.keep(id, stream);
             return Ok(answer);
         }
-        let (Some(node), Some(tls)) = (self.nodes.get(id.index()), self.tls.get(id.index())) else {
-            return Err(AskError::NoNode);
-        };
-        let name = || Arc::clone(&node.name);
-        let mut stream = self.connect(id, node, tls).await?;
+        let link = self.links.get(id).ok_or(AskError::NoNode)?;
+        let name = || Arc::clone(&link.node.name);
+        let mut stream = self.connect(id, &link).await?;
         match timeout(self.patience, question(&mut stream, &self.sql, user)).await {
             Err(_elapsed) => Err(AskError::Timeout { node: name(), deadline: self.patience }),
             Ok(Ok(answer)) => {
@@ -204,7 +200,7 @@ impl Asker {
         }
     }
 
-    async fn connect(&self, id: NodeId, node: &Node, tls: &ServerTlsConfig) -> Result<Stream, AskError> {
+    async fn connect(&self, id: NodeId, link: &NodeLink) -> Result<Stream, AskError> {
         let startup = [("application_name".to_owned(), "primacy auth".to_owned())];
         let who = SignIn {
             user: &self.service.user,
@@ -212,12 +208,13 @@ impl Asker {
             startup: &startup,
             credential: &Credential::Password(self.service.password.clone()),
         };
-        let connected = server::connect(node, tls, &who, self.patience).await.map_err(|source| {
-            if source.node_is_suspect() {
-                self.board.suspect(id);
-            }
-            AskError::Connect { node: Arc::clone(&node.name), source }
-        })?;
+        let connected =
+            server::connect(&link.node, &link.tls, &who, self.patience).await.map_err(|source| {
+                if source.node_is_suspect() {
+                    self.board.suspect(id);
+                }
+                AskError::Connect { node: Arc::clone(&link.node.name), source }
+            })?;
         Ok(connected.stream)
     }
 

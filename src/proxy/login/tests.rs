@@ -10,6 +10,7 @@ use super::*;
 use crate::control::Board;
 use crate::model::{Epoch, Lsn, Secret, Service, Snapshot, SqlState, Timeline};
 use crate::proxy::frames::FrameReader;
+use crate::proxy::links::Links;
 use crate::proxy::settings::{Auth, ClientTls, Limits, PoolMode, PoolSettings, Settings};
 use crate::wire::backend::Authentication;
 use crate::wire::scram::AwaitingServerFirst;
@@ -63,7 +64,7 @@ fn context_with(auth: Auth) -> LoginContext {
         },
         slow_statement: Duration::ZERO,
     };
-    let verifiers = Verifiers::new(&settings, Arc::new([]), board()).unwrap();
+    let verifiers = Verifiers::new(&settings, Links::new(Vec::new()), board()).unwrap();
     LoginContext::new(&settings, ClientTlsConfig::disabled(), Arc::new(verifiers))
 }
 

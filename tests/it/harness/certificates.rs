@@ -1,5 +1,5 @@
 //! Certificates for one test, as OpenSSL makes them: an authority, a certificate of it for the name `localhost`, two for
-//! clients of which one is revoked, and a stranger's authority that signed nothing.
+//! clients of which one is revoked, and a stranger's authority that signed only `next.crt`, which may follow the other.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -28,6 +28,9 @@ const SCRIPT: &str = "\
     openssl ca -config conf -keyfile ca.key -cert ca.crt -revoke mallory.crt &&
     openssl ca -config conf -keyfile ca.key -cert ca.crt -gencrl -out ca.crl &&
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=stranger -keyout other.key -out other.crt &&
+    openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout next.key -out next.csr &&
+    printf 'subjectAltName=DNS:localhost' > san &&
+    openssl x509 -req -in next.csr -CA other.crt -CAkey other.key -CAcreateserial -days 30 -extfile san -out next.crt &&
     chmod 600 *.key && chmod 644 *.crt ca.crl";
 
 impl Certificates {
@@ -45,7 +48,7 @@ impl Certificates {
         Self { dir }
     }
 
-    /// `ca.crt`, `ca.crl`, `other.crt`, `server.crt`, `alice.crt` (a client), `mallory.crt` (revoked), or a key of them.
+    /// `ca.crt`, `ca.crl`, `other.crt`, `server.crt`, `next.crt`, `alice.crt` (a client), `mallory.crt` (revoked), or a key of them.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

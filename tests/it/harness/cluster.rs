@@ -99,6 +99,11 @@ impl Cluster {
         &self.servers
     }
 
+    /// Where PostgreSQL's programs are.
+    pub(crate) fn bin_dir(&self) -> &Path {
+        &self.installation.bin_dir
+    }
+
     /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -116,13 +121,26 @@ impl Cluster {
 
     /// psql of the servers' version, with that connection string: what it printed, or its complaint.
     pub(crate) async fn psql(&self, conninfo: &str, sql: &str) -> Result<String, String> {
-        let mut command = tokio::process::Command::new(self.installation.bin_dir.join("psql"));
-        command.args(["-X", "-w", "-A", "-t", "-c", sql, conninfo]).stdin(Stdio::null()).kill_on_drop(true);
-        // Nothing of whoever runs the tests: neither its service file nor its certificates.
-        command.env("HOME", &self.dir).env("PGSSLCERT", "/nonexistent").env_remove("PGSERVICE");
+        let mut command = self.psql_command(&["-X", "-w", "-A", "-t", "-c", sql, conninfo]);
         let ended = tokio::time::timeout(LIMIT, command.output()).await.expect("psql ends").unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
         if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
+    }
+
+    /// psql of the servers' version, to be started.
+    pub(crate) fn psql_command(&self, args: &[&str]) -> tokio::process::Command {
+        let mut command = self.program("psql");
+        command.args(args);
+        // Nothing of whoever runs the tests: neither its service file nor its certificates.
+        command.env("HOME", &self.dir).env("PGSSLCERT", "/nonexistent").env_remove("PGSERVICE");
+        command
+    }
+
+    /// One of PostgreSQL's programs, of the servers' version.
+    pub(crate) fn program(&self, name: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(self.installation.bin_dir.join(name));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
     }
 
     /// A superuser's connection to the database `app` of one server.

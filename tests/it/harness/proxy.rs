@@ -59,6 +59,12 @@ impl<'a> ProxyBuilder<'a> {
         self
     }
 
+    /// Only these servers are configured.
+    pub(crate) fn nodes(mut self, indices: &[usize]) -> Self {
+        self.config.insert("nodes".into(), nodes(self.cluster, indices));
+        self
+    }
+
     /// Changes one key of one node.
     pub(crate) fn set_node(mut self, node: usize, key: &str, value: &str) -> Self {
         let nodes = self.config.get_mut("nodes").and_then(Value::as_array_mut).unwrap();
@@ -96,12 +102,6 @@ fn spawn(dir: &PathBuf) -> Child {
 
 /// The configuration that every test proxy starts from.
 fn config(cluster: &Cluster, port: u16, admin: u16) -> Table {
-    let node = |node: &primacy::postgres::Instance| {
-        toml::toml! { host = "127.0.0.1" }
-            .into_iter()
-            .chain([("name".into(), node.name().into()), ("port".into(), i64::from(node.port()).into())])
-            .collect::<Table>()
-    };
     let mut table = toml::toml! {
         state_dir = "state"
         [service]
@@ -113,15 +113,76 @@ fn config(cluster: &Cluster, port: u16, admin: u16) -> Table {
         [log]
         level = "debug"
     };
-    let nodes = cluster.servers().nodes().iter().map(|instance| Value::Table(node(instance)));
-    table.insert("nodes".into(), Value::Array(nodes.collect()));
+    let all: Vec<usize> = (0..cluster.servers().nodes().len()).collect();
+    table.insert("nodes".into(), nodes(cluster, &all));
     table.insert("listen".into(), format!("127.0.0.1:{port}").into());
     let admin = Table::from_iter([("listen".to_owned(), Value::from(format!("127.0.0.1:{admin}")))]);
     table.insert("admin".into(), admin.into());
     table
 }
 
+/// `[[nodes]]` for these servers.
+fn nodes(cluster: &Cluster, indices: &[usize]) -> Value {
+    let node = |index: &usize| {
+        let node = cluster.node(*index);
+        let port = i64::from(node.port());
+        let table = toml::toml! { host = "127.0.0.1" }
+            .into_iter()
+            .chain([("name".into(), node.name().into()), ("port".into(), port.into())]);
+        Value::Table(table.collect())
+    };
+    Value::Array(indices.iter().map(node).collect())
+}
+
 impl Proxy {
+    /// Its configuration names only these servers from the next reload on.
+    pub(crate) fn with_nodes(&self, cluster: &Cluster, indices: &[usize]) -> &Self {
+        self.edit(|table| table.insert("nodes".into(), nodes(cluster, indices)));
+        self
+    }
+
+    /// Another value of one top-level key in its configuration file; what stood there.
+    pub(crate) fn with(&self, key: &str, value: impl Into<Value>) -> Option<Value> {
+        self.edit(|table| table.insert(key.to_owned(), value.into()))
+    }
+
+    /// One top-level key less in its configuration file.
+    pub(crate) fn without(&self, key: &str) -> Option<Value> {
+        self.edit(|table| table.remove(key))
+    }
+
+    fn edit<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let file = self.dir.join("primacy.toml");
+        let mut table: Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+        let changed = change(&mut table);
+        std::fs::write(file, toml::to_string(&table).unwrap()).unwrap();
+        changed
+    }
+
+    /// Ends the process that has taken this one's place.
+    pub(crate) async fn stop_successor(&self, cluster: &Cluster) {
+        let log = self.log();
+        let pid = log.rsplit("started to take this process's place").next().unwrap();
+        let pid = pid.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        let gone = async || self.program(cluster, &["status"]).await.err();
+        eventually(LIMIT, "the successor has ended", gone).await;
+    }
+
+    /// `primacy reload`: what it printed, or its complaint.
+    pub(crate) async fn reload(&self, cluster: &Cluster) -> Result<String, String> {
+        self.program(cluster, &["reload"]).await
+    }
+
+    /// The program's command line against this proxy: what it printed, or its complaint.
+    pub(crate) async fn program(&self, cluster: &Cluster, args: &[&str]) -> Result<String, String> {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_primacy"));
+        command.args(args).env("PRIMACY_ADMIN", self.admin()).env("HOME", cluster.dir());
+        let ended = tokio::time::timeout(LIMIT, command.output()).await.expect("it ends").unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
+    }
+
     /// A URL through it; the password is the role's name, as everywhere in test clusters.
     pub(crate) fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}:{user}@127.0.0.1:{}/{database}", self.port.number())
@@ -172,6 +233,11 @@ impl Proxy {
             if line.contains("node0") { first += count } else { others += count }
         }
         (first, others)
+    }
+
+    /// Where its configuration lies.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.dir
     }
 
     /// Its process id.
