@@ -6,6 +6,7 @@ mod asking;
 pub mod batch;
 mod channels;
 pub mod client_error;
+mod counters;
 mod cutter;
 mod dispatch;
 mod effects;

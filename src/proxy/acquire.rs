@@ -40,6 +40,9 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let snapshot = worker.topology();
         self.follow_settings(&mut request);
+        if self.may_wait_for_facts(&request) {
+            return None;
+        }
         let mut arrived = self.arrival(&request);
         self.refresh(&mut request, &mut arrived, &snapshot);
         let (node, reason) = match worker.decide(&request, &snapshot, &self.routing.own) {
@@ -71,6 +74,9 @@ impl Driver {
     pub(super) async fn acquire(&mut self, mut request: Request) -> Result<(), Refusal> {
         let started = clock::now();
         self.follow_settings(&mut request);
+        if self.may_wait_for_facts(&request) {
+            self.wait_for_facts(&mut request).await?;
+        }
         let mut wait = Wait {
             request,
             arrived: self.arrival(&request),

@@ -15,7 +15,7 @@ use crate::observe::Retry;
 use crate::session::batch::End;
 use crate::session::overlay::Overlay;
 use crate::session::{
-    ClientError, Ending, Event, Facts, Judge, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
+    ClientError, Ending, Event, Facts, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
 };
 use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
@@ -128,6 +128,9 @@ impl Driver {
 
     /// The batch is answered.
     fn finished(&mut self, status: TxStatus) {
+        if self.plan.as_ref().is_some_and(|plan| plan.doubted) && !self.machine.has_failed() {
+            self.learn();
+        }
         let Some(conn) = &mut self.lease else { return };
         let node = conn.session.node;
         let changes = self.machine.finish(status, &mut conn.session);
@@ -210,8 +213,11 @@ impl Driver {
         if !conflict || self.refusals > CONFLICTS_MAX {
             self.stay_on_primary();
         }
-        if !conflict {
+        if state == SqlState::READ_ONLY_SQL_TRANSACTION {
             self.learn();
+        } else if let (false, Some(plan)) = (conflict, &mut self.plan) {
+            // The primary may refuse it with the same words: then its like are no worse placed on replicas.
+            plan.doubted = true;
         }
         self.run_again(Some(node))
     }
@@ -237,7 +243,7 @@ impl Driver {
     /// The transaction goes on elsewhere: what it has been doing here is ended, and the connection given back.
     pub(super) fn leave_replica(&mut self) {
         let settings = self.machine.settings_outside();
-        if !self.machine.leave_replica() {
+        if !(self.machine.leave_replica() || self.machine.leave_failed()) {
             return;
         }
         let Some(conn) = self.lease.take() else { return };
@@ -253,15 +259,6 @@ impl Driver {
             plan.reason = Reason::Learned;
             plan.hint = Some(Hint::Primary);
         }
-    }
-
-    fn learn(&mut self) {
-        let worker = Rc::clone(&self.worker);
-        let mut classifier = worker.classifier.borrow_mut();
-        let catalog = self.database.facts.load();
-        let mut statements = self.database.statements.borrow_mut();
-        let mut judge = Judge { classifier: &mut classifier, catalog: &catalog, statements: &mut statements };
-        self.machine.learn_primary(&self.batch, &mut judge);
     }
 
     /// Settings or BEGIN ahead of the batch failed: the client gets that error, and keeps its session.

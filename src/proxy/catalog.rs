@@ -4,7 +4,7 @@
 //! everything that needs facts to the primary until they are loaded anew.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +33,12 @@ pub struct Facts {
     seen: Mutex<Seen>,
     /// One more with every state of any database's facts.
     generation: Arc<AtomicU64>,
+    /// Wakes the loader.
     wake: Notify,
+    /// Wakes those who wait for facts.
+    loaded: Notify,
+    /// Waiting for facts is of no use: they cannot be had, or somebody has waited for them in vain.
+    late: AtomicBool,
 }
 
 /// The changes that the proxy has seen since the facts were last asked for.
@@ -47,6 +52,24 @@ struct Seen {
     worthless_until: u64,
 }
 
+impl Seen {
+    fn note(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.count += 1;
+            if change == Change::Anything || self.changes.len() >= CHANGES_MAX {
+                self.nothing_known();
+            }
+            self.changes.push((self.count, change));
+        }
+    }
+
+    /// Facts that were asked for before now, and what has changed since, are worth nothing.
+    fn nothing_known(&mut self) {
+        self.worthless_until = self.count;
+        self.changes.clear();
+    }
+}
+
 impl Facts {
     /// The facts now.
     #[inline]
@@ -57,22 +80,18 @@ impl Facts {
     /// DDL was committed: what it touches is not known until the facts are loaded again.
     pub fn take(&self, changes: Vec<Change>) {
         let mut seen = self.lock();
-        let catalog = self.catalog.load().after(&changes, self.next_generation());
-        for change in changes {
-            seen.count += 1;
-            let number = seen.count;
-            if change == Change::Anything {
-                seen.worthless_until = number;
+        let now = self.catalog.load();
+        // Where nothing is known already, the changes wait for the facts that are being asked for: not even one definition
+        // right behind the other keeps those from being published.
+        if !now.is_empty() {
+            let catalog = now.after(&changes, self.next_generation());
+            if catalog.is_empty() {
+                debug!(database = %self.database, ?changes, "nothing is known until the facts are loaded");
+                seen.nothing_known();
             }
-            seen.changes.push((number, change));
+            self.catalog.store(Arc::new(catalog));
         }
-        if catalog.is_empty() {
-            debug!(database = %self.database, change = ?seen.changes.last(), "nothing is known until the facts are loaded");
-            // Facts are published next if they were asked for after all of these.
-            seen.worthless_until = seen.count;
-            seen.changes.clear();
-        }
-        self.catalog.store(Arc::new(catalog));
+        seen.note(changes);
         drop(seen);
         self.wake.notify_one();
     }
@@ -86,7 +105,33 @@ impl Facts {
     }
 
     fn clear(&self) {
+        self.late.store(true, Ordering::Relaxed);
         self.catalog.store(Arc::new(Catalog::empty_for(self.id)));
+    }
+
+    /// Whether facts that are missing now are likely to be there soon.
+    pub fn are_coming(&self) -> bool {
+        !self.late.load(Ordering::Relaxed) && self.load().is_empty()
+    }
+
+    /// Waits for facts, so long at most. `false`: there are none yet. Who waits in vain spares others the wait, until facts
+    /// have been loaded.
+    pub async fn await_loaded(&self, limit: Duration) -> bool {
+        let loaded = async {
+            loop {
+                let mut loaded = std::pin::pin!(self.loaded.notified());
+                loaded.as_mut().enable();
+                if !self.load().is_empty() {
+                    return;
+                }
+                loaded.await;
+            }
+        };
+        let there = timeout(limit, loaded).await.is_ok();
+        if !there {
+            self.late.store(true, Ordering::Relaxed);
+        }
+        there
     }
 
     /// Waits, so that where one definition follows another, loading is not all that the server does; but not while nothing
@@ -121,6 +166,8 @@ impl Facts {
             seen.worthless_until = seen.count;
         }
         self.catalog.store(Arc::new(catalog));
+        self.late.store(false, Ordering::Relaxed);
+        self.loaded.notify_waiters();
         true
     }
 }
@@ -137,6 +184,9 @@ pub struct CatalogHub {
     /// One more with every catalog that is loaded, whatever its database.
     generation: Arc<AtomicU64>,
 }
+
+/// Changes that wait for facts before these have to be asked for again.
+const CHANGES_MAX: usize = 10_000;
 
 /// Most databases whose facts are kept; clients of further ones read on the primary.
 const DATABASES_MAX: usize = 1000;
@@ -175,6 +225,8 @@ impl CatalogHub {
             seen: Mutex::default(),
             generation: Arc::clone(&self.generation),
             wake: Notify::new(),
+            loaded: Notify::new(),
+            late: AtomicBool::new(databases.len() >= DATABASES_MAX),
         });
         if databases.len() < DATABASES_MAX {
             databases.insert(Arc::clone(database), Arc::clone(&facts));
@@ -188,23 +240,30 @@ impl CatalogHub {
     async fn keep(self: Arc<Self>, facts: Arc<Facts>) {
         let mut from_replica = true;
         loop {
-            let served = self.serve(&facts, from_replica).await;
-            if let Err(CatalogError::Behind) = served {
-                // What is known stays true; the primary tells the rest for a while.
-                from_replica = false;
+            let mut served = false;
+            let Err(error) = self.serve(&facts, from_replica, &mut served).await else {
+                from_replica = true;
                 continue;
-            }
-            from_replica = true;
-            if let Err(error) = served {
-                debug!(database = %facts.database, %error, "catalog facts are not available");
-                facts.clear();
-                tokio::time::sleep(Duration::from_millis(200)).await;
+            };
+            debug!(database = %facts.database, %error, "catalog facts cannot be asked for here");
+            match error {
+                // What is known stays true; the primary tells the rest for a while.
+                CatalogError::Behind => from_replica = false,
+                // Nor does a query that replay has cancelled, or a connection that is lost, make anything known untrue. Where
+                // the next connection does not serve at once, changes made elsewhere would go unnoticed.
+                CatalogError::Query(_) | CatalogError::Timeout(_) | CatalogError::Unreadable if served => {}
+                _ => {
+                    from_replica = true;
+                    facts.clear();
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
             }
         }
     }
 
     /// Loads and reloads over one connection, until it breaks; over one to the primary, for a while.
-    async fn serve(&self, facts: &Facts, from_replica: bool) -> Result<(), CatalogError> {
+    /// `served` is set once it has been told whether anything has changed.
+    async fn serve(&self, facts: &Facts, from_replica: bool, served: &mut bool) -> Result<(), CatalogError> {
         let until = clock::now() + PRIMARY_STAY;
         let (node, mut stream) = self.connect(&facts.database, from_replica).await?;
         let epoch = self.board.snapshot().epoch;
@@ -213,8 +272,11 @@ impl CatalogHub {
             let snapshot = self.board.snapshot().clone();
             let primary = snapshot.writable_primary().ok_or(CatalogError::NoPrimary)?;
             let usable = snapshot.node(node).is_some_and(|view| view.unreadable.is_none());
-            if snapshot.epoch != epoch || !usable {
+            if snapshot.epoch != epoch {
                 return Err(CatalogError::NoPrimary);
+            }
+            if !usable {
+                return Err(CatalogError::Unreadable);
             }
             let before = facts.seen();
             if node != primary {
@@ -230,6 +292,7 @@ impl CatalogHub {
                 debug!(database = %facts.database, ms = took.as_millis(), "catalog facts loaded");
                 if facts.publish(catalog, before) {
                     stamp = Some(now);
+                    *served = true;
                     facts.rest(took * PAUSE).await;
                 }
             }
@@ -297,6 +360,8 @@ const PAUSE: u32 = 4;
 /// So long a replica may take to show the last change; then the primary is asked instead, for `PRIMARY_STAY`.
 const BEHIND_LIMIT: Duration = Duration::from_secs(1);
 const PRIMARY_STAY: Duration = Duration::from_secs(30);
+/// Where there is nobody to ask, so long nobody is asked.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const STAMP_LIMIT: Duration = Duration::from_secs(10);
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
@@ -306,6 +371,8 @@ const LOAD_LIMIT: Duration = Duration::from_secs(30);
 enum CatalogError {
     #[error("there is no primary, or it has changed")]
     NoPrimary,
+    #[error("the node that is asked serves no reads any more")]
+    Unreadable,
     #[error("the replica that is asked is behind")]
     Behind,
     #[error("no answer in time")]
@@ -316,4 +383,61 @@ enum CatalogError {
     Query(#[from] QueryError),
     #[error("{0}")]
     Row(#[from] CatalogRowError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            id: 1,
+            database: Arc::from("app"),
+            catalog: ArcSwap::from_pointee(Catalog::empty_for(1)),
+            seen: Mutex::default(),
+            generation: Arc::default(),
+            wake: Notify::new(),
+            loaded: Notify::new(),
+            late: AtomicBool::new(false),
+        }
+    }
+
+    fn loaded(facts: &Facts) -> Catalog {
+        CatalogBuilder::new(1, facts.next_generation()).finish()
+    }
+
+    #[test]
+    fn one_definition_behind_the_other_does_not_keep_facts_from_being_published() {
+        let facts = facts();
+        facts.take(vec![Change::Anything]);
+        let before = facts.seen();
+        facts.take(vec![Change::Readable(Arc::from("made_while_loading"))]);
+        assert!(facts.load().is_empty());
+        assert!(facts.publish(loaded(&facts), before));
+        assert!(!facts.load().is_empty());
+    }
+
+    #[test]
+    fn facts_that_were_asked_for_before_anything_may_have_changed_are_not_published() {
+        let facts = facts();
+        let before = facts.seen();
+        facts.take(vec![Change::Anything]);
+        assert!(!facts.publish(loaded(&facts), before));
+        assert!(facts.publish(loaded(&facts), facts.seen()));
+        assert!(!facts.load().is_empty());
+        facts.take(vec![Change::Anything]);
+        assert!(facts.load().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_in_vain_spares_others_the_wait_until_facts_are_loaded() {
+        let facts = facts();
+        assert!(facts.are_coming());
+        assert!(!facts.await_loaded(Duration::from_millis(1)).await);
+        assert!(!facts.are_coming());
+        facts.publish(loaded(&facts), 0);
+        assert!(facts.await_loaded(Duration::from_secs(10)).await);
+        facts.take(vec![Change::Anything]);
+        assert!(facts.are_coming());
+    }
 }

@@ -93,6 +93,7 @@ fn works_read_only(reason: Reason) -> bool {
         | Reason::SessionState
         | Reason::Locks
         | Reason::NodeLocal
+        | Reason::NodeLocalSession
         | Reason::UnreadableRelation
         | Reason::Several
         | Reason::Learned => false,

@@ -155,6 +155,7 @@ fn every_kind_of_deferred_transaction_has_its_place() {
                     | Reason::SessionState
                     | Reason::Locks
                     | Reason::NodeLocal
+                    | Reason::NodeLocalSession
                     | Reason::UnreadableRelation
                     | Reason::Several
                     | Reason::Learned

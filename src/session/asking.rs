@@ -99,6 +99,11 @@ impl Asking {
         &mut self.completion
     }
 
+    /// Whether the completion waits for the server to be ready: what a server sends behind it has to wait too.
+    pub(super) fn holds_completion(&self) -> bool {
+        self.on && !self.completion.is_empty()
+    }
+
     /// Keeps back what the client would get now; gives it out when the server is ready, or when it becomes too long.
     pub(super) fn hold_back(&mut self, relayed: &mut Relayed, input: &[u8], out: &mut Vec<u8>) {
         let ready = matches!(relayed.event, Some(Event::Ready(_)));

@@ -61,6 +61,7 @@ impl Machine {
                 self.reset_own_settings();
                 server.clear_prepared();
                 server.discard_sequences();
+                self.watches_counters = false;
                 self.prepared.clear();
                 self.prepared_bytes = 0;
                 self.channels.clear();
@@ -80,6 +81,7 @@ impl Machine {
                 server.tainted |= matches!(cause, PinCause::TemporaryTable | PinCause::Load);
             }
             E::AsksSequences => self.asks_sequences(),
+            E::LooksAtCounters => self.watches_counters = true,
             E::DiscardSequences => {
                 self.forget_sequences();
                 server.discard_sequences();

@@ -225,7 +225,9 @@ impl Machine {
         let reported = matches!(self.tx, Tx::Lost { reported: true });
         match kind {
             Kind::Rollback { chain: false } => self.end_deferred("ROLLBACK"),
-            Kind::Commit { chain: false } if reported => self.end_deferred("ROLLBACK"),
+            Kind::Commit { chain: false } | Kind::PrepareTransaction if reported => {
+                self.end_deferred("ROLLBACK")
+            }
             Kind::Commit { .. } => {
                 self.tx = Tx::None;
                 Answer::Error(ClientError::TransactionLost { node: self.lost_node() })

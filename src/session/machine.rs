@@ -109,6 +109,7 @@ pub(super) struct Before {
 
 /// One client.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, none excludes another")]
 pub struct Machine {
     pub(super) id: u64,
     pub(super) settings: Rc<Settings>,
@@ -149,6 +150,8 @@ pub struct Machine {
     pub(super) relay: Relay,
     pub(super) sequences: Sequences,
     pub(super) temporary: Temporary,
+    /// It has looked at counters of what was done on the primary: what it does from now on is to be counted there.
+    pub(super) watches_counters: bool,
     /// The batch in flight runs beside the connection that the session is tied to.
     pub(super) beside: bool,
     /// The last value of `DateStyle` that a server reported.
@@ -206,6 +209,7 @@ impl Machine {
             relay: Relay::default(),
             sequences: Sequences::default(),
             temporary: Temporary::default(),
+            watches_counters: false,
             beside: false,
             date_style: None,
         }
@@ -311,7 +315,7 @@ impl Machine {
         if self.answers_locally(plan, held) {
             return Step::Local;
         }
-        if held && self.is_roaming() && !plan.movable {
+        if held && self.must_move(plan) {
             return Step::Move;
         }
         if held && !self.may_leave(plan) {
@@ -326,10 +330,7 @@ impl Machine {
             },
             _ => Transaction::None,
         };
-        // A session that keeps its connection will want to write on it sooner or later.
-        let keeps = self.settings.session_mode && plan.place == Place::Anywhere;
-        let (place, reason) =
-            if keeps { (Place::Primary, Reason::SessionState) } else { (plan.place, plan.reason) };
+        let (place, reason) = self.place(plan);
         Step::Route(Request {
             place,
             verdict_reason: reason,

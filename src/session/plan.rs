@@ -60,6 +60,8 @@ pub struct Plan {
     bound: u32,
     /// It may run on a replica in a transaction that may have to be moved to the primary later.
     pub movable: bool,
+    /// A replica did not do it. If the primary does, its like belong there.
+    pub doubted: bool,
     /// It ends transactions: a cancel request must not meet the commit, and a loss leaves it in doubt.
     pub commits: bool,
     /// It is its own commit, and asks for its transaction's id so that it can be told what became of it.
@@ -93,6 +95,7 @@ impl Plan {
             leaves_portal: false,
             bound: 0,
             movable: false,
+            doubted: false,
             commits: false,
             asks: false,
             again: false,
@@ -198,6 +201,17 @@ impl Machine {
             plan.movable = self.is_movable(batch, &plan, judge.catalog);
         }
         Ok(plan)
+    }
+
+    /// Whether a batch that was judged and not yet written may be judged again: nothing of it replaces what the client had
+    /// prepared before.
+    pub fn may_judge_again(&self) -> bool {
+        self.relay.replacements.is_empty()
+    }
+
+    /// Whether the batch in flight has been answered with an error.
+    pub fn has_failed(&self) -> bool {
+        self.relay.error_seen()
     }
 
     /// Judges a simple query.

@@ -211,14 +211,16 @@ impl Machine {
                 }
                 cutter.keep(frame.len());
             }
+            Tag::NOTIFICATION_RESPONSE if self.relay.asking.holds_completion() => {
+                self.relay.asking.complete(frame);
+                cutter.cut(frame.len());
+            }
             Tag::PARSE_COMPLETE if self.relay.queue.is_empty() => {
                 self.relay.parsed = true;
                 cutter.keep(frame.len());
             }
             Tag::PARAMETER_STATUS => {
-                if let Some(value) = date_style(frame) {
-                    self.date_style = Some(value);
-                }
+                self.date_style = date_style(frame).or(self.date_style.take());
                 cutter.keep(frame.len());
             }
             Tag::COMMAND_COMPLETE if self.relay.unsynced => {

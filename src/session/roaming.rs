@@ -80,7 +80,7 @@ impl Machine {
             Tx::Failed => self.roaming.is_some(),
             _ => false,
         };
-        begins_or_roams && stays(plan) && !self.spells_moment(batch)
+        begins_or_roams && !self.watches_counters && stays(plan) && !self.spells_moment(batch)
     }
 
     /// READ COMMITTED, by nobody's choice: what else a transaction was begun as, or may be by default, is kept whole.
@@ -137,6 +137,26 @@ impl Machine {
             roaming.bytes += text.len();
             roaming.log.push(text);
         }
+    }
+
+    /// Whether the transaction cannot go on with this batch on the replica that it is on.
+    pub(super) fn must_move(&self, plan: &Plan) -> bool {
+        let prepares = plan.solo().is_some_and(|verdict| verdict.kind == Kind::PrepareTransaction);
+        // PREPARE TRANSACTION rolls a failed transaction back; a replica refuses the word itself.
+        (self.is_roaming() && !plan.movable) || (prepares && self.roaming.is_some() && self.tx == Tx::Failed)
+    }
+
+    /// A failed transaction leaves its replica: nothing is left of it but its end, which needs no server.
+    pub fn leave_failed(&mut self) -> bool {
+        if self.tx != Tx::Failed || self.roaming.take().is_none() {
+            return false;
+        }
+        if let Some(before) = self.before.take() {
+            self.current = before.overlay;
+        }
+        self.savepoints.clear();
+        self.tx = Tx::Lost { reported: true };
+        true
     }
 
     /// The transaction leaves its replica: it is to be begun again elsewhere. `false`: it cannot be.

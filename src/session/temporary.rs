@@ -125,6 +125,7 @@ impl Machine {
     pub(super) fn may_leave(&self, plan: &Plan) -> bool {
         plan.place == Place::Anywhere
             && !plan.tied
+            && !self.watches_counters
             && plan.reads
             && self.tx == Tx::None
             && self.relay.is_idle()

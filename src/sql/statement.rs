@@ -2,6 +2,7 @@
 
 use super::calls;
 use super::catalog::Catalog;
+use super::moment;
 use super::outcome::Outcome;
 use super::query;
 use super::scan::{Scanner, Token, TokenKind};
@@ -28,13 +29,21 @@ pub(super) struct Context<'c> {
     pub(super) unparsable: Option<(Reason, &'static str)>,
 }
 
+/// Tokens of a text that are kept, whatever else it is: each takes more memory than the byte that it may come from.
+const TOKENS_KEPT_MAX: usize = 1_000_000;
+
 /// Judges a whole text.
 pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judgement {
     let mut scanner = Scanner::new(text);
-    let tokens: Vec<Token> = scanner.by_ref().collect();
+    let tokens: Vec<Token> = scanner.by_ref().take(TOKENS_KEPT_MAX).collect();
     let (hint, consistency) = (scanner.hint(), scanner.consistency());
     let broken = tokens.last().is_some_and(|token| token.kind == TokenKind::Broken);
-    let outcomes = if broken {
+    let outcomes = if tokens.len() == TOKENS_KEPT_MAX {
+        // What is not looked at may do anything to the session.
+        let unseen = Outcome::primary(Reason::TooLarge).with_detail("more tokens than are looked at");
+        let unseen = unseen.with_effect(SessionEffect::AsksSequences).pinned(PinCause::UnknownSetting);
+        vec![Outcome { own_code: true, ..unseen }]
+    } else if broken {
         // PostgreSQL refuses the whole text before it runs any of it, so nothing in it has an effect.
         vec![Outcome::primary(Reason::Unparsed).with_detail("unterminated literal or comment")]
     } else {
@@ -220,7 +229,18 @@ fn recognise(keyword: &str, words: Words<'_>, context: &Context<'_>) -> Option<O
             && outcome.effects.is_empty()
             && !outcome.own_code
     };
-    utility::recognise(keyword, words, &Known { catalog: context.catalog, reads: &reads })
+    let computes = |expression: Words<'_>| {
+        let Some(source) = expression.source() else { return false };
+        let text = format!("SELECT 1 WHERE {source}");
+        let tokens: Vec<Token> = Scanner::new(text.as_bytes()).collect();
+        let query = Words::new(text.as_bytes(), &tokens);
+        reads(query) && !moment::is_shown(query, context.catalog)
+    };
+    utility::recognise(
+        keyword,
+        words,
+        &Known { catalog: context.catalog, reads: &reads, computes: &computes },
+    )
 }
 
 /// A statement that writes: only what the functions it calls do to the session is of interest.

@@ -34,6 +34,8 @@ pub enum Reason {
     VolatileFunction,
     /// It asks what differs from node to node (statistics, locks, addresses).
     NodeLocal,
+    /// Its session has looked at the primary's counters, which reads elsewhere do not raise.
+    NodeLocalSession,
     /// It reads an unlogged, temporary or foreign relation.
     UnreadableRelation,
     /// It mentions a relation that the catalog facts do not know.
@@ -52,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Read,
         Self::Empty,
         Self::Write,
@@ -61,6 +63,7 @@ impl Reason {
         Self::WritingCte,
         Self::VolatileFunction,
         Self::NodeLocal,
+        Self::NodeLocalSession,
         Self::UnreadableRelation,
         Self::UnknownRelation,
         Self::NoCatalog,
@@ -81,6 +84,7 @@ impl Reason {
             Self::WritingCte => "writing-cte",
             Self::VolatileFunction => "volatile-function",
             Self::NodeLocal => "node-local",
+            Self::NodeLocalSession => "node-local-session",
             Self::UnreadableRelation => "unreadable-relation",
             Self::UnknownRelation => "unknown-relation",
             Self::NoCatalog => "no-catalog",
@@ -291,6 +295,8 @@ pub enum SessionEffect {
     AsksSequences,
     /// DISCARD SEQUENCES.
     DiscardSequences,
+    /// It looks at counters of what was done on its node (`pg_stat_user_tables` and the like).
+    LooksAtCounters,
     /// It changed the catalog (DDL): facts and verdicts of this database that this touches are stale.
     Ddl(Change),
 }

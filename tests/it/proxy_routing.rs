@@ -43,7 +43,24 @@ async fn statements_go_where_they_belong() {
     }
     transactions(&proxy, &client).await;
     refused(&client).await;
+    counters(&proxy).await;
     spread(&proxy, &client).await;
+}
+
+/// Whoever looks at the primary's counters finds there what it reads from then on.
+async fn counters(proxy: &Proxy) {
+    let client = proxy.client().await;
+    for (sql, expected) in [
+        ("SELECT count(*) FROM pg_stat_activity", false),
+        ("SELECT count(*) FROM t", true),
+        ("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 't'", false),
+        ("SELECT count(*) FROM t", false),
+        ("/* primacy: replica */ SELECT count(*) FROM t", true),
+    ] {
+        assert_eq!(on_replica(proxy, &client, sql).await, expected, "{sql}");
+    }
+    client.batch_execute("DISCARD ALL").await.unwrap();
+    assert!(on_replica(proxy, &client, "SELECT count(*) FROM t").await);
 }
 
 const PLACES: &[(&str, bool)] = &[

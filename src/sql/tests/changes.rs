@@ -50,7 +50,15 @@ fn what_is_new_is_known_by_its_name_alone() {
         ("ALTER TABLE users RENAME TO people", new(Object::Relation, "people")),
         ("ALTER FUNCTION total(int) RENAME TO f", new(Object::Function, "f")),
         ("CREATE OR REPLACE VIEW x AS SELECT 1", Some(Change::Replaced(Object::Relation, name("x")))),
-        ("CREATE POLICY p ON users USING (true)", Some(Change::Replaced(Object::Relation, name("users")))),
+        ("CREATE POLICY p ON users USING (f())", Some(Change::Replaced(Object::Relation, name("users")))),
+        (
+            "CREATE POLICY p ON users USING (a > current_timestamp)",
+            Some(Change::Replaced(Object::Relation, name("users"))),
+        ),
+        ("ALTER POLICY p ON users USING (f())", Some(Change::Replaced(Object::Relation, name("users")))),
+        ("ALTER DOMAIN short ADD CHECK (f(value))", new(Object::Type, "short")),
+        ("CREATE SCHEMA s CREATE VIEW v AS SELECT 1 GRANT SELECT ON v TO x", Some(Change::View(name("v")))),
+        ("CREATE SCHEMA s CREATE TABLE y (a int)", Some(Change::Readable(name("y")))),
     ] {
         assert_eq!(change(text), expected, "{text}");
     }
@@ -71,16 +79,23 @@ fn what_others_may_depend_on_makes_more_than_itself_doubtful() {
         ("ALTER TABLE scratch INHERIT users", Change::Relations),
         ("CREATE UNLOGGED TABLE x PARTITION OF users DEFAULT", Change::Relations),
         ("CREATE RULE \"_RETURN\" AS ON SELECT TO users DO INSTEAD SELECT 1", Change::Relations),
-        ("ALTER DOMAIN short ADD CHECK (f(value))", Change::Anything),
-        ("ALTER POLICY p ON users USING (f())", Change::Anything),
-        ("CREATE CAST (a AS b) WITH FUNCTION f(a)", Change::Anything),
+        ("CREATE CAST (int AS bigint) WITH FUNCTION f(int)", Change::Anything),
+        ("CREATE CAST (double precision AS x) WITH FUNCTION f(x)", Change::Anything),
         ("CREATE EXTENSION x", Change::Anything),
         ("IMPORT FOREIGN SCHEMA x FROM SERVER y INTO z", Change::Anything),
-        ("CREATE SCHEMA s CREATE VIEW v AS SELECT 1", Change::Anything),
         ("CREATE SOMETHING x", Change::Anything),
     ] {
         assert_eq!(change(text), Some(expected), "{text}");
     }
+}
+
+#[test]
+fn a_cast_concerns_values_of_its_own_types_wherever_they_come_from() {
+    let verdict = judge("CREATE CAST (int AS s.mine) WITH FUNCTION f(int)");
+    let changes = [Change::New(Object::Type, name("mine")), Change::Relations, Change::OwnCode];
+    assert_eq!(*verdict.effects, changes.map(Ddl));
+    let verdict = judge("ALTER TYPE mine SET (RECEIVE = f)");
+    assert_eq!(*verdict.effects, [Change::New(Object::Type, name("mine")), Change::Relations].map(Ddl));
 }
 
 #[test]
@@ -91,6 +106,10 @@ fn most_definitions_say_nothing_about_reads() {
         "CREATE INDEX ON users (a)",
         "CREATE ROLE x",
         "CREATE SCHEMA s",
+        "CREATE POLICY p ON users USING (true)",
+        "CREATE POLICY p ON users USING (a = 1 AND b IN (SELECT b FROM orders)) WITH CHECK (f())",
+        "CREATE POLICY p ON users FOR INSERT WITH CHECK (f())",
+        "ALTER POLICY p ON users RENAME TO q",
         "CREATE TRIGGER x BEFORE INSERT ON users EXECUTE FUNCTION f()",
         "ALTER TABLE users ADD x int, DROP y",
         "ALTER TABLE users ATTACH PARTITION orders DEFAULT",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::verdict::SessionEffect::{
     self, AsksSequences, Ddl, Deallocate, DeallocateAll, DiscardAll, DiscardSequences, DiscardTemp, Listen,
-    Pin, PrepareSql, Reset, ResetAll, Temporary, Unlisten, Unpin,
+    LooksAtCounters, Pin, PrepareSql, Reset, ResetAll, Temporary, Unlisten, Unpin,
 };
 use super::super::{BeginMode, Change, Kind, Object, PinCause, Place};
 use super::judge;
@@ -171,6 +171,20 @@ fn set_config_is_a_setting_where_its_effect_is_known() {
         ),
         ("SELECT setseed(0.5)", &[Pin(PinCause::UnknownSetting)]),
         ("SELECT tenant('x')", &[Pin(PinCause::UnknownSetting)]),
+    ]);
+}
+
+#[test]
+fn looking_at_counters_is_noted_wherever_it_is_done() {
+    check_effects(&[
+        ("SELECT pg_stat_get_numscans(1)", &[LooksAtCounters]),
+        (
+            "CREATE TABLE x AS SELECT * FROM pg_stat_user_tables",
+            &[Ddl(Change::New(Object::Relation, name("x"))), LooksAtCounters],
+        ),
+        ("INSERT INTO log SELECT blks_hit FROM pg_catalog.pg_stat_database", &[LooksAtCounters]),
+        ("SELECT * FROM pg_stat_activity", &[]),
+        ("SELECT 'pg_stat_user_tables'::text FROM nowhere", &[]),
     ]);
 }
 

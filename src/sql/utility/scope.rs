@@ -42,6 +42,8 @@ pub(in crate::sql) struct Known<'a> {
     pub(in crate::sql) catalog: &'a Catalog,
     /// Whether a query is a read that any node can serve.
     pub(in crate::sql) reads: &'a dyn Fn(Words<'_>) -> bool,
+    /// Whether an expression is nothing but a read that any node can serve at any time.
+    pub(in crate::sql) computes: &'a dyn Fn(Words<'_>) -> bool,
 }
 
 /// The changes of the statement whose keyword stands before `words`.
@@ -77,9 +79,10 @@ fn created(mut words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
             types.into_iter().chain(named(&mut words, |name| Change::New(Object::Function, name))).collect()
         }
         "domain" => named(&mut words, |name| Change::New(Object::Type, name)),
-        "policy" => on_table(words),
+        "policy" => policy(words, known),
         "rule" if words.mentions("select") => vec![Change::Relations],
-        "schema" if !words.rest().mentions("create") => Vec::new(),
+        "schema" => elements(words, known),
+        "cast" => cast(words, known.catalog),
         what if HARMLESS.contains(&what) => Vec::new(),
         _ => vec![Change::Anything],
     }
@@ -192,12 +195,96 @@ fn operator(words: Words<'_>) -> Vec<Change> {
     vec![symbol.map_or(Change::Anything, |symbol| Change::New(Object::Operator, Arc::from(&*symbol)))]
 }
 
-/// `CREATE POLICY name ON table`: reading the table runs it.
-fn on_table(mut words: Words<'_>) -> Vec<Change> {
+/// `... POLICY name ON table ... USING (expression)`: reading the table runs that, and nothing else of it.
+fn policy(mut words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
     while !words.at_end() && !words.eat("on") {
         words.advance();
     }
-    named(&mut words, |name| Change::Replaced(Object::Relation, name))
+    let table = named(&mut words, |name| Change::Replaced(Object::Relation, name));
+    while !words.at_end() && !words.eat("using") {
+        words.advance();
+    }
+    let rest = words.rest();
+    let end = (0..rest.tokens.len()).find(|&at| {
+        let tail = rest.tokens.get(at..).unwrap_or_default();
+        Words::new(rest.text, tail).eat_all(&["with", "check"])
+    });
+    let expression = rest.tokens.get(..end.unwrap_or(rest.tokens.len())).unwrap_or_default();
+    if expression.is_empty() || (known.computes)(Words::new(rest.text, expression)) {
+        return Vec::new();
+    }
+    table
+}
+
+/// `CREATE SCHEMA name CREATE TABLE ... CREATE VIEW ... GRANT ...`: what is made in it.
+fn elements(words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
+    let mut starts = Vec::new();
+    let mut depth = 0_usize;
+    for (at, token) in words.tokens.iter().enumerate() {
+        let is = |word: &[u8]| token.bytes(words.text).eq_ignore_ascii_case(word);
+        match token.kind {
+            TokenKind::Punctuation(b'(') => depth += 1,
+            TokenKind::Punctuation(b')') => depth = depth.saturating_sub(1),
+            TokenKind::Word if depth == 0 && (is(b"create") || is(b"grant")) => {
+                starts.push((at, is(b"create")));
+            }
+            _ => {}
+        }
+    }
+    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([words.tokens.len()]);
+    let made = starts.iter().zip(ends).filter(|((_, creates), _)| *creates);
+    made.flat_map(|((start, _), end)| {
+        let element = words.tokens.get(start + 1..end).unwrap_or_default();
+        created(Words::new(words.text, element), known)
+    })
+    .collect()
+}
+
+/// `CREATE CAST (source AS target)`. It is called where a value of either type is, also without being named. Such values
+/// come from the database's own relations and functions, and from literals of the type.
+fn cast(mut words: Words<'_>, catalog: &Catalog) -> Vec<Change> {
+    let sides = |words: &mut Words<'_>| {
+        if !words.eat_punctuation(b'(') {
+            return None;
+        }
+        let source = words.qualified_name()?;
+        let target = words.eat("as").then(|| words.qualified_name())??;
+        words.eat_punctuation(b')').then_some([source, target])
+    };
+    let Some(sides) = sides(&mut words) else { return vec![Change::Anything] };
+    let own = sides.iter().filter(|parts| !is_built_in_type(parts, catalog)).filter_map(|parts| parts.last());
+    let mut changes: Vec<Change> =
+        own.map(|name| Change::New(Object::Type, Arc::from(name.as_str()))).collect();
+    if changes.is_empty() {
+        return vec![Change::Anything];
+    }
+    changes.extend([Change::Relations, Change::OwnCode]);
+    changes
+}
+
+/// Whether a type may be one of PostgreSQL's. Most have a function of their name, or are treated as if they had.
+fn is_built_in_type(parts: &[String], catalog: &Catalog) -> bool {
+    const WORDS: [&str; 12] = [
+        "bigint",
+        "bit",
+        "boolean",
+        "char",
+        "character",
+        "dec",
+        "decimal",
+        "double",
+        "float",
+        "int",
+        "integer",
+        "real",
+    ];
+    const MORE: [&str; 7] = ["smallint", "varchar", "nchar", "national", "timestamp", "time", "interval"];
+    let Some((name, schema)) = parts.split_last() else { return true };
+    schema.last().is_some_and(|schema| schema == "pg_catalog")
+        || WORDS.contains(&name.as_str())
+        || MORE.contains(&name.as_str())
+        || name == "setof"
+        || catalog.knows_function(Some("pg_catalog"), name)
 }
 
 fn altered(mut words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
@@ -210,9 +297,15 @@ fn altered(mut words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
             vec![Change::OwnCode]
         }
         "function" | "procedure" | "routine" | "aggregate" => renamed(words, Object::Function),
-        "type" if words.mentions("set") && !words.mentions("schema") => vec![Change::Anything],
+        // How its values come in and go out, those in tables too.
+        "type" if words.mentions("set") && !words.mentions("schema") => {
+            let mut changes = named(&mut words, |name| Change::New(Object::Type, name));
+            changes.push(Change::Relations);
+            changes
+        }
         "type" if has_strange_types(words, known.catalog) => vec![Change::Anything],
-        "domain" if words.mentions("check") => vec![Change::Anything],
+        "domain" if words.mentions("check") => named(&mut words, |name| Change::New(Object::Type, name)),
+        "policy" => policy(words, known),
         "type" | "domain" => renamed(words, Object::Type),
         // Neither its function nor its operands can be changed.
         "operator" | "schema" | "data" => Vec::new(),

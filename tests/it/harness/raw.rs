@@ -2,7 +2,8 @@
 //!
 //! A script is a line per message: `Q text` (Query), `P:name text` (Parse), `B:portal:statement value value` (Bind),
 //! `D:S:name` and `D:P:name` (Describe), `E:portal rows` (Execute), `C:S:name` (Close), `S` (Sync), `H n` (Flush, then n
-//! answers are awaited), `d text` (CopyData with a line's end), `c` (CopyDone), `f text` (CopyFail), `W` (wait until ready).
+//! answers are awaited), `d text` (CopyData with a line's end), `c` (CopyDone), `f text` (CopyFail), `F:oid value value`
+//! (FunctionCall), `W` (wait until ready).
 
 use primacy::wire::scram::{AwaitingServerFinal, AwaitingServerFirst, Keys, ScramError, nonce};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -296,7 +297,7 @@ pub(crate) fn steps(script: &str) -> Vec<Step> {
         let names: Vec<&str> = parts.collect();
         bytes.extend(frame_of(letter, &names, rest));
         let awaited = match letter {
-            "Q" | "S" | "W" => Awaited::Ready,
+            "Q" | "S" | "W" | "F" => Awaited::Ready,
             "H" => Awaited::Messages(rest.parse().unwrap()),
             _ => continue,
         };
@@ -326,6 +327,18 @@ fn frame_of(letter: &str, names: &[&str], rest: &str) -> Vec<u8> {
             let mut body = format!("{}\0", names[0]).into_bytes();
             body.extend_from_slice(&rest.trim().parse().unwrap_or(0_u32).to_be_bytes());
             frame(b'E', &body)
+        }
+        "F" => {
+            let values: Vec<&str> = rest.split(' ').filter(|value| !value.is_empty()).collect();
+            let mut body = names[0].parse::<u32>().unwrap().to_be_bytes().to_vec();
+            body.extend_from_slice(&[0, 0]);
+            body.extend_from_slice(&u16::try_from(values.len()).unwrap().to_be_bytes());
+            for value in values {
+                body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+                body.extend_from_slice(value.as_bytes());
+            }
+            body.extend_from_slice(&[0, 0]);
+            frame(b'F', &body)
         }
         "S" => frame(b'S', b""),
         "H" => frame(b'H', b""),
