@@ -28,7 +28,8 @@ use crate::proxy::catalog::CatalogHub;
 use crate::proxy::listener::{BindError, Ending, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
 use crate::proxy::pool::NodeLink;
-use crate::proxy::tls::{ClientTlsConfig, ServerTlsConfig, TlsError};
+use crate::proxy::tls::{ClientTlsConfig, ServerTlsConfig};
+use crate::tls::TlsError;
 
 /// How often catalogs are looked at for changes that were made elsewhere.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
@@ -92,6 +93,8 @@ struct Running {
     settings: Mutex<Settings>,
     shared: Arc<crate::proxy::worker::Shared>,
     sql: crate::sql::Settings,
+    login: Arc<LoginContext>,
+    server_tls: Arc<[ServerTlsConfig]>,
     log: Option<LogHandle>,
     console: Arc<ArcSwap<console::Settings>>,
     /// What was changed on the console since the file was read.
@@ -132,18 +135,9 @@ impl Proxy {
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
         let catalogs = CatalogHub::new(Arc::clone(&board), links.clone(), service, runtime, CATALOG_POLL);
-        let tls = settings
-            .proxy
-            .nodes
-            .iter()
-            .map(|node| ServerTlsConfig::load(&node.tls))
-            .collect::<Result<_, _>>()?;
-        let login = Arc::new(LoginContext {
-            tls: client_tls,
-            verifiers: Arc::new(Verifiers::new(&settings.proxy, tls, Arc::clone(&board))?),
-            login_timeout: settings.proxy.limits.login_timeout,
-            login_message_max: settings.proxy.limits.login_message_max,
-        });
+        let server_tls: Arc<[ServerTlsConfig]> = links.iter().map(|link| (*link.tls).clone()).collect();
+        let verifiers = Verifiers::new(&settings.proxy, Arc::clone(&server_tls), Arc::clone(&board))?;
+        let login = Arc::new(LoginContext::new(&settings.proxy, client_tls, Arc::new(verifiers)));
         let parts = Parts {
             settings: Arc::new(settings.proxy.clone()),
             route: Arc::new(settings.route.clone()),
@@ -151,7 +145,7 @@ impl Proxy {
             board: Arc::clone(&board),
             catalogs,
             metrics: Arc::clone(&metrics),
-            login,
+            login: Arc::clone(&login),
             links,
         };
         let workers = Workers::start(parts, &sockets)?;
@@ -165,6 +159,8 @@ impl Proxy {
             console: Arc::new(ArcSwap::from_pointee(settings.console.clone())),
             settings: Mutex::new(settings),
             shared: Arc::clone(&workers.shared),
+            login,
+            server_tls,
             log,
             end: watch::Sender::new(None),
             by_hand: Mutex::default(),
@@ -315,6 +311,7 @@ impl Running {
     /// Puts in force what of new settings needs no restart.
     async fn take_over(&self, settings: &mut Settings, new: Settings) -> Result<CommandReport, String> {
         let change = crate::config::diff(settings, &new);
+        let certificates = read_certificates(settings, &new)?;
         self.shared.route.store(Arc::new(new.route.clone()));
         let mut proxy = new.proxy.clone();
         // What a restart is needed for stays as it is.
@@ -322,6 +319,11 @@ impl Running {
         proxy.nodes.clone_from(&settings.proxy.nodes);
         proxy.workers = settings.proxy.workers;
         self.shared.settings.store(Arc::new(proxy.clone()));
+        let (client_tls, server_tls) = certificates;
+        self.login.reload(&proxy, client_tls);
+        for (old, new) in self.server_tls.iter().zip(&server_tls) {
+            old.replace_by(new);
+        }
         for worker in &self.shared.workers {
             if worker.send(crate::proxy::worker::Command::Reload).await.is_err() {
                 return Err("primacy is stopping".to_owned());
@@ -337,6 +339,22 @@ impl Running {
         settings.console = new.console;
         Ok(report(&change))
     }
+}
+
+/// Certificates, keys and lists of revoked ones, read again although their names are the same: what is wrong with them is
+/// told before anything is taken over.
+fn read_certificates(
+    old: &Settings,
+    new: &Settings,
+) -> Result<(ClientTlsConfig, Vec<ServerTlsConfig>), String> {
+    let told = |error: TlsError| match std::error::Error::source(&error) {
+        Some(why) => format!("{error}: {why}"),
+        None => error.to_string(),
+    };
+    let client = ClientTlsConfig::load(&new.proxy.client_tls).map_err(told)?;
+    // The nodes themselves stay as they are until a restart.
+    let servers = old.proxy.nodes.iter().map(|node| ServerTlsConfig::load(&node.tls));
+    Ok((client, servers.collect::<Result<_, _>>().map_err(told)?))
 }
 
 /// The ring of events, fed by the log.

@@ -22,4 +22,5 @@ pub mod proxy;
 pub mod route;
 pub mod session;
 pub mod sql;
+pub mod tls;
 pub mod wire;

@@ -11,6 +11,7 @@ mod error;
 pub mod frontend;
 mod header;
 pub mod md5;
+pub mod proxy_header;
 mod reader;
 pub mod scram;
 pub mod startup;

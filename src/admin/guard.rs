@@ -20,6 +20,9 @@ pub(super) enum Refused {
         "this needs the token: Authorization: Bearer TOKEN (primacy: --token-file or PRIMACY_ADMIN_TOKEN)"
     )]
     Token,
+    /// A token for looking is set, and this is neither that nor the other one.
+    #[error("this needs a token: Authorization: Bearer TOKEN, of admin.stats_token or admin.token")]
+    Look,
     /// There is no token, and the request comes from elsewhere.
     #[error("without admin.token changes are accepted from this machine only; set admin.token_file")]
     Remote,
@@ -35,7 +38,7 @@ impl Refused {
     /// The HTTP status.
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Token | Self::Look => StatusCode::UNAUTHORIZED,
             Self::Remote => StatusCode::FORBIDDEN,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -43,9 +46,19 @@ impl Refused {
     }
 }
 
-/// Whether a request that only looks may go on.
-pub(super) fn may_look(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), Refused> {
-    if expected_host(headers) || has_token(token, headers) { Ok(()) } else { Err(Refused::Host) }
+/// Whether a request that only looks may go on. Where there is a token for looking it is asked for; the one for changing
+/// serves as well.
+pub(super) fn may_look(
+    [changing, looking]: [Option<&Secret>; 2],
+    headers: &HeaderMap,
+) -> Result<(), Refused> {
+    if has_token(changing, headers) || has_token(looking, headers) {
+        return Ok(());
+    }
+    if looking.is_some() {
+        return Err(Refused::Look);
+    }
+    if expected_host(headers) { Ok(()) } else { Err(Refused::Host) }
 }
 
 /// Whether a request that changes something may go on.
@@ -105,12 +118,16 @@ mod tests {
     #[test]
     fn names_that_could_be_rebound_are_refused() {
         for host in ["localhost:6433", "LOCALHOST", "127.0.0.1:6433", "10.0.0.7", "[::1]:6433", "[::1]"] {
-            assert_eq!(may_look(None, &headers(&[(header::HOST, host)])), Ok(()), "{host}");
+            assert_eq!(may_look([None, None], &headers(&[(header::HOST, host)])), Ok(()), "{host}");
         }
         for host in ["evil.example:6433", "localhost.evil.example", "127.0.0.1.evil.example", ""] {
-            assert_eq!(may_look(None, &headers(&[(header::HOST, host)])), Err(Refused::Host), "{host}");
+            assert_eq!(
+                may_look([None, None], &headers(&[(header::HOST, host)])),
+                Err(Refused::Host),
+                "{host}"
+            );
         }
-        assert_eq!(may_look(None, &HeaderMap::new()), Err(Refused::Host));
+        assert_eq!(may_look([None, None], &HeaderMap::new()), Err(Refused::Host));
     }
 
     #[test]
@@ -119,7 +136,7 @@ mod tests {
         let with = |value| headers(&[(header::HOST, "db.internal"), JSON, (header::AUTHORIZATION, value)]);
         let from = peer("10.0.0.9:1");
         assert_eq!(may_change(Some(&token), &with("Bearer right-token"), from), Ok(()));
-        assert_eq!(may_look(Some(&token), &with("Bearer right-token")), Ok(()));
+        assert_eq!(may_look([Some(&token), None], &with("Bearer right-token")), Ok(()));
         for wrong in
             ["Bearer right-toke", "Bearer right-token2", "Bearer ", "right-token", "Basic right-token"]
         {
@@ -130,6 +147,22 @@ mod tests {
             may_change(Some(&token), &headers(&[(header::HOST, "localhost"), JSON]), peer("127.0.0.1:1")),
             Err(Refused::Token)
         );
+    }
+
+    #[test]
+    fn a_token_for_looking_opens_looking_and_nothing_else() {
+        let (admin, stats) = (Secret::new("admin-token"), Secret::new("stats-token"));
+        let with = |value| headers(&[(header::HOST, "localhost"), JSON, (header::AUTHORIZATION, value)]);
+        let both = [Some(&admin), Some(&stats)];
+        assert_eq!(may_look(both, &with("Bearer stats-token")), Ok(()));
+        assert_eq!(may_look(both, &with("Bearer admin-token")), Ok(()));
+        assert_eq!(may_look(both, &with("Bearer other-token")), Err(Refused::Look));
+        assert_eq!(
+            may_look([None, Some(&stats)], &headers(&[(header::HOST, "localhost")])),
+            Err(Refused::Look)
+        );
+        let local = peer("127.0.0.1:1");
+        assert_eq!(may_change(Some(&admin), &with("Bearer stats-token"), local), Err(Refused::Token));
     }
 
     #[test]

@@ -127,7 +127,8 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn guard_looking(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    match guard::may_look(shared.settings.token.as_ref(), request.headers()) {
+    let tokens = [shared.settings.token.as_ref(), shared.settings.stats_token.as_ref()];
+    match guard::may_look(tokens, request.headers()) {
         Ok(()) => with_headers(next.run(request).await),
         Err(refused) => failure(refused.status(), &refused.to_string()),
     }
@@ -140,7 +141,15 @@ async fn guard_changing(
     next: Next,
 ) -> Response {
     match guard::may_change(shared.settings.token.as_ref(), request.headers(), peer) {
-        Ok(()) => with_headers(next.run(request).await),
+        Ok(()) => {
+            // Who did what, from where, and what came of it: also where nothing came of it.
+            let command = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let who = if shared.settings.token.is_some() { "token" } else { "this machine" };
+            let response = next.run(request).await;
+            let status = response.status().as_u16();
+            tracing::info!(target: "primacy::audit", %command, who, %peer, status, "a command on the HTTP address");
+            with_headers(response)
+        }
         Err(refused) => {
             tracing::warn!(%peer, path = request.uri().path(), %refused, "refused a request on the HTTP address");
             failure(refused.status(), &refused.to_string())

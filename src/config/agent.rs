@@ -101,6 +101,8 @@ fn resolve(document: &Document, base: &Path, check: &mut Checker) -> Settings {
         plain: document.token.as_ref(),
         file: token_file.as_deref(),
         variable: document.token_env.as_deref(),
+        credential: None,
+        command: None,
     };
     let token = secrets::read(check, &source);
     let tls = tls(&document.tls, base, check);
@@ -181,6 +183,8 @@ fn role(written: &WrittenSource, base: &Path, check: &mut Checker) -> Option<Rol
         plain: written.password.as_ref(),
         file: file.as_deref(),
         variable: written.password_env.as_deref(),
+        credential: None,
+        command: None,
     };
     let password = secrets::read(check, &source);
     match (&written.user, password) {

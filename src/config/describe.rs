@@ -13,12 +13,13 @@ use crate::control::agents::{AgentSettings, AgentTls};
 use crate::control::settings::Credentials;
 use crate::failover::{self, Durability};
 use crate::model::Secret;
+use crate::proxy::hba::{Hba, Network};
 use crate::proxy::settings::{
-    Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ReplayLimits, ServerTlsMode,
-    Service,
+    Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ReplayLimits, Service,
 };
 use crate::route::{Override, PrimaryReads};
 use crate::sql::Hint;
+use crate::tls::ServerTls;
 use crate::{admin, console, control, observe, proxy, route, sql};
 
 /// One setting in force.
@@ -94,6 +95,8 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
         nodes,
         service,
         auth,
+        hba,
+        balancers,
         client_tls,
         pool,
         limits,
@@ -123,12 +126,15 @@ fn data_path(list: &mut List, settings: &proxy::Settings) {
     list.secret("service.password", password);
     list.fixed("service.database", database);
     match auth {
-        Auth::Query { sql, cache_for } => {
+        Auth::Query { sql, cache_for, recheck_after, users_file } => {
             list.fixed("auth.query", sql);
             list.fixed("auth.cache", show_duration(*cache_for));
+            list.fixed("auth.recheck", show_duration(*recheck_after));
+            list.fixed("auth.users_file", path(users_file.as_deref()));
         }
         Auth::File(file) => list.fixed("auth.users_file", file.display()),
     }
+    describe_rules(list, hba, balancers);
     describe_tls(list, client_tls);
     describe_pool(list, pool);
     describe_limits(list, limits);
@@ -139,35 +145,40 @@ fn describe_node(list: &mut List, number: usize, node: &Node) {
     let key = |what: &str| format!("nodes[{number}].{what}");
     list.fixed(&key("name"), name);
     list.fixed(&key("address"), address);
-    list.fixed(&key("sslmode"), server_tls_word(tls.mode));
-    list.fixed(&key("sslrootcert"), path(tls.ca_file.as_deref()));
+    let ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding } = tls;
+    list.fixed(&key("sslmode"), mode.as_str());
+    list.fixed(&key("sslrootcert"), path(ca_file.as_deref()));
+    list.fixed(&key("sslcrl"), path(crl_file.as_deref()));
+    list.fixed(&key("sslcert"), path(cert_file.as_deref()));
+    list.fixed(&key("sslkey"), path(key_file.as_deref()));
+    list.fixed(&key("channel_binding"), channel_binding.as_str());
     list.fixed(&key("zone"), zone);
     list.fixed(&key("weight"), weight);
     list.fixed(&key("priority"), priority);
 }
 
-fn server_tls_word(mode: ServerTlsMode) -> &'static str {
-    match mode {
-        ServerTlsMode::Disable => "disable",
-        ServerTlsMode::Prefer => "prefer",
-        ServerTlsMode::Require => "require",
-        ServerTlsMode::VerifyCa => "verify-ca",
-        ServerTlsMode::VerifyFull => "verify-full",
-    }
+fn describe_rules(list: &mut List, hba: &Hba, balancers: &[Network]) {
+    let Hba { rules, maps } = hba;
+    list.live("hba", rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+    let maps = maps.iter().map(|line| format!("{} {:?} {}", line.map, line.identity, line.user));
+    list.live("auth.maps", maps.collect::<Vec<_>>().join("; "));
+    let balancers: Vec<_> = balancers.iter().map(ToString::to_string).collect();
+    list.live("proxy_protocol", balancers.join(", "));
 }
 
 fn describe_tls(list: &mut List, tls: &ClientTls) {
-    let ClientTls { mode, cert_file, key_file, ca_file } = tls;
+    let ClientTls { mode, cert_file, key_file, ca_file, crl_file } = tls;
     let mode = match mode {
         ClientTlsMode::Disable => "disable",
         ClientTlsMode::Prefer => "prefer",
         ClientTlsMode::Require => "require",
         ClientTlsMode::VerifyCa => "verify-ca",
     };
-    list.fixed("tls.sslmode", mode);
-    list.fixed("tls.cert_file", path(cert_file.as_deref()));
-    list.fixed("tls.key_file", path(key_file.as_deref()));
-    list.fixed("tls.ca_file", path(ca_file.as_deref()));
+    list.live("tls.sslmode", mode);
+    list.live("tls.cert_file", path(cert_file.as_deref()));
+    list.live("tls.key_file", path(key_file.as_deref()));
+    list.live("tls.ca_file", path(ca_file.as_deref()));
+    list.live("tls.crl_file", path(crl_file.as_deref()));
 }
 
 fn describe_pool(list: &mut List, pool: &PoolSettings) {
@@ -194,6 +205,10 @@ fn describe_pool(list: &mut List, pool: &PoolSettings) {
 fn describe_limits(list: &mut List, limits: &Limits) {
     let Limits {
         clients_max,
+        clients_per_address_max,
+        clients_per_user_max,
+        clients_per_database_max,
+        auth_delay_max,
         login_timeout,
         login_message_max,
         batch_max,
@@ -202,12 +217,17 @@ fn describe_limits(list: &mut List, limits: &Limits) {
         server_prepared_max,
         idle_timeout,
         idle_in_transaction_timeout,
+        write_timeout,
         hold_timeout,
         holds_max,
         hold_bytes_max,
         drain_timeout,
     } = limits;
     list.live("limits.max_client_conn", clients_max);
+    list.live("limits.max_clients_per_address", clients_per_address_max);
+    list.live("limits.max_clients_per_user", clients_per_user_max);
+    list.live("limits.max_clients_per_database", clients_per_database_max);
+    list.duration("limits.auth_delay", *auth_delay_max);
     list.duration("limits.client_login_timeout", *login_timeout);
     list.size("limits.max_login_message", u64::from(*login_message_max));
     list.size("limits.max_batch", u64::from(*batch_max));
@@ -216,6 +236,7 @@ fn describe_limits(list: &mut List, limits: &Limits) {
     list.live("limits.max_prepared_statements", server_prepared_max);
     list.duration("limits.client_idle_timeout", *idle_timeout);
     list.duration("limits.idle_transaction_timeout", *idle_in_transaction_timeout);
+    list.duration("limits.client_write_timeout", *write_timeout);
     list.duration("limits.drain_timeout", *drain_timeout);
     list.duration("failover.hold_timeout", *hold_timeout);
     list.live("failover.max_held", holds_max);
@@ -346,9 +367,10 @@ fn failing_over(list: &mut List, settings: &failover::Settings) {
 }
 
 fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {
-    let admin::Settings { listen, token } = admin;
+    let admin::Settings { listen, token, stats_token } = admin;
     list.fixed("admin.listen", listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));
     list.secret("admin.token", &token.clone().unwrap_or_default());
+    list.secret("admin.stats_token", &stats_token.clone().unwrap_or_default());
     let observe::Settings { level, format } = log;
     list.live("log.level", level);
     list.fixed("log.format", format.as_str());

@@ -8,9 +8,11 @@ mod control;
 mod limits;
 mod nodes;
 mod planes;
+mod rules;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::check::Checker;
 use super::url::split_port;
@@ -29,6 +31,8 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     let service = nodes::service(document, base, check);
     let auth = limits::auth(document, base, check);
     let client_tls = limits::tls(document, base, check);
+    let hba = Arc::new(rules::hba(document, base, check));
+    let balancers = rules::balancers(document, check);
     let pool = limits::pool(document, check);
     let limits = limits::limits(document, check);
     let workers = check.number("workers", document.workers, 1, 1..=WORKERS_MAX);
@@ -50,6 +54,8 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         nodes,
         service,
         auth,
+        hba,
+        balancers,
         client_tls,
         pool,
         limits,

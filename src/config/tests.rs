@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::Address;
-use crate::proxy::settings::{Auth, PoolMode, ServerTlsMode};
+use crate::proxy::settings::{Auth, PoolMode};
 use crate::route::Consistency;
+use crate::tls::ServerTlsMode;
 
 fn text_settings(text: &str) -> Result<Settings, ConfigProblems> {
     parse(text, Path::new("test.toml"))

@@ -32,6 +32,10 @@ pub(super) struct Document {
     pub(super) replication: Replication,
     /// Where verifiers come from.
     pub(super) auth: Auth,
+    /// Who may try to sign in, from where, and how.
+    pub(super) hba: Vec<HbaRule>,
+    /// Networks of balancers that name their clients.
+    pub(super) proxy_protocol: Option<OneOrMany>,
     /// Limits on server connections.
     pub(super) pool: Pool,
     /// Limits on clients.
@@ -97,6 +101,14 @@ pub(super) struct Node {
     pub(super) sslmode: Option<String>,
     /// Trusted authorities.
     pub(super) sslrootcert: Option<PathBuf>,
+    /// Revoked certificates.
+    pub(super) sslcrl: Option<PathBuf>,
+    /// Our certificate.
+    pub(super) sslcert: Option<PathBuf>,
+    /// Its key.
+    pub(super) sslkey: Option<PathBuf>,
+    /// libpq's word.
+    pub(super) channel_binding: Option<String>,
     /// Where the other servers reach it.
     pub(super) replication_address: Option<String>,
     /// Availability zone.
@@ -135,6 +147,10 @@ pub(super) struct Service {
     pub(super) password_file: Option<PathBuf>,
     /// An environment variable with it.
     pub(super) password_env: Option<String>,
+    /// A systemd credential with it.
+    pub(super) password_credential: Option<String>,
+    /// A command that prints it.
+    pub(super) password_command: Option<Vec<String>>,
     /// Database.
     pub(super) database: Option<String>,
 }
@@ -151,6 +167,10 @@ pub(super) struct Replication {
     pub(super) password_file: Option<PathBuf>,
     /// An environment variable with it.
     pub(super) password_env: Option<String>,
+    /// A systemd credential with it.
+    pub(super) password_credential: Option<String>,
+    /// A command that prints it.
+    pub(super) password_command: Option<Vec<String>>,
     /// Whether primacy makes replication slots.
     pub(super) slots: Option<bool>,
 }
@@ -163,8 +183,51 @@ pub(super) struct Auth {
     pub(super) query: Option<String>,
     /// How long an answer is used.
     pub(super) cache: Option<WrittenDuration>,
-    /// File of users instead.
+    /// From when on a newer one is asked for.
+    pub(super) recheck: Option<WrittenDuration>,
+    /// File of users, instead or before.
     pub(super) users_file: Option<PathBuf>,
+    /// A `pg_hba.conf`.
+    pub(super) hba_file: Option<PathBuf>,
+    /// A `pg_ident.conf`.
+    pub(super) ident_file: Option<PathBuf>,
+    /// What identities of the outside may use which roles.
+    pub(super) maps: Vec<Mapping>,
+}
+
+/// One `[[auth.maps]]` entry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mapping {
+    /// The map.
+    pub(super) map: Option<String>,
+    /// A certificate's or an account's name.
+    pub(super) identity: Option<String>,
+    /// The role.
+    pub(super) user: Option<String>,
+}
+
+/// One `[[hba]]` entry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct HbaRule {
+    /// `local`, `host`, `hostssl` or `hostnossl`.
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    /// Databases.
+    pub(super) database: Option<OneOrMany>,
+    /// Roles.
+    pub(super) user: Option<OneOrMany>,
+    /// Addresses and networks.
+    pub(super) address: Option<OneOrMany>,
+    /// The method.
+    pub(super) method: Option<String>,
+    /// `verify-ca` or `verify-full`.
+    pub(super) clientcert: Option<String>,
+    /// `CN`, `DN` or `SAN`.
+    pub(super) clientname: Option<String>,
+    /// A map's name.
+    pub(super) map: Option<String>,
 }
 
 /// `[pool]`.
@@ -194,6 +257,14 @@ pub(super) struct Pool {
 pub(super) struct Limits {
     /// Clients.
     pub(super) max_client_conn: Option<i64>,
+    /// Of one address.
+    pub(super) max_clients_per_address: Option<i64>,
+    /// Of one role.
+    pub(super) max_clients_per_user: Option<i64>,
+    /// Of one database.
+    pub(super) max_clients_per_database: Option<i64>,
+    /// Longest delay of a refusal.
+    pub(super) auth_delay: Option<WrittenDuration>,
     /// From accept to signed in.
     pub(super) client_login_timeout: Option<WrittenDuration>,
     /// Longest message before sign-in.
@@ -208,6 +279,8 @@ pub(super) struct Limits {
     pub(super) max_prepared_statements: Option<i64>,
     /// Idle clients.
     pub(super) client_idle_timeout: Option<WrittenDuration>,
+    /// Clients that do not read.
+    pub(super) client_write_timeout: Option<WrittenDuration>,
     /// Clients idle in a transaction.
     pub(super) idle_transaction_timeout: Option<WrittenDuration>,
     /// Running transactions at a stop.
@@ -226,6 +299,8 @@ pub(super) struct Tls {
     pub(super) key_file: Option<PathBuf>,
     /// Authorities of client certificates.
     pub(super) ca_file: Option<PathBuf>,
+    /// Revoked client certificates.
+    pub(super) crl_file: Option<PathBuf>,
 }
 
 /// `[routing]`.
@@ -346,10 +421,24 @@ pub(super) struct Admin {
     pub(super) listen: Option<String>,
     /// Bearer token.
     pub(super) token: Option<WrittenSecret>,
+    /// Bearer token for those who only look.
+    pub(super) stats_token: Option<WrittenSecret>,
     /// A file with it.
+    pub(super) stats_token_file: Option<PathBuf>,
+    /// An environment variable with it.
+    pub(super) stats_token_env: Option<String>,
+    /// A systemd credential with it.
+    pub(super) stats_token_credential: Option<String>,
+    /// A command that prints it.
+    pub(super) stats_token_command: Option<Vec<String>>,
+    /// A file with the token.
     pub(super) token_file: Option<PathBuf>,
     /// An environment variable with it.
     pub(super) token_env: Option<String>,
+    /// A systemd credential with it.
+    pub(super) token_credential: Option<String>,
+    /// A command that prints it.
+    pub(super) token_command: Option<Vec<String>>,
 }
 
 /// `[log]`.

@@ -19,11 +19,12 @@ use super::journal::Journal;
 use super::link::{LinkError, Target};
 use super::local::{LocalError, LocalServers, Upstream};
 use super::monitor::Watch;
-use super::settings::{Settings, TlsMode};
+use super::settings::Settings;
 use super::{Board, task};
 use crate::clock;
 use crate::failover::{Action, Effect, FollowerName, Input, Outcome};
 use crate::model::{Address, NodeId, SqlState};
+use crate::tls::ServerTlsMode;
 
 /// How often a state that is being waited for is looked at.
 const POLL: Duration = Duration::from_millis(2);
@@ -285,10 +286,10 @@ fn slot_name(node: NodeId, name: &str) -> String {
 /// `sslmode` for a server that has never said how it reaches the others. Which file on *its* machine holds the authorities
 /// is not known here, and `verify-…` without that file refuses every server; with `require` libpq still checks against its
 /// default file where there is one.
-fn sslmode_between_servers(mode: TlsMode) -> &'static str {
+fn sslmode_between_servers(mode: ServerTlsMode) -> &'static str {
     match mode {
-        TlsMode::VerifyCa | TlsMode::VerifyFull => TlsMode::Require.as_str(),
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => mode.as_str(),
+        ServerTlsMode::VerifyCa | ServerTlsMode::VerifyFull => ServerTlsMode::Require.as_str(),
+        ServerTlsMode::Disable | ServerTlsMode::Prefer | ServerTlsMode::Require => mode.as_str(),
     }
 }
 

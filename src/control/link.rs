@@ -17,7 +17,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection};
 
 use super::settings::{Credentials, NodeSettings, Settings};
 use super::task::{self, Task};
-use super::tls::{Connector, TlsError, ssl_mode};
+use super::tls::{Connector, TlsError, channel_binding, ssl_mode};
 use crate::model::{Address, NodeId, SqlState};
 
 /// How primacy's own connections name themselves in `pg_stat_activity`.
@@ -194,6 +194,7 @@ impl Target {
             .dbname(database)
             .application_name(APPLICATION_NAME)
             .ssl_mode(ssl_mode(node.tls.mode))
+            .channel_binding(channel_binding(node.tls.channel_binding))
             // Found dead by the kernel where no deadline of ours is running.
             .keepalives(true)
             .keepalives_idle(Duration::from_secs(5))

@@ -10,44 +10,7 @@ use std::time::Duration;
 use super::agents::AgentSettings;
 use crate::failover;
 use crate::model::{Address, NodeId, Secret};
-
-/// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TlsMode {
-    /// Never TLS.
-    Disable,
-    /// TLS where the server offers it.
-    #[default]
-    Prefer,
-    /// TLS or nothing; the certificate is not checked.
-    Require,
-    /// TLS with a certificate from a trusted authority.
-    VerifyCa,
-    /// The same, and the certificate names the host.
-    VerifyFull,
-}
-
-impl TlsMode {
-    /// The word as libpq spells it, for the `primary_conninfo` of replicas.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
-
-/// TLS towards a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// When TLS is used and what is checked.
-    pub mode: TlsMode,
-    /// PEM file with trusted authorities; the system's where absent.
-    pub ca_file: Option<PathBuf>,
-}
+use crate::tls::ServerTls;
 
 /// A configured server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +23,7 @@ pub struct NodeSettings {
     /// Where the *other servers* reach it, where that differs from `address`.
     pub replication_address: Option<Address>,
     /// TLS towards it.
-    pub tls: Tls,
+    pub tls: ServerTls,
     /// Availability zone, empty for none.
     pub zone: Arc<str>,
     /// Share of reads relative to others.
@@ -80,7 +43,7 @@ impl NodeSettings {
             name: name.into(),
             address,
             replication_address: None,
-            tls: Tls::default(),
+            tls: ServerTls::default(),
             zone: "".into(),
             weight: 100,
             priority: 100,

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
+use super::server::Credential;
 use super::settings::{Auth, Settings};
 use super::tls::ServerTlsConfig;
 use crate::control::Board;
@@ -61,6 +62,22 @@ impl Stored {
     }
 }
 
+impl Stored {
+    /// Whether this is the password. Takes thousands of hashes, also for a role that does not exist.
+    pub(super) fn is_password(&self, user: &str, given: &Secret) -> bool {
+        use subtle::ConstantTimeEq as _;
+        match self {
+            Self::Scram(verifier) => verifier.is_of(given.reveal()),
+            Self::Md5(stored) => {
+                md5::stored(user, given.reveal()).as_bytes().ct_eq(stored.reveal().as_bytes()).into()
+            }
+            Self::Password { password, .. } => {
+                given.reveal().as_bytes().ct_eq(password.reveal().as_bytes()).into()
+            }
+        }
+    }
+}
+
 /// Configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifiersError {
@@ -79,20 +96,17 @@ pub enum VerifiersError {
 
 /// Looks verifiers up.
 pub struct Verifiers {
-    source: Source,
+    /// Looked into first.
+    file: Option<UsersFile>,
+    /// Asked for who is not in it.
+    query: Option<(Box<Asker>, Cache)>,
     /// Of this process: makes salts that cannot be told from genuine ones.
     secret: Zeroizing<[u8; 32]>,
 }
 
-#[derive(Debug)]
-enum Source {
-    File(UsersFile),
-    Query { asker: Box<Asker>, cache: Cache },
-}
-
 impl fmt::Debug for Verifiers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifiers").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Verifiers").field("query", &self.query).finish_non_exhaustive()
     }
 }
 
@@ -105,33 +119,51 @@ impl Verifiers {
     ) -> Result<Self, VerifiersError> {
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *secret).map_err(VerifiersError::Chance)?;
-        let source = match &settings.auth {
-            Auth::File(path) => {
-                let file = UsersFile::read(path);
-                Source::File(file.map_err(|source| VerifiersError::UsersFile { path: path.clone(), source })?)
-            }
-            Auth::Query { sql, cache_for } => {
+        let (path, query) = match &settings.auth {
+            Auth::File(path) => (Some(path), None),
+            Auth::Query { sql, cache_for, recheck_after, users_file } => {
                 let asker = Asker::new(Arc::clone(sql), settings, tls, board);
-                Source::Query { asker: Box::new(asker), cache: Cache::new(*cache_for) }
+                (users_file.as_ref(), Some((Box::new(asker), Cache::new(*cache_for, *recheck_after))))
             }
         };
-        Ok(Self { source, secret })
+        let read = |path: &PathBuf| {
+            UsersFile::read(path).map_err(|source| VerifiersError::UsersFile { path: path.clone(), source })
+        };
+        Ok(Self { file: path.map(read).transpose()?, query, secret })
     }
 
     /// What the role's password is checked against. A role that does not exist, or has no password, gets a verifier
     /// that fits none.
     pub async fn lookup(&self, user: &str) -> Result<Arc<Stored>, AskError> {
-        let found = match &self.source {
-            Source::File(file) => file.find(user),
-            Source::Query { asker, cache } => cache.lookup(user, async || asker.ask(user).await).await?,
+        let listed = self.file.as_ref().and_then(|file| file.find(user));
+        let found = match &self.query {
+            Some((asker, cache)) if listed.is_none() => {
+                cache.lookup(user, async || asker.ask(user).await).await?
+            }
+            _ => listed,
         };
-        Ok(found.unwrap_or_else(|| Arc::new(Stored::Scram(Arc::new(Verifier::mock(&*self.secret, user))))))
+        Ok(found.unwrap_or_else(|| Arc::new(Stored::Scram(self.mock(user)))))
+    }
+
+    /// A verifier that fits no password.
+    pub(super) fn mock(&self, user: &str) -> Arc<Verifier> {
+        Arc::new(Verifier::mock(&*self.secret, user))
+    }
+
+    /// What signs in on servers as a role that has shown no password here (`trust`, `cert`, `peer`): what the users file
+    /// has of it. Of a verifier alone no proof can be made.
+    pub(super) async fn credential(&self, user: &str) -> Credential {
+        match self.lookup(user).await.as_deref() {
+            Ok(Stored::Password { password, .. }) => Credential::Password(password.clone()),
+            Ok(Stored::Md5(stored)) => Credential::Md5(stored.clone()),
+            Ok(Stored::Scram(_)) | Err(_) => Credential::None,
+        }
     }
 
     /// Says that a sign-in of this role failed, here or on a server: its password may have been changed. What is
     /// remembered of it is asked again before it is used again, unless it has only just been asked.
     pub fn distrust(&self, user: &str) {
-        if let Source::Query { cache, .. } = &self.source {
+        if let Some((_, cache)) = &self.query {
             cache.distrust(user);
         }
     }

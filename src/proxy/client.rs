@@ -11,6 +11,7 @@ use super::driver::{Driver, Parts};
 use super::handle::{Handle, Who, pid_of, place_of};
 use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
 use super::pool::{AcquireError, Greeting, Profile, UserPool};
+use super::quota::Place;
 use super::server::ConnectError;
 use super::tunnel::Tunnel;
 use super::worker::{Command, Worker};
@@ -71,6 +72,8 @@ impl Drop for Visit {
 struct Stay {
     worker: Rc<Worker>,
     key: Option<usize>,
+    /// In counts that are limited by address, role and database.
+    _places: Vec<Place>,
 }
 
 impl Drop for Stay {
@@ -85,11 +88,11 @@ impl Drop for Stay {
 /// Everything up to ReadyForQuery. `None`: there is no session.
 async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) -> Option<(Parts, Stay)> {
     let peer = stream.peer();
-    let admitted = match login::login(stream, context).await {
+    let mut admitted = match login::login(stream, context).await {
         Ok(Outcome::Admitted(admitted)) => admitted,
-        Ok(Outcome::Cancel { stream, pid, secret }) => {
+        Ok(Outcome::Cancel { stream, pid, secret, places }) => {
             pass_cancel(worker, pid, &secret).await;
-            drop(stream);
+            drop((stream, places));
             return None;
         }
         Ok(Outcome::Closed) => return None,
@@ -105,7 +108,8 @@ async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) ->
         send_away(admitted.stream, &Farewell::Error(ClientError::TooManyClients { clients_max })).await;
         return None;
     }
-    let stay = Stay { worker: Rc::clone(worker), key: None };
+    let places = std::mem::take(&mut admitted.places);
+    let stay = Stay { worker: Rc::clone(worker), key: None, _places: places };
     greet(worker, admitted, stay).await
 }
 
@@ -238,9 +242,14 @@ fn refusal_of(error: &LoginError) -> SignInRefusal {
     match error {
         LoginError::Refused(ClientError::SignInTimeout { .. }) => SignInRefusal::Timeout,
         LoginError::Refused(ClientError::TlsRequired) | LoginError::Tls(_) => SignInRefusal::Tls,
-        LoginError::Refused(ClientError::WrongPassword { .. } | ClientError::NoLogin { .. }) => {
-            SignInRefusal::Credentials
-        }
+        LoginError::Refused(
+            ClientError::WrongPassword { .. }
+            | ClientError::NoLogin { .. }
+            | ClientError::NoRule { .. }
+            | ClientError::WrongIdentity { .. }
+            | ClientError::TooManyFailures,
+        ) => SignInRefusal::Credentials,
+        LoginError::Refused(ClientError::TooManyClientsOf { .. }) => SignInRefusal::Limit,
         LoginError::Refused(_) | LoginError::Io { .. } | LoginError::Gone => SignInRefusal::Protocol,
         LoginError::NoVerifier { .. } | LoginError::Chance(_) => SignInRefusal::Unavailable,
     }

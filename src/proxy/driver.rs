@@ -294,6 +294,10 @@ impl Driver {
         if self.handle.has(Kick::Killed) {
             return Some(Turn::Fail(ClientError::Killed));
         }
+        if self.handle.take(Kick::SlowReader) {
+            let limit = self.worker.shared.settings.load().limits.write_timeout;
+            return Some(Turn::Fail(ClientError::SlowReader { limit }));
+        }
         if self.handle.take(Kick::Fenced) && self.lease.is_some() {
             return self.server_lost(Lost::Broken).err();
         }

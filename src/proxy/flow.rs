@@ -75,6 +75,7 @@ impl Driver {
         self.worker.meter.client_written(written);
         self.database.counts.sent(written);
         self.client_out.drain(..written);
+        self.handle.note_written(written > 0, self.client_out.is_empty(), self.worker.coarse_now());
         Ok(self.client_out.is_empty())
     }
 
@@ -88,6 +89,7 @@ impl Driver {
             written = write_some(&mut self.client, cx, bytes).map_err(|_gone| Turn::Close)?;
             self.worker.meter.client_written(written);
             self.database.counts.sent(written);
+            self.handle.note_written(written > 0, written == bytes.len(), self.worker.coarse_now());
         }
         self.client_out.extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(())

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::settings::Limits;
 use crate::model::{Epoch, NodeId};
 use crate::session::Pins;
 
@@ -41,6 +42,8 @@ pub enum Kick {
     IdleInTransaction,
     /// The client asked for its statement to be cancelled.
     Cancel,
+    /// It has not read its results for too long.
+    SlowReader,
 }
 
 impl Kick {
@@ -118,6 +121,8 @@ pub struct Handle {
     held: RefCell<Option<Held>>,
     committing: Cell<bool>,
     pins: Cell<Pins>,
+    /// Results wait for the client, whose socket took nothing since then.
+    unread_since: Cell<Option<Instant>>,
 }
 
 impl Handle {
@@ -133,6 +138,34 @@ impl Handle {
             held: RefCell::new(None),
             committing: Cell::new(false),
             pins: Cell::default(),
+            unread_since: Cell::new(None),
+        }
+    }
+
+    /// What it must be told because a limit is reached.
+    pub fn overdue(&self, limits: &Limits, now: Instant) -> Option<Kick> {
+        let over = |limit: Duration, since: Instant| {
+            !limit.is_zero() && now.saturating_duration_since(since) >= limit
+        };
+        if self.unread_since.get().is_some_and(|since| over(limits.write_timeout, since)) {
+            return Some(Kick::SlowReader);
+        }
+        match self.doing.get() {
+            (Doing::Idle, since) if over(limits.idle_timeout, since) => Some(Kick::Idle),
+            (Doing::IdleInTransaction, since) if over(limits.idle_in_transaction_timeout, since) => {
+                Some(Kick::IdleInTransaction)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes how a write to the client went: whether its socket took anything, and whether nothing waits any more.
+    #[inline]
+    pub fn note_written(&self, took: bool, whole: bool, now: Instant) {
+        if whole {
+            self.unread_since.set(None);
+        } else if took || self.unread_since.get().is_none() {
+            self.unread_since.set(Some(now));
         }
     }
 

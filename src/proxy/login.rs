@@ -6,12 +6,17 @@
 //! Every step reads exactly its bytes, so that nothing is read ahead over the border to TLS or to the session.
 
 mod opening;
+mod origin;
 mod proof;
+mod rules;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -19,8 +24,12 @@ use tokio::time::timeout;
 use super::Stream;
 use super::auth::{AskError, Verifiers};
 use super::frames::{Frame, FrameReadError, read_exact_frame};
+use super::guesses::Guesses;
+use super::quota::{Place, Quotas, Subject};
 use super::server::Credential;
+use super::settings::Settings;
 use super::tls::ClientTlsConfig;
+use crate::clock;
 use crate::session::ClientError;
 use crate::wire::startup::{OptionsError, Request, Version, options};
 use crate::wire::{Tag, encode};
@@ -32,17 +41,34 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// And so much of what it has sent meanwhile is thrown away.
 const FAREWELL_READ_MAX: u64 = 64 * 1024;
 
-/// What signing in needs to know.
+/// What signing in needs to know. A reload replaces settings and certificates; who is signing in goes on with the old.
 #[derive(Debug)]
 pub struct LoginContext {
-    /// TLS towards clients.
-    pub tls: ClientTlsConfig,
     /// What passwords are checked against.
     pub verifiers: Arc<Verifiers>,
-    /// From the first byte to the proof.
-    pub login_timeout: Duration,
-    /// Longest message.
-    pub login_message_max: u32,
+    tls: ArcSwap<ClientTlsConfig>,
+    settings: ArcSwap<Settings>,
+    quotas: Arc<Quotas>,
+    guesses: Arc<Guesses>,
+}
+
+impl LoginContext {
+    /// With nobody counted yet.
+    pub fn new(settings: &Settings, tls: ClientTlsConfig, verifiers: Arc<Verifiers>) -> Self {
+        Self {
+            verifiers,
+            tls: ArcSwap::from_pointee(tls),
+            settings: ArcSwap::from_pointee(settings.clone()),
+            quotas: Arc::default(),
+            guesses: Arc::default(),
+        }
+    }
+
+    /// From now on these settings and certificates.
+    pub fn reload(&self, settings: &Settings, tls: ClientTlsConfig) {
+        self.settings.store(Arc::new(settings.clone()));
+        self.tls.store(Arc::new(tls));
+    }
 }
 
 /// What a connection turned out to be.
@@ -57,6 +83,8 @@ pub enum Outcome {
         pid: i32,
         /// Secret from there.
         secret: Vec<u8>,
+        /// Its place among the connections of its address.
+        places: Vec<Place>,
     },
     /// The client went away: a port check, or psql on its way to ask for a password.
     Closed,
@@ -90,6 +118,8 @@ pub struct Admitted {
     pub credential: Credential,
     /// The value of `replication`, where it wants a replication connection.
     pub replication: Option<String>,
+    /// Its places in counts that are limited; to be kept as long as the client stays.
+    pub places: Vec<Place>,
 }
 
 /// Why there is nobody.
@@ -143,8 +173,14 @@ impl<E: Into<ClientError>> From<E> for LoginError {
 
 /// Signs a client in. A client that is refused has been told why when this returns.
 pub async fn login(stream: Stream, context: &LoginContext) -> Result<Outcome, LoginError> {
-    let mut door = Door { stream: Some(stream), context };
-    let limit = context.login_timeout;
+    let mut door = Door {
+        stream: Some(stream),
+        context,
+        tls: context.tls.load_full(),
+        address: None,
+        places: Vec::new(),
+    };
+    let limit = context.settings.load().limits.login_timeout;
     let result = timeout(limit, door.admit())
         .await
         .unwrap_or(Err(LoginError::Refused(ClientError::SignInTimeout { limit })));
@@ -164,27 +200,38 @@ pub async fn login(stream: Stream, context: &LoginContext) -> Result<Outcome, Lo
 struct Door<'a> {
     stream: Option<Stream>,
     context: &'a LoginContext,
+    tls: Arc<ClientTlsConfig>,
+    /// Whose connection it is.
+    address: Option<SocketAddr>,
+    places: Vec<Place>,
 }
 
 impl Door<'_> {
     async fn admit(&mut self) -> Result<Outcome, LoginError> {
+        self.settle_origin().await?;
         let (version, params) = match self.open().await? {
             Opened::Startup { version, params } => (version, params),
             Opened::Cancel { pid, secret } => {
-                return Ok(Outcome::Cancel { stream: self.take()?, pid, secret });
+                let places = std::mem::take(&mut self.places);
+                return Ok(Outcome::Cancel { stream: self.take()?, pid, secret, places });
             }
         };
-        let request = Request::new(version, params)?;
-        if self.context.tls.required() && matches!(self.stream, Some(Stream::Tcp(_))) {
+        let mut request = Request::new(version, params)?;
+        if self.tls.required() && matches!(self.stream, Some(Stream::Tcp(_))) {
             return Err(ClientError::TlsRequired.into());
         }
-        let params = settings(request.params)?;
+        let params = settings(std::mem::take(&mut request.params))?;
 
         let mut greeting = Vec::with_capacity(64);
         if request.negotiated {
             encode::negotiate_protocol_version(&mut greeting, request.version, &request.unknown_options);
         }
-        let credential = self.prove(&request.user, greeting).await?;
+        let credential = self.admit_by_rule(&request, greeting).await?;
+        self.context.guesses.succeeded(&request.user);
+        let limits = self.context.settings.load().limits.clone();
+        self.take_place(Subject::User(request.user.clone()), limits.clients_per_user_max, "role")?;
+        let database = Subject::Database(request.database.clone());
+        self.take_place(database, limits.clients_per_database_max, "database")?;
         Ok(Outcome::Admitted(Box::new(Admitted {
             stream: self.take()?,
             user: request.user,
@@ -193,6 +240,7 @@ impl Door<'_> {
             version: request.version,
             credential,
             replication: request.replication,
+            places: std::mem::take(&mut self.places),
         })))
     }
 
@@ -213,9 +261,22 @@ impl Door<'_> {
         written.await.map_err(|source| LoginError::Io { step: "writing", source })
     }
 
+    /// Notes that somebody failed to prove a role, and lets them wait for the answer.
+    async fn hold_back(&mut self, user: &str, error: ClientError) -> LoginError {
+        let max = self.context.settings.load().limits.auth_delay_max;
+        if !max.is_zero() {
+            let address = self.address.map(|address| Subject::of_address(address.ip()));
+            let subjects = address.into_iter().chain([Subject::User(user.to_owned())]).collect();
+            let (delay, held) = self.context.guesses.failed(subjects, clock::now(), max);
+            tokio::time::sleep(delay).await;
+            drop(held);
+        }
+        error.into()
+    }
+
     /// The client's next message, which must be a password or a part of one.
     async fn read_password(&mut self) -> Result<Frame, LoginError> {
-        let len_max = self.context.login_message_max;
+        let len_max = self.context.settings.load().limits.login_message_max;
         match read_exact_frame(self.stream()?, len_max as usize).await {
             Ok(frame) if frame.tag == Tag::PASSWORD => Ok(frame),
             Ok(Frame { tag: Tag::TERMINATE, .. }) | Err(FrameReadError::Closed) => Err(LoginError::Gone),

@@ -19,8 +19,9 @@ use super::frames::{Frame, FrameReadError, FrameReader};
 use super::settings::Node;
 use super::tls::ServerTlsConfig;
 use crate::model::{Address, Secret, SqlState};
+use crate::tls::ChannelBinding;
 use crate::wire::backend::{Authentication, Mechanisms};
-use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Keys, ScramError};
+use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Bind, Keys, ScramError};
 use crate::wire::startup::Version;
 use crate::wire::{ErrorFields, FrameError, Tag, backend, encode, md5};
 
@@ -122,6 +123,9 @@ pub enum ConnectError {
     /// The SCRAM exchange failed on our side.
     #[error("signing in with SCRAM failed")]
     Scram(#[source] ScramError),
+    /// `channel_binding = "require"`, and the server lets nobody bind.
+    #[error("channel binding is required and the server does not offer it")]
+    NoBinding,
     /// No source of chance for a nonce.
     #[error("the system gives no random bytes")]
     Chance(#[source] getrandom::Error),
@@ -198,7 +202,8 @@ pub async fn connect(
 ) -> Result<Connected, ConnectError> {
     let work = async {
         let stream = open(&node.address, tls).await?;
-        Conversation { stream, frames: FrameReader::new(MESSAGE_LEN_MAX) }.sign_in(who).await
+        let (frames, binding) = (FrameReader::new(MESSAGE_LEN_MAX), tls.channel_binding());
+        Conversation { stream, frames, binding }.sign_in(who).await
     };
     timeout(deadline, work).await.unwrap_or(Err(ConnectError::Timeout { deadline }))
 }
@@ -271,6 +276,7 @@ async fn write(stream: &mut Stream, bytes: &[u8]) -> Result<(), ConnectError> {
 struct Conversation {
     stream: Stream,
     frames: FrameReader,
+    binding: ChannelBinding,
 }
 
 impl Conversation {
@@ -311,10 +317,12 @@ impl Conversation {
     async fn authenticate(&mut self, who: &SignIn<'_>) -> Result<(), ConnectError> {
         let frame = self.next_authentication().await?;
         match Authentication::decode(frame.body())? {
+            // Whoever lets us in without a bound proof may be anybody.
+            Authentication::Sasl(mechanisms) => self.scram(mechanisms, who.credential).await?,
+            _ if self.binding == ChannelBinding::Require => return Err(ConnectError::NoBinding),
             Authentication::Ok => return Ok(()),
             Authentication::Cleartext => self.send_cleartext(who.credential).await?,
             Authentication::Md5 { salt } => self.send_md5(who, salt).await?,
-            Authentication::Sasl(mechanisms) => self.scram(mechanisms, who.credential).await?,
             Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
                 return Err(ConnectError::Protocol { what: "SASL before it was offered" });
             }
@@ -362,17 +370,28 @@ impl Conversation {
         mechanisms: Mechanisms<'_>,
         credential: &Credential,
     ) -> Result<(), ConnectError> {
-        if !mechanisms.iter().any(|name| name == scram::MECHANISM.as_bytes()) {
-            return Err(unfit("a SASL mechanism other than SCRAM-SHA-256", credential));
-        }
         if !matches!(credential, Credential::Password(_) | Credential::Scram(_)) {
             return Err(unfit("a SCRAM proof", credential));
         }
+        let offers = |wanted: &str| mechanisms.iter().any(|name| name == wanted.as_bytes());
+        let end_point = match self.binding {
+            ChannelBinding::Disable => None,
+            ChannelBinding::Prefer | ChannelBinding::Require => self.stream.server_end_point(),
+        };
+        let (mechanism, bind) = match &end_point {
+            Some(end_point) if offers(scram::MECHANISM_PLUS) => (scram::MECHANISM_PLUS, Bind::To(end_point)),
+            _ if self.binding == ChannelBinding::Require => return Err(ConnectError::NoBinding),
+            _ if !offers(scram::MECHANISM) => {
+                return Err(unfit("a SASL mechanism other than SCRAM-SHA-256", credential));
+            }
+            Some(_) => (scram::MECHANISM, Bind::NotOffered),
+            None => (scram::MECHANISM, Bind::No),
+        };
         let mut chance = [0; scram::NONCE_BYTES];
         getrandom::fill(&mut chance).map_err(ConnectError::Chance)?;
-        let (state, first) = AwaitingServerFirst::begin(&scram::nonce(chance));
+        let (state, first) = AwaitingServerFirst::begin_bound(&scram::nonce(chance), bind);
         let mut message = Vec::with_capacity(64);
-        encode::sasl_initial_response(&mut message, scram::MECHANISM, first.as_bytes());
+        encode::sasl_initial_response(&mut message, mechanism, first.as_bytes());
         write(&mut self.stream, &message).await?;
 
         let frame = self.next_authentication().await?;

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hba::{Hba, Network};
 use crate::model::{Address, Secret};
 pub use crate::session::ReplayLimits;
+use crate::tls::ServerTls;
 
 /// How long a client keeps a server connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -16,22 +18,6 @@ pub enum PoolMode {
     Transaction,
     /// Until it disconnects.
     Session,
-}
-
-/// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ServerTlsMode {
-    /// Never TLS.
-    Disable,
-    /// TLS where the server offers it.
-    #[default]
-    Prefer,
-    /// TLS or nothing; the certificate is not checked.
-    Require,
-    /// TLS with a certificate from a trusted authority.
-    VerifyCa,
-    /// The same, and the certificate names the host.
-    VerifyFull,
 }
 
 /// `sslmode`'s words towards clients.
@@ -57,17 +43,10 @@ pub struct ClientTls {
     pub cert_file: Option<PathBuf>,
     /// PEM file with its key.
     pub key_file: Option<PathBuf>,
-    /// PEM file with the authorities that sign client certificates.
+    /// PEM file with the authorities that sign client certificates; with it clients are asked for one.
     pub ca_file: Option<PathBuf>,
-}
-
-/// TLS towards servers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerTls {
-    /// When TLS is used and what is checked.
-    pub mode: ServerTlsMode,
-    /// PEM file with trusted authorities; the system's where absent.
-    pub ca_file: Option<PathBuf>,
+    /// PEM file with lists of revoked client certificates.
+    pub crl_file: Option<PathBuf>,
 }
 
 /// A configured server, as the data path and the control plane reach it.
@@ -105,8 +84,12 @@ pub enum Auth {
     Query {
         /// The text.
         sql: Arc<str>,
-        /// How long an answer is used before it is asked again.
+        /// How long an answer is used before it must be asked for again.
         cache_for: Duration,
+        /// From when on a newer answer is asked for before it is used, where one comes quickly.
+        recheck_after: Duration,
+        /// A file of roles that is looked into first.
+        users_file: Option<PathBuf>,
     },
     /// A file of lines `"user" "verifier or password"` (PgBouncer's userlist.txt format).
     File(PathBuf),
@@ -153,6 +136,14 @@ impl Default for PoolSettings {
 pub struct Limits {
     /// Clients connected at one time; the next one gets 53300.
     pub clients_max: u32,
+    /// Connections of one address, signed in or not. 0: no limit, as with the next two.
+    pub clients_per_address_max: u32,
+    /// Clients of one role.
+    pub clients_per_user_max: u32,
+    /// Clients of one database.
+    pub clients_per_database_max: u32,
+    /// Longest time that the answer to a failed sign-in is held back. Zero: never.
+    pub auth_delay_max: Duration,
     /// From accept to signed in.
     pub login_timeout: Duration,
     /// Longest message before sign-in, in bytes.
@@ -170,6 +161,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A client idle inside a transaction longer than this gets 25P03. Zero: never.
     pub idle_in_transaction_timeout: Duration,
+    /// A client whose results wait and that reads none of them for longer is sent away. Zero: never.
+    pub write_timeout: Duration,
     /// Statements for the primary wait this long for one, then fail with 57P03.
     pub hold_timeout: Duration,
     /// Statements that wait for a primary at one time.
@@ -184,6 +177,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             clients_max: 10_000,
+            clients_per_address_max: 0,
+            clients_per_user_max: 0,
+            clients_per_database_max: 0,
+            auth_delay_max: Duration::from_secs(5),
             login_timeout: Duration::from_secs(60),
             login_message_max: 64 * 1024,
             batch_max: 64 * 1024,
@@ -192,6 +189,7 @@ impl Default for Limits {
             server_prepared_max: 500,
             idle_timeout: Duration::ZERO,
             idle_in_transaction_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
             hold_timeout: Duration::from_secs(10),
             holds_max: 10_000,
             hold_bytes_max: 64 * 1024 * 1024,
@@ -223,6 +221,10 @@ pub struct Settings {
     pub service: Service,
     /// Where verifiers come from.
     pub auth: Auth,
+    /// Who may try to sign in, from where, and how.
+    pub hba: Arc<Hba>,
+    /// Balancers whose connections begin with a PROXY header.
+    pub balancers: Vec<Network>,
     /// TLS towards clients.
     pub client_tls: ClientTls,
     /// Limits on server connections.

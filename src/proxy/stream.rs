@@ -57,6 +57,21 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// What a sign-in here can be bound to: the hash of the certificate that the server has shown.
+    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+        self.shown().and_then(crate::tls::end_point)
+    }
+
+    /// Whose certificate the other side has shown; `None` where it has shown none.
+    pub fn peer_owner(&self) -> Option<crate::tls::Owner> {
+        self.shown().and_then(crate::tls::Owner::of)
+    }
+
+    fn shown(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
+        let Self::Tls(tls) = self else { return None };
+        tls.get_ref().1.peer_certificates().and_then(<[_]>::first)
+    }
+
     /// Whether nobody can listen in: encrypted, or not leaving this machine.
     pub fn is_private(&self) -> bool {
         match self {

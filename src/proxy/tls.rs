@@ -1,28 +1,25 @@
-//! TLS in both directions: what configuration says, as rustls wants it. Errors name the file and what is wrong with it.
-
-mod load;
-mod verify;
+//! Handshakes of the data path in both directions, on configurations that a reload can replace while connections go on.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
-use super::settings::{ClientTls, ClientTlsMode, ServerTls, ServerTlsMode};
-pub use load::TlsError;
-
-/// The protocol's name in the handshake (ALPN); asked for where TLS comes without an SSLRequest (manual, 55.2.11).
-const ALPN: &[u8] = b"postgresql";
+use super::settings::{ClientTls, ClientTlsMode};
+use crate::tls::{self, ALPN, ChannelBinding, ServerTls, ServerTlsMode, TlsError, load};
 
 /// TLS towards clients.
 #[derive(Clone)]
 pub struct ClientTlsConfig {
     mode: ClientTlsMode,
     acceptor: Option<TlsAcceptor>,
+    /// What a client's sign-in is bound to: the hash of our certificate.
+    end_point: Option<Arc<[u8]>>,
 }
 
 impl std::fmt::Debug for ClientTlsConfig {
@@ -34,7 +31,7 @@ impl std::fmt::Debug for ClientTlsConfig {
 impl ClientTlsConfig {
     /// No TLS.
     pub fn disabled() -> Self {
-        Self { mode: ClientTlsMode::Disable, acceptor: None }
+        Self { mode: ClientTlsMode::Disable, acceptor: None, end_point: None }
     }
 
     /// Reads certificate, key and authorities.
@@ -47,26 +44,36 @@ impl ClientTlsConfig {
         let builder = ServerConfig::builder_with_provider(load::provider())
             .with_safe_default_protocol_versions()
             .map_err(|source| TlsError::Rustls { source })?;
-        let builder = if settings.mode == ClientTlsMode::VerifyCa {
-            let ca_file = settings.ca_file.as_deref().ok_or(TlsError::Missing { setting: "ca_file" })?;
-            let roots = load::roots(ca_file)?;
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store), load::provider())
-                    .build()
-                    .map_err(|source| TlsError::ClientAuthorities { path: ca_file.to_owned(), source })?;
-            builder.with_client_cert_verifier(verifier)
-        } else {
-            builder.with_no_client_auth()
+        let builder = match settings.ca_file.as_deref() {
+            Some(ca_file) => {
+                let roots = Arc::new(load::roots(ca_file)?.store);
+                let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, load::provider());
+                if let Some(crl_file) = settings.crl_file.as_deref() {
+                    verifier =
+                        verifier.with_crls(load::revocations(crl_file)?).allow_unknown_revocation_status();
+                }
+                if settings.mode != ClientTlsMode::VerifyCa {
+                    // Asked for, so that rules may look at it; who has none comes in as the rules say.
+                    verifier = verifier.allow_unauthenticated();
+                }
+                builder.with_client_cert_verifier(verifier.build()?)
+            }
+            None if settings.mode == ClientTlsMode::VerifyCa => {
+                return Err(TlsError::Missing { setting: "ca_file" });
+            }
+            None => builder.with_no_client_auth(),
         };
-        let mut config = builder
-            .with_single_cert(load::certificates(cert_file)?, load::key(key_file)?)
-            .map_err(|source| TlsError::CertificateAndKey {
+        let chain = load::certificates(cert_file)?;
+        let end_point = chain.first().and_then(tls::end_point).map(Arc::from);
+        let mut config = builder.with_single_cert(chain, load::key(key_file)?).map_err(|source| {
+            TlsError::CertificateAndKey {
                 cert_file: cert_file.to_owned(),
                 key_file: key_file.to_owned(),
                 source,
-            })?;
+            }
+        })?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { mode: settings.mode, acceptor: Some(TlsAcceptor::from(Arc::new(config))) })
+        Ok(Self { mode: settings.mode, acceptor: Some(TlsAcceptor::from(Arc::new(config))), end_point })
     }
 
     /// Whether TLS is offered.
@@ -77,6 +84,11 @@ impl ClientTlsConfig {
     /// Whether a client over TCP must use it.
     pub fn required(&self) -> bool {
         matches!(self.mode, ClientTlsMode::Require | ClientTlsMode::VerifyCa)
+    }
+
+    /// What SCRAM-SHA-256-PLUS binds to, where our certificate allows it.
+    pub fn end_point(&self) -> Option<Arc<[u8]>> {
+        self.end_point.clone()
     }
 
     /// The server's half of a handshake. `direct`: without an SSLRequest before it, so the client must name the
@@ -94,60 +106,76 @@ impl ClientTlsConfig {
     }
 }
 
-/// TLS towards one server.
+/// TLS towards one server. Copies share what a reload replaces.
 #[derive(Clone)]
 pub struct ServerTlsConfig {
+    now: Arc<ArcSwap<Prepared>>,
+}
+
+/// What the files held when they were last read.
+struct Prepared {
     mode: ServerTlsMode,
+    channel_binding: ChannelBinding,
     connector: Option<TlsConnector>,
 }
 
 impl std::fmt::Debug for ServerTlsConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTlsConfig").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("ServerTlsConfig").field("mode", &self.now.load().mode).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    fn load(settings: &ServerTls) -> Result<Self, TlsError> {
+        Ok(Self {
+            mode: settings.mode,
+            channel_binding: settings.channel_binding,
+            connector: tls::towards_server(settings)?.map(TlsConnector::from),
+        })
     }
 }
 
 impl ServerTlsConfig {
     /// No TLS.
     pub fn disabled() -> Self {
-        Self { mode: ServerTlsMode::Disable, connector: None }
+        let prepared = Prepared {
+            mode: ServerTlsMode::Disable,
+            channel_binding: ChannelBinding::default(),
+            connector: None,
+        };
+        Self { now: Arc::new(ArcSwap::from_pointee(prepared)) }
     }
 
-    /// Reads the authorities where the mode checks certificates.
+    /// Reads the files that the settings name.
     pub fn load(settings: &ServerTls) -> Result<Self, TlsError> {
-        let verifier = match settings.mode {
-            ServerTlsMode::Disable => return Ok(Self::disabled()),
-            ServerTlsMode::Prefer | ServerTlsMode::Require => verify::Checks::Nothing,
-            ServerTlsMode::VerifyCa => {
-                verify::Checks::Chain(load::server_roots(settings.ca_file.as_deref())?)
-            }
-            ServerTlsMode::VerifyFull => {
-                verify::Checks::ChainAndName(load::server_roots(settings.ca_file.as_deref())?)
-            }
-        };
-        let mut config = ClientConfig::builder_with_provider(load::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|source| TlsError::Rustls { source })?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verify::ServerVerifier::new(verifier)))
-            .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { mode: settings.mode, connector: Some(TlsConnector::from(Arc::new(config))) })
+        Ok(Self { now: Arc::new(ArcSwap::from_pointee(Prepared::load(settings)?)) })
+    }
+
+    /// Takes over what was read anew, for this one and all its copies. Connections that there are go on as they began.
+    pub fn replace_by(&self, new: &Self) {
+        self.now.store(new.now.load_full());
     }
 
     /// Whether TLS is asked for.
     pub fn wanted(&self) -> bool {
-        self.connector.is_some()
+        self.now.load().connector.is_some()
     }
 
     /// Whether a server without TLS is refused.
     pub fn required(&self) -> bool {
-        !matches!(self.mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
+        !matches!(self.now.load().mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
+    }
+
+    /// Whether SCRAM is bound to the server's certificate.
+    pub fn channel_binding(&self) -> ChannelBinding {
+        self.now.load().channel_binding
     }
 
     /// The client's half of a handshake.
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> std::io::Result<Stream> {
-        let Some(connector) = &self.connector else { return Err(std::io::ErrorKind::Unsupported.into()) };
+        let Some(connector) = self.now.load().connector.clone() else {
+            return Err(std::io::ErrorKind::Unsupported.into());
+        };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
         let tls = connector.connect(name, tcp).await?;

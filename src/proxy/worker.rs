@@ -19,7 +19,7 @@ pub use super::command::Command;
 use super::console::Console;
 use super::counts::Counts;
 use super::gate::{Gate, Gates};
-use super::handle::{Doing, Handle, Kick, place_of};
+use super::handle::{Handle, Kick, place_of};
 use super::pool::{NodeLink, ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
@@ -416,14 +416,8 @@ impl Worker {
         let settings = self.shared.settings.load();
         let limits = &settings.limits;
         for (_, handle) in self.sessions.borrow().iter() {
-            let (doing, since) = handle.doing();
-            let over = |limit: Duration| !limit.is_zero() && now.duration_since(since) >= limit;
-            match doing {
-                Doing::Idle if over(limits.idle_timeout) => handle.kick(Kick::Idle),
-                Doing::IdleInTransaction if over(limits.idle_in_transaction_timeout) => {
-                    handle.kick(Kick::IdleInTransaction);
-                }
-                _ => {}
+            if let Some(kick) = handle.overdue(limits, now) {
+                handle.kick(kick);
             }
         }
     }

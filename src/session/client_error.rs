@@ -6,10 +6,12 @@
 //! error ends the connection, whatever it is: there `encode_fatal` is used.
 
 mod parts;
+mod words;
 
 use std::time::Duration;
 
 use crate::model::SqlState;
+use crate::wire::proxy_header::ProxyHeaderError;
 use crate::wire::startup::{OptionsError, StartupError};
 use crate::wire::{FrameError, Tag, encode};
 pub use parts::{Blame, CommandFault, HoldLimit};
@@ -52,6 +54,36 @@ pub enum ClientError {
     TooManyClients {
         /// The setting `clients_max`.
         clients_max: u32,
+    },
+    /// As many of an address, a role or a database as there may be.
+    #[error("too many connections for this {what}")]
+    TooManyClientsOf {
+        /// Of what: `address`, `role` or `database`.
+        what: &'static str,
+        /// The limit.
+        max: u32,
+    },
+    /// So many refusals of this address are held back that nothing more is done for it.
+    #[error("too many failed sign-ins from this address")]
+    TooManyFailures,
+    /// A balancer that is trusted to name its clients did not, or not in an orderly way.
+    #[error("{0}")]
+    ProxyHeader(ProxyHeaderError),
+    /// No rule lets this connection in, or one refuses it.
+    #[error("{} {connection}", if *rejected { "pg_hba.conf rejects connection for" } else { "no pg_hba.conf entry for" })]
+    NoRule {
+        /// Where from, as whom, to what, and whether it is encrypted, in PostgreSQL's words.
+        connection: String,
+        /// A rule says so.
+        rejected: bool,
+    },
+    /// The certificate, or the account on the other end, may not use the role.
+    #[error("{method} authentication failed for user \"{user}\"")]
+    WrongIdentity {
+        /// The role.
+        user: String,
+        /// What was looked at.
+        method: &'static str,
     },
     /// Not signed in within the setting `login_timeout`.
     #[error("canceling authentication due to timeout")]
@@ -248,6 +280,12 @@ pub enum ClientError {
     /// Idle for longer than the setting `idle_timeout`.
     #[error("terminating connection due to idle-session timeout")]
     IdleSession,
+    /// It did not read its results for longer than the setting `write_timeout`.
+    #[error("terminating connection because the client does not read its results")]
+    SlowReader {
+        /// The setting.
+        limit: Duration,
+    },
     /// Idle inside a transaction for longer than the setting `idle_in_transaction_timeout`.
     #[error("terminating connection due to idle-in-transaction timeout")]
     IdleInTransaction,
@@ -290,17 +328,23 @@ impl ClientError {
             Self::Startup(StartupError::Version { .. }) | Self::Options(_) => {
                 (SqlState::FEATURE_NOT_SUPPORTED, Fatal, Client)
             }
-            Self::Startup(StartupError::NoUser) | Self::TlsRequired | Self::NoLogin { .. } => {
-                (SqlState::INVALID_AUTHORIZATION_SPECIFICATION, Fatal, Client)
-            }
+            Self::Startup(StartupError::NoUser)
+            | Self::TlsRequired
+            | Self::NoLogin { .. }
+            | Self::NoRule { .. }
+            | Self::WrongIdentity { .. } => (SqlState::INVALID_AUTHORIZATION_SPECIFICATION, Fatal, Client),
+            Self::ProxyHeader(_) => (SqlState::PROTOCOL_VIOLATION, Fatal, Operator),
+            Self::TooManyFailures => (SqlState::TOO_MANY_CONNECTIONS, Fatal, Client),
             Self::Frame(_)
             | Self::Startup(_)
             | Self::LongBeforeSignIn { .. }
             | Self::UnexpectedMessage { .. }
             | Self::DataBeforeTls
             | Self::Scram { .. } => (SqlState::PROTOCOL_VIOLATION, Fatal, Client),
-            Self::TooManyClients { .. } => (SqlState::TOO_MANY_CONNECTIONS, Fatal, Proxy),
-            Self::SignInTimeout { .. } => (SqlState::QUERY_CANCELED, Fatal, Client),
+            Self::TooManyClients { .. } | Self::TooManyClientsOf { .. } => {
+                (SqlState::TOO_MANY_CONNECTIONS, Fatal, Proxy)
+            }
+            Self::SignInTimeout { .. } | Self::SlowReader { .. } => (SqlState::QUERY_CANCELED, Fatal, Client),
             Self::WrongPassword { .. } => (SqlState::INVALID_PASSWORD, Fatal, Client),
             Self::DatabaseDisabled { .. } => (SqlState::CANNOT_CONNECT_NOW, Fatal, Operator),
             Self::NotForConsole { .. } => (SqlState::INSUFFICIENT_PRIVILEGE, Fatal, Client),
@@ -359,74 +403,6 @@ impl ClientError {
     /// The primary message.
     pub fn message(&self) -> String {
         self.to_string()
-    }
-
-    /// Facts beyond the message.
-    pub fn detail(&self) -> Option<String> {
-        match self {
-            Self::TooManyClients { clients_max } => {
-                Some(format!("The limit is {clients_max} (limits.max_client_conn)."))
-            }
-            Self::SignInTimeout { limit } => {
-                Some(format!("The limit is {} s (login_timeout).", limit.as_secs_f64()))
-            }
-            Self::NoPrimary { waited } => {
-                Some(format!("The statement waited {} ms for one.", waited.as_millis()))
-            }
-            Self::PrimaryBehind { waited } => {
-                Some(format!("The statement waited {} ms for it.", waited.as_millis()))
-            }
-            Self::TooManyHolds { limit: HoldLimit::Statements(max) } => {
-                Some(format!("The limit is {max} statements (failover.max_held)."))
-            }
-            Self::TooManyHolds { limit: HoldLimit::Bytes(max) } => {
-                Some(format!("The limit is {max} bytes (failover.max_held_bytes)."))
-            }
-            Self::TooManyWaiters { waiters_max } => {
-                Some(format!("The limit is {waiters_max} per pool (pool.max_waiting)."))
-            }
-            Self::TransactionLost { node } => {
-                Some(format!("The server was \"{node}\". Nothing of the transaction took effect."))
-            }
-            Self::CommitUnknown { node } => Some(format!("The server was \"{node}\".")),
-            Self::CommitNotReplicated => {
-                Some("The wait for synchronous replicas was cancelled before they confirmed.".to_owned())
-            }
-            Self::StatementLost { node } => {
-                Some(format!("The server was \"{node}\". The result is incomplete."))
-            }
-            Self::SessionLost { pin } => Some(format!("The session was bound to that server: {pin}.")),
-            Self::InvalidSetting { allowed, .. } => Some(format!("Allowed are: {allowed}.")),
-            _ => None,
-        }
-    }
-
-    /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::DatabaseDisabled { .. } => Some("On the console: ENABLE followed by the database's name."),
-            Self::NotForConsole { .. } => Some("Add it to console.admin_users or console.stats_users."),
-            Self::Command { hint, .. } => Some(hint).filter(|hint| !hint.is_empty()).copied(),
-            Self::TlsRequired => Some("Connect with sslmode=require or stricter."),
-            Self::VerifierUnavailable { .. } | Self::NoReplica | Self::ServerUnreachable { .. } => {
-                Some("Try again; `primacy status` shows the state of the servers.")
-            }
-            Self::NoPrimary { .. } => Some(
-                "A failover may be under way: try again. `primacy status` shows the state of the servers.",
-            ),
-            Self::ServerSignIn { .. } => Some(
-                "Roles need the same SCRAM verifier on every server, or their password in the users file.",
-            ),
-            Self::PoolTimeout { .. } => Some("Raise pool.default_pool_size, or shorten transactions."),
-            Self::TransactionLost { .. } => Some("Run the transaction again from its beginning."),
-            Self::CommitUnknown { .. } | Self::CommitNotReplicated => {
-                Some("Check whether the changes are there before you repeat them.")
-            }
-            Self::StatementLost { .. } | Self::PrimaryBehind { .. } => Some("Run the statement again."),
-            Self::SessionLost { .. } | Self::Drain => Some("Reconnect."),
-            Self::Internal { .. } => Some("This is a bug in primacy; please report it."),
-            _ => None,
-        }
     }
 
     /// Appends the whole ErrorResponse.

@@ -24,7 +24,16 @@ pub(super) struct Calls {
     pub(super) own_code: bool,
     /// Another literal could have given another answer.
     pub(super) by_literal: bool,
+    /// Tokens looked at in search of arguments.
+    looked_at: usize,
 }
+
+/// Tokens that are looked at in search of arguments, for all calls of a statement together. A statement that the parser is
+/// given never needs so many; in a larger one, calls inside of calls would cost the square of its length.
+const LOOKED_AT_MAX: usize = 10_000_000;
+
+/// Longest name, in parts, that is followed back to its beginning.
+const NAME_PARTS_MAX: usize = 8;
 
 /// Settings that mean the same on every node of a cluster: they come with the session, the role or the database, and
 /// the proxy carries them along. Others may differ with each server's configuration file.
@@ -148,7 +157,14 @@ impl Calls {
         }
         let qualifier = at.checked_sub(2).filter(|_| behind_dot).and_then(|at| tokens.get(at));
         let schema = qualifier.and_then(|token| name_of(*token, text));
-        let arguments = Arguments::behind(words, at + 1);
+        let Some(arguments) = Arguments::behind(words, at + 1, &mut self.looked_at) else {
+            // What was not looked into may have done anything.
+            self.own_code = true;
+            self.note(Reason::TooLarge, &name);
+            self.effect(SessionEffect::AsksSequences);
+            self.effect(SessionEffect::Pin(PinCause::UnknownSetting));
+            return;
+        };
         if schema.as_deref().is_none_or(|schema| schema == "pg_catalog") {
             self.builtin(&name, &arguments);
         }
@@ -223,8 +239,12 @@ const BEFORE_EXPRESSIONS: &[&str] = &[
 fn may_be_type(words: Words<'_>, at: usize) -> bool {
     let token = |at: Option<usize>| at.and_then(|at| words.tokens.get(at));
     let mut start = at;
-    while start >= 2 && token(Some(start - 1)).is_some_and(|t| t.kind == TokenKind::Punctuation(b'.')) {
-        start -= 2;
+    let dotted =
+        |start: usize| token(Some(start - 1)).is_some_and(|t| t.kind == TokenKind::Punctuation(b'.'));
+    for _ in 0..NAME_PARTS_MAX {
+        if start >= 2 && dotted(start) {
+            start -= 2;
+        }
     }
     let literal =
         token(Some(at + 1)).is_some_and(|t| matches!(t.kind, TokenKind::String | TokenKind::OtherString));
@@ -249,10 +269,15 @@ struct Arguments<'t> {
 
 impl<'t> Arguments<'t> {
     /// The arguments behind the bracket at `open`; those beyond the first hundred do not matter (PostgreSQL's limit).
-    fn behind(words: Words<'t>, open: usize) -> Self {
+    /// `None`: too much has been looked at already.
+    fn behind(words: Words<'t>, open: usize, looked_at: &mut usize) -> Option<Self> {
         const ARGUMENTS_MAX: usize = 101;
         let (mut list, mut start, mut depth) = (Vec::new(), open + 1, 0_usize);
         for (at, token) in words.tokens.iter().enumerate().skip(open + 1) {
+            *looked_at += 1;
+            if *looked_at > LOOKED_AT_MAX {
+                return None;
+            }
             let end = match token.kind {
                 TokenKind::Punctuation(b'(' | b'[') => {
                     depth += 1;
@@ -275,7 +300,7 @@ impl<'t> Arguments<'t> {
                 break;
             }
         }
-        Self { text: words.text, list }
+        Some(Self { text: words.text, list })
     }
 
     fn count(&self) -> usize {
@@ -321,7 +346,7 @@ fn plain_set_config(words: Words<'_>) -> Option<Vec<SessionEffect>> {
     if !words.eat("select") {
         return None;
     }
-    let mut effects = Vec::new();
+    let (mut effects, mut looked_at) = (Vec::new(), 0);
     loop {
         words.eat_all(&["pg_catalog"]);
         words.eat_punctuation(b'.');
@@ -329,7 +354,7 @@ fn plain_set_config(words: Words<'_>) -> Option<Vec<SessionEffect>> {
             return None;
         }
         let rest = words.rest();
-        let arguments = Arguments::behind(rest, 0);
+        let arguments = Arguments::behind(rest, 0, &mut looked_at)?;
         let (name, value) = (arguments.string(0)?.to_ascii_lowercase(), arguments.string(1)?);
         let local = arguments.literal_bool(2)?;
         if arguments.count() != 3 || !words.eat_punctuation(b'(') {

@@ -29,13 +29,21 @@ pub(super) struct Context<'c> {
     pub(super) unparsable: Option<(Reason, &'static str)>,
 }
 
+/// Tokens of a text that are kept, whatever else it is: each takes more memory than the byte that it may come from.
+const TOKENS_KEPT_MAX: usize = 1_000_000;
+
 /// Judges a whole text.
 pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judgement {
     let mut scanner = Scanner::new(text);
-    let tokens: Vec<Token> = scanner.by_ref().collect();
+    let tokens: Vec<Token> = scanner.by_ref().take(TOKENS_KEPT_MAX).collect();
     let (hint, consistency) = (scanner.hint(), scanner.consistency());
     let broken = tokens.last().is_some_and(|token| token.kind == TokenKind::Broken);
-    let outcomes = if broken {
+    let outcomes = if tokens.len() == TOKENS_KEPT_MAX {
+        // What is not looked at may do anything to the session.
+        let unseen = Outcome::primary(Reason::TooLarge).with_detail("more tokens than are looked at");
+        let unseen = unseen.with_effect(SessionEffect::AsksSequences).pinned(PinCause::UnknownSetting);
+        vec![Outcome { own_code: true, ..unseen }]
+    } else if broken {
         // PostgreSQL refuses the whole text before it runs any of it, so nothing in it has an effect.
         vec![Outcome::primary(Reason::Unparsed).with_detail("unterminated literal or comment")]
     } else {

@@ -4,14 +4,15 @@
 //! signs in on the servers as the same role, without ever having seen the password, as long as they hold the same
 //! verifier: and standbys are copies of their primary.
 //!
-//! Channel binding is not offered: it would bind the client to our certificate, not to the server's.
+//! Channel binding (SCRAM-SHA-256-PLUS) ties each side's sign-in to the certificate of that side's own connection: the
+//! client's to ours, ours to the server's. The key that a proof reveals does not depend on it.
 
 mod client;
 mod server;
 mod verifier;
 
-pub use client::{AwaitingServerFinal, AwaitingServerFirst};
-pub use server::AwaitingProof;
+pub use client::{AwaitingServerFinal, AwaitingServerFirst, Bind};
+pub use server::{AwaitingProof, Binding};
 pub use verifier::{ITERATIONS_DEFAULT, Verifier, VerifierError};
 
 use std::borrow::Cow;
@@ -25,6 +26,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// The mechanism's name.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+
+/// The same, bound to the server's certificate.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// How it is bound: to the hash of the certificate (RFC 5929). The only way that PostgreSQL knows.
+const BINDING_TYPE: &str = "p=tls-server-end-point,,";
 
 /// Bytes of chance in a nonce, before they are made printable.
 pub const NONCE_BYTES: usize = 18;
@@ -56,6 +63,9 @@ pub enum ScramError {
     /// The server holds another verifier than the one that our keys were made from.
     #[error("SCRAM: the server's verifier has another salt or iteration count")]
     OtherVerifier,
+    /// The client believes that we offer no channel binding, and we did: somebody between has taken the offer out.
+    #[error("SCRAM: the offer of channel binding was taken out on the way")]
+    Downgrade,
     /// The server said that signing in failed.
     #[error("SCRAM: the server refused")]
     Refused,

@@ -18,10 +18,9 @@ use primacy::proxy::Stream;
 use primacy::proxy::auth::{AUTH_QUERY_DEFAULT, Verifiers};
 use primacy::proxy::login::{Admitted, LoginContext, LoginError, Outcome, login};
 use primacy::proxy::server::{self, ConnectError, Connected, Credential, SignIn};
-use primacy::proxy::settings::{
-    self, Auth, ClientTls, Limits, Node, PoolMode, PoolSettings, ServerTls, Settings,
-};
+use primacy::proxy::settings::{self, Auth, ClientTls, Limits, Node, PoolMode, PoolSettings, Settings};
 use primacy::proxy::tls::{ClientTlsConfig, ServerTlsConfig};
+use primacy::tls::ServerTls;
 use primacy::wire::{TxStatus, encode};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpListener;
@@ -213,21 +212,24 @@ impl Door {
                 password: Secret::new("service"),
                 database: "postgres".into(),
             },
-            auth: Auth::Query { sql: AUTH_QUERY_DEFAULT.into(), cache_for },
+            auth: Auth::Query {
+                sql: AUTH_QUERY_DEFAULT.into(),
+                cache_for,
+                recheck_after: Duration::ZERO,
+                users_file: None,
+            },
             client_tls: client_tls.clone(),
+            hba: Arc::new(primacy::proxy::hba::password_for_everybody()),
+            balancers: Vec::new(),
             pool: PoolSettings::default(),
-            limits: Limits::default(),
+            limits: Limits { login_timeout: DEADLINE, login_message_max: 10_000, ..Limits::default() },
             slow_statement: Duration::ZERO,
         };
         postgres.sql("create role service superuser login password 'service'").await.unwrap();
         let board = board(&node);
         let verifiers = Verifiers::new(&settings, Arc::new([ServerTlsConfig::disabled()]), board).unwrap();
-        let context = LoginContext {
-            tls: ClientTlsConfig::load(&client_tls).unwrap(),
-            verifiers: Arc::new(verifiers),
-            login_timeout: DEADLINE,
-            login_message_max: 10_000,
-        };
+        let tls = ClientTlsConfig::load(&client_tls).unwrap();
+        let context = LoginContext::new(&settings, tls, Arc::new(verifiers));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { port: listener.local_addr().unwrap().port(), context: Arc::new(context), listener, node }
     }

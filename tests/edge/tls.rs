@@ -7,9 +7,10 @@ use std::process::Command;
 
 use primacy::proxy::login::{LoginError, Outcome};
 use primacy::proxy::server::{self, ConnectError, SignIn};
-use primacy::proxy::settings::{ClientTls, ClientTlsMode, ServerTls, ServerTlsMode};
-use primacy::proxy::tls::{ServerTlsConfig, TlsError};
+use primacy::proxy::settings::{ClientTls, ClientTlsMode};
+use primacy::proxy::tls::ServerTlsConfig;
 use primacy::session::ClientError;
+use primacy::tls::{ServerTls, ServerTlsMode, TlsError};
 use primacy::wire::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -67,6 +68,7 @@ impl Certificates {
             cert_file: Some(self.path(&format!("{name}.crt"))),
             key_file: Some(self.path(&format!("{name}.key"))),
             ca_file: Some(self.path("ca.crt")),
+            crl_file: None,
         }
     }
 }
@@ -104,7 +106,7 @@ async fn connect(
     mode: ServerTlsMode,
     ca: Option<PathBuf>,
 ) -> Result<bool, ConnectError> {
-    let tls = ServerTls { mode, ca_file: ca };
+    let tls = ServerTls { mode, ca_file: ca, ..ServerTls::default() };
     let config = ServerTlsConfig::load(&tls).unwrap();
     let credential = password("secret");
     let who = SignIn { user: "app", database: "postgres", startup: &[], credential: &credential };
@@ -188,7 +190,11 @@ async fn direct_tls_needs_the_protocols_name_and_early_bytes_are_refused() {
         Door::before(&postgres, certificates.client_tls(ClientTlsMode::Prefer, "self"), DEADLINE).await;
     let tcp = async || TcpStream::connect(("127.0.0.1", door.port)).await.unwrap();
 
-    let tls = ServerTls { mode: ServerTlsMode::VerifyFull, ca_file: Some(certificates.path("self.crt")) };
+    let tls = ServerTls {
+        mode: ServerTlsMode::VerifyFull,
+        ca_file: Some(certificates.path("self.crt")),
+        ..ServerTls::default()
+    };
     let client = async {
         let mut stream =
             ServerTlsConfig::load(&tls).unwrap().connect(tcp().await, "localhost").await.unwrap();

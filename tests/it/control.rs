@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use primacy::control::report::{Change, StatusReport};
-use primacy::control::settings::{Credentials, NodeSettings, Tls, TlsMode};
+use primacy::control::settings::{Credentials, NodeSettings};
 use primacy::control::{self, Board, ControlHandle, LocalServers, OwnCluster, Settings};
 use primacy::failover;
 use primacy::model::{Address, NodeId, Secret, Service};
 use primacy::postgres::Instance;
+use primacy::tls::{ServerTls as Tls, ServerTlsMode as TlsMode};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
@@ -671,7 +672,9 @@ async fn a_diverged_node_needs_a_person_where_nobody_can_rewind_it() {
 async fn servers_are_watched_over_tls_as_sslmode_says() {
     let certificates = Certificates::make().await;
     let cluster = Cluster::builder(1).tls(&certificates).run().await;
-    let tls = |mode, ca: Option<&str>| Some(Tls { mode, ca_file: ca.map(|name| certificates.file(name)) });
+    let tls = |mode, ca: Option<&str>| {
+        Some(Tls { mode, ca_file: ca.map(|name| certificates.file(name)), ..Tls::default() })
+    };
     let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
         WHERE application_name = 'primacy'";
     for (mode, ca) in [(TlsMode::Prefer, None), (TlsMode::Require, None), (TlsMode::VerifyCa, Some("ca.crt"))]
@@ -692,7 +695,8 @@ async fn servers_are_watched_over_tls_as_sslmode_says() {
         assert!(error.contains("certificate"), "{mode:?}: {error}");
         control.stop();
     }
-    let error = Tls { mode: TlsMode::VerifyCa, ca_file: Some(certificates.file("missing.crt")) };
+    let error =
+        Tls { mode: TlsMode::VerifyCa, ca_file: Some(certificates.file("missing.crt")), ..Tls::default() };
     let mut settings = Control::settings(&cluster, &Options { tls: Some(error), ..Options::default() });
     settings.nodes.truncate(1);
     let refused =

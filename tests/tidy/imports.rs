@@ -8,6 +8,8 @@ use super::code::Code;
 const TABLE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &[]),
+    // Below both planes: what TLS means must not differ between what watches a server and what serves from it.
+    ("tls", &[]),
     ("wire", &["model"]),
     ("sql", &["model"]),
     ("route", &["model", "sql"]),
@@ -23,6 +25,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "sql",
             "route",
             "model",
+            "tls",
             "observe",
             "control::board",
             "control::Board",
@@ -32,7 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "control::Fate",
         ],
     ),
-    ("control", &["failover", "model", "observe", "postgres"]),
+    ("control", &["failover", "model", "tls", "observe", "postgres"]),
     ("postgres", &["model"]),
     // Beside a server: it speaks the control plane's language, and keeps its journal as that does.
     (
@@ -56,6 +59,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "model",
             "agent",
             "postgres::Limits",
+            "tls",
         ],
     ),
     ("admin", &["control", "proxy", "observe", "model"]),
@@ -85,7 +89,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin", "config", "console", "control", "failover", "model", "observe", "postgres", "proxy",
-            "route", "session", "sql", "wire",
+            "route", "session", "sql", "tls", "wire",
         ],
     ),
     ("main", &["cli"]),

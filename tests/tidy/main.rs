@@ -12,6 +12,7 @@
 mod code;
 mod imports;
 mod rules;
+mod supply;
 
 use std::fs;
 use std::path::{Path, PathBuf};

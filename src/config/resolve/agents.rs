@@ -29,6 +29,8 @@ pub(super) fn agent(
         plain: written.agent_token.as_ref(),
         file: token_file.as_deref(),
         variable: written.agent_token_env.as_deref(),
+        credential: None,
+        command: None,
     };
     let token = secrets::read(check, &source);
     let ca_file = path(&written.agent_ca_file);

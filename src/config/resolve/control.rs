@@ -9,9 +9,9 @@ use super::{agents, under};
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
 use crate::config::written::Document;
-use crate::control::settings::{Credentials, NodeSettings, Tls, TlsMode};
+use crate::control::settings::{Credentials, NodeSettings};
 use crate::failover::{self, Durability};
-use crate::proxy::settings::{Node, ServerTlsMode, Service};
+use crate::proxy::settings::{Node, Service};
 use crate::{control, proxy};
 
 /// From `low` milliseconds to `high` seconds.
@@ -54,15 +54,8 @@ pub(super) fn control(
 fn control_node(document: &Document, node: &Node, number: usize, check: &mut Checker) -> NodeSettings {
     let written = document.nodes.get(number);
     let Node { name, address, tls, zone, weight, priority } = node;
-    let mode = match tls.mode {
-        ServerTlsMode::Disable => TlsMode::Disable,
-        ServerTlsMode::Prefer => TlsMode::Prefer,
-        ServerTlsMode::Require => TlsMode::Require,
-        ServerTlsMode::VerifyCa => TlsMode::VerifyCa,
-        ServerTlsMode::VerifyFull => TlsMode::VerifyFull,
-    };
     NodeSettings {
-        tls: Tls { mode, ca_file: tls.ca_file.clone() },
+        tls: tls.clone(),
         replication_address: written.and_then(|written| replication_address(number, written, check)),
         zone: zone.clone(),
         weight: *weight,
@@ -81,6 +74,8 @@ fn replication(document: &Document, base: &Path, check: &mut Checker) -> Option<
         plain: written.password.as_ref(),
         file: file.as_deref(),
         variable: written.password_env.as_deref(),
+        credential: written.password_credential.as_deref(),
+        command: written.password_command.as_deref(),
     };
     let password = secrets::read(check, &source);
     match (&written.user, password) {

@@ -14,6 +14,7 @@ use crate::proxy::settings::{Auth, ClientTls, ClientTlsMode, Limits, PoolSetting
 const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END \
                           FROM pg_catalog.pg_authid WHERE rolname = $1";
 const AUTH_CACHE: Duration = Duration::from_secs(30);
+const AUTH_RECHECK: Duration = Duration::from_secs(1);
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -27,20 +28,20 @@ const DAY_S: u64 = 86_400;
 
 pub(super) fn auth(document: &Document, base: &Path, check: &mut Checker) -> Auth {
     let written = &document.auth;
-    if let Some(file) = &written.users_file {
-        if written.query.is_some() {
-            check.problem("auth.query", "both a query and a users_file", "one of them", None);
+    let users_file = written.users_file.as_deref().map(|file| under(base, file));
+    if let Some(file) = &users_file {
+        check.readable("auth.users_file", file);
+        if written.query.is_none() {
+            return Auth::File(file.clone());
         }
-        let file = under(base, file);
-        check.readable("auth.users_file", &file);
-        return Auth::File(file);
     }
     let sql = written.query.as_deref().unwrap_or(AUTH_QUERY);
     if !sql.contains("$1") {
         check.problem("auth.query", "a query without $1", "a query with $1 for the role's name", None);
     }
     let cache_for = check.duration("auth.cache", written.cache, AUTH_CACHE, between(0, DAY_S));
-    Auth::Query { sql: sql.into(), cache_for }
+    let recheck_after = check.duration("auth.recheck", written.recheck, AUTH_RECHECK, between(0, DAY_S));
+    Auth::Query { sql: sql.into(), cache_for, recheck_after, users_file }
 }
 
 pub(super) fn pool(document: &Document, check: &mut Checker) -> PoolSettings {
@@ -119,8 +120,14 @@ pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
     let (holds_max, hold_bytes_max) = held(document, check);
     let [login_timeout, idle_timeout, idle_in_transaction_timeout, hold_timeout, drain_timeout] =
         times(document, check);
+    let [clients_per_address_max, clients_per_user_max, clients_per_database_max] = shares(document, check);
+    let [write_timeout, auth_delay_max] = patience(document, check);
     Limits {
         clients_max,
+        clients_per_address_max,
+        clients_per_user_max,
+        clients_per_database_max,
+        auth_delay_max,
         login_timeout,
         login_message_max,
         batch_max,
@@ -129,11 +136,33 @@ pub(super) fn limits(document: &Document, check: &mut Checker) -> Limits {
         server_prepared_max,
         idle_timeout,
         idle_in_transaction_timeout,
+        write_timeout,
         hold_timeout,
         holds_max,
         hold_bytes_max,
         drain_timeout,
     }
+}
+
+/// Connections of one address, clients of one role, of one database.
+fn shares(document: &Document, check: &mut Checker) -> [u32; 3] {
+    let written = &document.limits;
+    [
+        ("limits.max_clients_per_address", written.max_clients_per_address),
+        ("limits.max_clients_per_user", written.max_clients_per_user),
+        ("limits.max_clients_per_database", written.max_clients_per_database),
+    ]
+    .map(|(key, number)| check.number(key, number, 0, 0..=1_000_000))
+}
+
+/// How long a client may leave its results unread, and how long a refusal is held back.
+fn patience(document: &Document, check: &mut Checker) -> [Duration; 2] {
+    let (written, default) = (&document.limits, Limits::default());
+    let (unread, delay) = (written.client_write_timeout, written.auth_delay);
+    [
+        check.duration("limits.client_write_timeout", unread, default.write_timeout, between(0, DAY_S)),
+        check.duration("limits.auth_delay", delay, default.auth_delay_max, between(0, 60)),
+    ]
 }
 
 /// How many statements may wait for a primary, and how large they may be together.
@@ -203,8 +232,9 @@ pub(super) fn tls(document: &Document, base: &Path, check: &mut Checker) -> Clie
         ("tls.cert_file", &written.cert_file, mode != ClientTlsMode::Disable),
         ("tls.key_file", &written.key_file, mode != ClientTlsMode::Disable),
         ("tls.ca_file", &written.ca_file, mode == ClientTlsMode::VerifyCa),
+        ("tls.crl_file", &written.crl_file, false),
     ];
-    let [cert_file, key_file, ca_file] = files.map(|(key, file, needed)| {
+    let [cert_file, key_file, ca_file, crl_file] = files.map(|(key, file, needed)| {
         let file = file.as_deref().map(|file| under(base, file));
         match &file {
             Some(file) => check.readable(key, file),
@@ -215,5 +245,5 @@ pub(super) fn tls(document: &Document, base: &Path, check: &mut Checker) -> Clie
         }
         file
     });
-    ClientTls { mode, cert_file, key_file, ca_file }
+    ClientTls { mode, cert_file, key_file, ca_file, crl_file }
 }

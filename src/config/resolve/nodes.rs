@@ -10,7 +10,8 @@ use crate::config::secrets::{self, Source};
 use crate::config::url::{self, NodeUrl};
 use crate::config::written::{self, Document};
 use crate::model::{Address, Secret};
-use crate::proxy::settings::{Node, ServerTls, ServerTlsMode, Service};
+use crate::proxy::settings::{Node, Service};
+use crate::tls::{ChannelBinding, ServerTls, ServerTlsMode};
 
 /// Most nodes of one cluster.
 const NODES_MAX: usize = 64;
@@ -39,31 +40,55 @@ fn node(number: usize, written: &written::Node, base: &Path, check: &mut Checker
         None => None,
     };
     let address = address(number, written, url.as_ref(), check)?;
-    let sslmode = written.sslmode.as_deref().or(url.as_ref().and_then(|url| url.sslmode.as_deref()));
-    let mode = check.word(&key("sslmode"), sslmode, &SERVER_TLS_WORDS);
-    let ca_file = written.sslrootcert.as_deref().or(url.as_ref().and_then(|url| url.sslrootcert.as_deref()));
-    let ca_file = ca_file.map(|file| under(base, file));
-    if let Some(file) = &ca_file {
-        check.readable(&key("sslrootcert"), file);
-    }
     Some(Node {
         name: name(&key("name"), written.name.as_deref(), check),
         address,
-        tls: ServerTls { mode, ca_file },
+        tls: server_tls(number, written, url.as_ref(), (base, check)),
         zone: written.zone.as_deref().unwrap_or_default().into(),
         weight: check.number(&key("weight"), written.weight, 100, 0..=10_000),
         priority: check.number(&key("priority"), written.priority, 100, 0..=1_000),
     })
 }
 
-const SERVER_TLS_WORDS: [(&str, ServerTlsMode); 6] = [
-    ("disable", ServerTlsMode::Disable),
-    ("allow", ServerTlsMode::Prefer),
-    ("prefer", ServerTlsMode::Prefer),
-    ("require", ServerTlsMode::Require),
-    ("verify-ca", ServerTlsMode::VerifyCa),
-    ("verify-full", ServerTlsMode::VerifyFull),
-];
+/// TLS towards a node, in libpq's words.
+fn server_tls(
+    number: usize,
+    written: &written::Node,
+    url: Option<&NodeUrl>,
+    (base, check): (&Path, &mut Checker),
+) -> ServerTls {
+    let key = |name: &str| format!("nodes[{number}].{name}");
+    let sslmode = written.sslmode.as_deref().or(url.and_then(|url| url.sslmode.as_deref()));
+    let mode = check.word(&key("sslmode"), sslmode, &ServerTlsMode::WORDS);
+    let ca_file = written.sslrootcert.as_deref().or(url.and_then(|url| url.sslrootcert.as_deref()));
+    let files = [
+        ("sslrootcert", ca_file),
+        ("sslcrl", written.sslcrl.as_deref()),
+        ("sslcert", written.sslcert.as_deref()),
+        ("sslkey", written.sslkey.as_deref()),
+    ];
+    let [ca_file, crl_file, cert_file, key_file] = files.map(|(name, file)| {
+        let file = file.map(|file| under(base, file));
+        if let Some(file) = &file {
+            check.readable(&key(name), file);
+        }
+        file
+    });
+    if cert_file.is_some() != key_file.is_some() {
+        check.problem(&key("sslcert"), "sslcert or sslkey alone", "both, or neither", None);
+    }
+    let channel_binding =
+        check.word(&key("channel_binding"), written.channel_binding.as_deref(), &ChannelBinding::WORDS);
+    if channel_binding == ChannelBinding::Require && matches!(mode, ServerTlsMode::Disable) {
+        check.problem(
+            &key("channel_binding"),
+            "channel_binding without TLS",
+            "\"prefer\" or \"disable\" where sslmode is \"disable\"",
+            None,
+        );
+    }
+    ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding }
+}
 
 fn node_url(key: &str, text: &str, check: &mut Checker) -> Option<NodeUrl> {
     url::parse(text)
@@ -187,6 +212,8 @@ pub(super) fn service(document: &Document, base: &Path, check: &mut Checker) -> 
         plain: written.password.as_ref(),
         file: password_file.as_deref(),
         variable: written.password_env.as_deref(),
+        credential: written.password_credential.as_deref(),
+        command: written.password_command.as_deref(),
     };
     let password: Option<Secret> = secrets::read(check, &source);
     let user =

@@ -109,22 +109,34 @@ pub(super) fn admin(document: &Document, base: &Path, check: &mut Checker) -> ad
         Some("" | "off") => None,
         Some(text) => socket_address("admin.listen", text, check),
     };
-    let token_file = written.token_file.as_deref().map(|file| under(base, file));
-    let source = Source {
-        key: "admin.token",
-        plain: written.token.as_ref(),
-        file: token_file.as_deref(),
-        variable: written.token_env.as_deref(),
-    };
-    let token = secrets::read(check, &source);
-    if token.as_ref().is_some_and(|token| token.reveal().len() < 8) {
-        check.problem(
-            "admin.token",
-            "a token of less than 8 characters",
-            "8 or more",
-            Some("openssl rand -hex 16"),
-        );
-    }
+    let [token_file, stats_file] = [&written.token_file, &written.stats_token_file]
+        .map(|file| file.as_deref().map(|file| under(base, file)));
+    let sources = [
+        Source {
+            key: "admin.token",
+            plain: written.token.as_ref(),
+            file: token_file.as_deref(),
+            variable: written.token_env.as_deref(),
+            credential: written.token_credential.as_deref(),
+            command: written.token_command.as_deref(),
+        },
+        Source {
+            key: "admin.stats_token",
+            plain: written.stats_token.as_ref(),
+            file: stats_file.as_deref(),
+            variable: written.stats_token_env.as_deref(),
+            credential: written.stats_token_credential.as_deref(),
+            command: written.stats_token_command.as_deref(),
+        },
+    ];
+    let [token, stats_token] = sources.map(|source| {
+        let token = secrets::read(check, &source);
+        if token.as_ref().is_some_and(|token| token.reveal().len() < 8) {
+            let hint = Some("openssl rand -hex 16");
+            check.problem(source.key, "a token of less than 8 characters", "8 or more", hint);
+        }
+        token
+    });
     if token.is_none() && listen.is_some_and(|address| !address.ip().is_loopback()) {
         check.warnings.push(
             "admin.listen is reachable from other machines and there is no admin.token: they can look, but every \
@@ -132,7 +144,7 @@ pub(super) fn admin(document: &Document, base: &Path, check: &mut Checker) -> ad
                 .into(),
         );
     }
-    admin::Settings { listen, token }
+    admin::Settings { listen, token, stats_token }
 }
 
 /// `[console]`. Whoever knows the password of primacy's own role can do everything anyway.

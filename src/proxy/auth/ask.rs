@@ -1,17 +1,20 @@
-//! Asks a server for a role's verifier, as primacy's own role and on a connection of its own. Rare: answers are cached.
+//! Asks a server for a role's verifier, as primacy's own role and on a connection of its own, which is kept for the next
+//! question.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Stored;
+use crate::clock;
 use crate::control::Board;
 use crate::model::{NodeId, Service as Availability, SqlState, Unreadable};
+use crate::proxy::Stream;
 use crate::proxy::frames::{FrameReadError, FrameReader};
-use crate::proxy::server::{self, ConnectError, Connected, Credential, SignIn};
+use crate::proxy::server::{self, ConnectError, Credential, SignIn};
 use crate::proxy::settings::{Node, Service, Settings};
 use crate::proxy::tls::ServerTlsConfig;
 use crate::wire::backend::DataRow;
@@ -25,6 +28,10 @@ const QUESTIONS_MAX: usize = 4;
 
 /// One server gets at most this long, so that the next one is tried while the client still waits.
 const PATIENCE_MAX: Duration = Duration::from_secs(2);
+
+/// A kept connection that was not used for longer is not trusted to be still there: somebody between may have forgotten
+/// it without a word, and the question would wait in vain.
+const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +97,14 @@ impl From<FrameError> for Failure {
     }
 }
 
+/// A connection between two questions.
+#[derive(Debug)]
+struct Kept {
+    node: NodeId,
+    stream: Stream,
+    used_at: Instant,
+}
+
 /// Asks.
 #[derive(Debug)]
 pub(super) struct Asker {
@@ -100,6 +115,8 @@ pub(super) struct Asker {
     patience: Duration,
     board: Arc<Board>,
     questions: Semaphore,
+    /// Taken out while it is in use, so that a question that is given up half way closes it.
+    kept: Mutex<Option<Kept>>,
 }
 
 impl Asker {
@@ -117,6 +134,7 @@ impl Asker {
             patience: settings.pool.connect_timeout.min(PATIENCE_MAX),
             board,
             questions: Semaphore::new(QUESTIONS_MAX),
+            kept: Mutex::default(),
         }
     }
 
@@ -160,10 +178,33 @@ impl Asker {
     }
 
     async fn ask_node(&self, id: NodeId, user: &str) -> Result<Option<Stored>, AskError> {
+        // One that the server has closed meanwhile says nothing about the server: a new one is tried.
+        if let Some(mut stream) = self.take_kept(id)
+            && let Ok(Ok(answer)) = timeout(self.patience, question(&mut stream, &self.sql, user)).await
+        {
+            self.keep(id, stream);
+            return Ok(answer);
+        }
         let (Some(node), Some(tls)) = (self.nodes.get(id.index()), self.tls.get(id.index())) else {
             return Err(AskError::NoNode);
         };
         let name = || Arc::clone(&node.name);
+        let mut stream = self.connect(id, node, tls).await?;
+        match timeout(self.patience, question(&mut stream, &self.sql, user)).await {
+            Err(_elapsed) => Err(AskError::Timeout { node: name(), deadline: self.patience }),
+            Ok(Ok(answer)) => {
+                self.keep(id, stream);
+                Ok(answer)
+            }
+            Ok(Err(Failure::Read(source))) => Err(AskError::Broken { node: name(), source }),
+            Ok(Err(Failure::Query { sqlstate, message })) => {
+                Err(AskError::Query { node: name(), sqlstate, message })
+            }
+            Ok(Err(Failure::Shape)) => Err(AskError::Shape),
+        }
+    }
+
+    async fn connect(&self, id: NodeId, node: &Node, tls: &ServerTlsConfig) -> Result<Stream, AskError> {
         let startup = [("application_name".to_owned(), "primacy auth".to_owned())];
         let who = SignIn {
             user: &self.service.user,
@@ -175,30 +216,32 @@ impl Asker {
             if source.node_is_suspect() {
                 self.board.suspect(id);
             }
-            AskError::Connect { node: name(), source }
+            AskError::Connect { node: Arc::clone(&node.name), source }
         })?;
-        match timeout(self.patience, question(connected, &self.sql, user)).await {
-            Err(_elapsed) => Err(AskError::Timeout { node: name(), deadline: self.patience }),
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Failure::Read(source))) => Err(AskError::Broken { node: name(), source }),
-            Ok(Err(Failure::Query { sqlstate, message })) => {
-                Err(AskError::Query { node: name(), sqlstate, message })
-            }
-            Ok(Err(Failure::Shape)) => Err(AskError::Shape),
-        }
+        Ok(connected.stream)
+    }
+
+    /// The kept connection, if it leads to that node. One that leads elsewhere is closed: who is asked first has changed.
+    fn take_kept(&self, id: NodeId) -> Option<Stream> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let idle = clock::now().saturating_duration_since(kept.used_at);
+        // Whatever came unasked, the end included, makes it useless.
+        (kept.node == id && idle < KEPT_FOR && kept.stream.is_quiet()).then_some(kept.stream)
+    }
+
+    fn keep(&self, node: NodeId, stream: Stream) {
+        let kept = Kept { node, stream, used_at: clock::now() };
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
     }
 }
 
 /// Runs the query with the role's name as its parameter and reads its first row.
-async fn question(connected: Connected, sql: &str, user: &str) -> Result<Option<Stored>, Failure> {
-    let mut stream = connected.stream;
+async fn question(stream: &mut Stream, sql: &str, user: &str) -> Result<Option<Stored>, Failure> {
     let mut out = Vec::with_capacity(256);
     encode::parse_typed(&mut out, b"", sql.as_bytes(), &[]);
     encode::bind_text(&mut out, b"", b"", &[Some(user.as_bytes())]);
     encode::execute(&mut out, b"", 1);
     encode::sync(&mut out);
-    // With the question comes the goodbye: the server reads it after it has answered.
-    encode::terminate(&mut out);
     let sent = async {
         stream.write_all(&out).await?;
         stream.flush().await
@@ -208,7 +251,7 @@ async fn question(connected: Connected, sql: &str, user: &str) -> Result<Option<
     let mut frames = FrameReader::new(MESSAGE_LEN_MAX);
     let (mut answer, mut failure) = (None, None);
     loop {
-        let frame = frames.next(&mut stream).await?;
+        let frame = frames.next(stream).await?;
         match frame.tag {
             Tag::DATA_ROW => answer = stored(frame.body())?,
             Tag::ERROR_RESPONSE => {

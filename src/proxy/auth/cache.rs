@@ -1,9 +1,15 @@
 //! Remembers answers about roles. One question per role at a time; a bounded number of roles; what is too old is asked
 //! again, but goes on serving while no server answers.
+//!
+//! A proof that was made with a new password cannot be checked again once it has failed against an old verifier: SCRAM's
+//! challenge names the verifier's salt. So an answer is looked at again *before* the challenge, where it is older than
+//! `recheck`; this has a short deadline of its own, because what is remembered serves as well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use super::Stored;
 use crate::clock;
@@ -21,10 +27,14 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// While no server answers, an old answer serves this long before the servers are tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A sign-in waits at most so long for a newer answer while there is one that may still be used.
+const RECHECK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// The cache.
 #[derive(Debug)]
 pub(super) struct Cache {
     lifetime: Duration,
+    recheck: Duration,
     roles: Mutex<HashMap<String, Arc<Role>>>,
 }
 
@@ -40,7 +50,10 @@ struct Role {
 struct Answer {
     stored: Option<Arc<Stored>>,
     asked_at: Instant,
+    /// Used without a question until then.
     fresh_until: Instant,
+    /// Not used without an answer from a server after that, unless no server answers.
+    stale_from: Instant,
 }
 
 /// A poisoned lock is taken all the same: every change under it is a single assignment.
@@ -59,8 +72,8 @@ impl Role {
 }
 
 impl Cache {
-    pub(super) fn new(lifetime: Duration) -> Self {
-        Self { lifetime, roles: Mutex::default() }
+    pub(super) fn new(lifetime: Duration, recheck: Duration) -> Self {
+        Self { lifetime, recheck, roles: Mutex::default() }
     }
 
     /// What is remembered, else what `ask` says; `None` where there is no such role. Cancellation-safe: who waits asks in
@@ -79,14 +92,26 @@ impl Cache {
             return Ok(answer.stored);
         }
         let asked_at = clock::now();
-        let result = ask().await;
-        let now = clock::now();
-        let answer = match (result, role.answer()) {
-            (Ok(Some(stored)), _) => {
-                Answer { stored: Some(Arc::new(stored)), asked_at, fresh_until: now + self.lifetime }
+        let known = role.answer();
+        let usable = known.as_ref().filter(|answer| answer.stored.is_some() && asked_at < answer.stale_from);
+        let result = if let Some(old) = usable {
+            match timeout(RECHECK_PATIENCE, ask()).await {
+                Ok(result) => result,
+                Err(_elapsed) => {
+                    let old = Answer { fresh_until: clock::now() + RETRY_AFTER, ..old.clone() };
+                    *locked(&role.answer) = Some(old.clone());
+                    return Ok(old.stored);
+                }
             }
-            (Ok(None), _) => {
-                Answer { stored: None, asked_at, fresh_until: now + self.lifetime.min(UNKNOWN_FOR) }
+        } else {
+            ask().await
+        };
+        let now = clock::now();
+        let answer = match (result, known) {
+            (Ok(stored), _) => {
+                let lifetime = if stored.is_some() { self.lifetime } else { self.lifetime.min(UNKNOWN_FOR) };
+                let fresh_until = now + lifetime.min(self.recheck);
+                Answer { stored: stored.map(Arc::new), asked_at, fresh_until, stale_from: now + lifetime }
             }
             (Err(_), Some(old)) if old.stored.is_some() => Answer { fresh_until: now + RETRY_AFTER, ..old },
             (Err(error), _) => return Err(error),
@@ -103,7 +128,7 @@ impl Cache {
             if let Some(answer) = &mut *locked(&role.answer)
                 && now.saturating_duration_since(answer.asked_at) >= TRUSTED_FOR
             {
-                answer.fresh_until = now;
+                (answer.fresh_until, answer.stale_from) = (now, now);
             }
         }
     }
@@ -161,19 +186,19 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_remembered_for_its_lifetime() {
-        let cache = Cache::new(HOUR);
+        let cache = Cache::new(HOUR, HOUR);
         assert_eq!(lookup(&cache, "a", Ok(Some(stored()))).await, (Ok(true), true));
         assert_eq!(lookup(&cache, "a", Ok(None)).await, (Ok(true), false));
         assert_eq!(lookup(&cache, "b", Ok(None)).await, (Ok(false), true));
         assert_eq!(lookup(&cache, "b", Ok(Some(stored()))).await, (Ok(false), false));
-        let cache = Cache::new(Duration::ZERO);
+        let cache = Cache::new(Duration::ZERO, HOUR);
         assert_eq!(lookup(&cache, "a", Ok(Some(stored()))).await, (Ok(true), true));
         assert_eq!(lookup(&cache, "a", Ok(None)).await, (Ok(false), true));
     }
 
     #[tokio::test]
     async fn an_old_answer_serves_while_no_server_answers() {
-        let cache = Cache::new(Duration::ZERO);
+        let cache = Cache::new(Duration::ZERO, HOUR);
         assert_eq!(lookup(&cache, "a", Err("down")).await, (Err("down"), true));
         assert_eq!(lookup(&cache, "a", Ok(Some(stored()))).await, (Ok(true), true));
         assert_eq!(lookup(&cache, "a", Err("down")).await, (Ok(true), true));
@@ -182,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_distrusted_answer_is_asked_again_unless_it_is_new() {
-        let cache = Cache::new(HOUR);
+        let cache = Cache::new(HOUR, HOUR);
         assert_eq!(lookup(&cache, "a", Ok(Some(stored()))).await, (Ok(true), true));
         cache.distrust("a");
         assert_eq!(lookup(&cache, "a", Ok(None)).await, (Ok(true), false));
@@ -194,9 +219,21 @@ mod tests {
         cache.distrust("nobody");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_answer_is_asked_for_and_not_waited_for_long() {
+        let cache = Cache::new(HOUR, Duration::ZERO);
+        assert_eq!(lookup(&cache, "a", Ok(Some(stored()))).await, (Ok(true), true));
+        assert_eq!(lookup(&cache, "a", Ok(None)).await, (Ok(false), true), "the change is seen at once");
+        assert_eq!(lookup(&cache, "a", Ok(Some(stored()))).await, (Ok(true), true));
+        let silent = cache.lookup("a", async || std::future::pending::<Result<Option<Stored>, ()>>().await);
+        let waited = tokio::time::timeout(Duration::from_secs(5), silent).await;
+        assert!(matches!(waited, Ok(Ok(Some(_)))), "the old answer serves");
+        assert_eq!(lookup(&cache, "a", Ok(None)).await, (Ok(true), false), "and is not asked again at once");
+    }
+
     #[tokio::test]
     async fn one_question_serves_all_who_wait() {
-        let cache = Cache::new(HOUR);
+        let cache = Cache::new(HOUR, HOUR);
         let asked = Cell::new(0);
         let ask = async || {
             asked.set(asked.get() + 1);
@@ -210,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_number_of_roles_is_bounded() {
-        let cache = Cache::new(HOUR);
+        let cache = Cache::new(HOUR, HOUR);
         assert_eq!(lookup(&cache, "known", Ok(Some(stored()))).await, (Ok(true), true));
         for number in 0..ROLES_MAX + 5 {
             assert_eq!(lookup(&cache, &number.to_string(), Ok(None)).await, (Ok(false), true));

@@ -41,7 +41,7 @@ impl Door<'_> {
     }
 
     fn may_upgrade(&self) -> bool {
-        self.context.tls.offered() && matches!(self.stream, Some(Stream::Tcp(_)))
+        self.tls.offered() && matches!(self.stream, Some(Stream::Tcp(_)))
     }
 
     /// Looks at the first byte and leaves it there: TLS without an SSLRequest begins with a handshake record.
@@ -72,7 +72,7 @@ impl Door<'_> {
     /// While it runs the connection belongs to it: a failed handshake leaves nobody to talk to.
     async fn handshake(&mut self, direct: bool) -> Result<(), LoginError> {
         let Stream::Tcp(tcp) = self.take()? else { return Err(LoginError::Gone) };
-        let stream = self.context.tls.accept(tcp, direct).await.map_err(LoginError::Tls)?;
+        let stream = self.tls.accept(tcp, direct).await.map_err(LoginError::Tls)?;
         self.stream = Some(stream);
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Door<'_> {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => LoginError::Gone,
             _ => LoginError::Io { step: "reading", source },
         };
-        let len_max = self.context.login_message_max;
+        let len_max = self.context.settings.load().limits.login_message_max;
         let stream = self.stream()?;
         let mut four = [0; 4];
         stream.read_exact(&mut four).await.map_err(failed)?;

@@ -52,16 +52,19 @@ fn context_with(auth: Auth) -> LoginContext {
         },
         auth,
         client_tls: ClientTls::default(),
+        hba: Arc::new(crate::proxy::hba::password_for_everybody()),
+        balancers: Vec::new(),
         pool: PoolSettings::default(),
-        limits: Limits::default(),
+        limits: Limits {
+            login_timeout: Duration::from_secs(10),
+            login_message_max: 1000,
+            auth_delay_max: Duration::ZERO,
+            ..Limits::default()
+        },
         slow_statement: Duration::ZERO,
     };
-    LoginContext {
-        tls: ClientTlsConfig::disabled(),
-        verifiers: Arc::new(Verifiers::new(&settings, Arc::new([]), board()).unwrap()),
-        login_timeout: Duration::from_secs(10),
-        login_message_max: 1000,
-    }
+    let verifiers = Verifiers::new(&settings, Arc::new([]), board()).unwrap();
+    LoginContext::new(&settings, ClientTlsConfig::disabled(), Arc::new(verifiers))
 }
 
 /// Runs a login against a client; gives what the login came to, and what the client saw.
@@ -285,7 +288,7 @@ async fn what_is_wrong_is_told_before_the_connection_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_is_sent_away() {
-    let context = LoginContext { login_timeout: Duration::from_secs(60), ..context() };
+    let context = context();
     let client = async |stream: UnixStream| {
         let frame = read_exact_frame(&mut Stream::from(stream), 1000).await.unwrap();
         ErrorFields::new(frame.body()).code()
@@ -293,14 +296,19 @@ async fn a_silent_client_is_sent_away() {
     let (outcome, code) = against(&context, client).await;
     assert_eq!(
         outcome.unwrap_err().shown(),
-        Some(&ClientError::SignInTimeout { limit: context.login_timeout })
+        Some(&ClientError::SignInTimeout { limit: Duration::from_secs(10) })
     );
     assert_eq!(code, Some(SqlState::QUERY_CANCELED));
 }
 
 #[tokio::test]
 async fn without_a_server_to_ask_the_client_is_told_so() {
-    let auth = Auth::Query { sql: "select".into(), cache_for: Duration::from_secs(1) };
+    let auth = Auth::Query {
+        sql: "select".into(),
+        cache_for: Duration::from_secs(1),
+        recheck_after: Duration::from_secs(1),
+        users_file: None,
+    };
     let (outcome, shown) = against(&context_with(auth), sends(&startup(&[("user", "app")]))).await;
     assert!(matches!(outcome, Err(LoginError::NoVerifier { source: AskError::NoNode, .. })));
     assert_eq!(shown.unwrap().1, SqlState::CANNOT_CONNECT_NOW);

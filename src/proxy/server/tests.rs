@@ -11,7 +11,11 @@ const WHO: SignIn<'static> =
 /// Signs in on a connection whose other end sends `bytes` and then closes.
 async fn against(bytes: &[u8], credential: Credential) -> Result<Connected, ConnectError> {
     let (near, mut far) = UnixStream::pair().unwrap();
-    let conversation = Conversation { stream: near.into(), frames: FrameReader::new(MESSAGE_LEN_MAX) };
+    let conversation = Conversation {
+        stream: near.into(),
+        frames: FrameReader::new(MESSAGE_LEN_MAX),
+        binding: ChannelBinding::Prefer,
+    };
     let server = async {
         let mut startup = [0; 64];
         assert!(far.read(&mut startup).await.unwrap() > 8);
@@ -91,7 +95,7 @@ async fn a_server_that_hangs_up_or_is_silent_is_suspect() {
     let node = Node {
         name: "n".into(),
         address: Address::Tcp { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() },
-        tls: crate::proxy::settings::ServerTls::default(),
+        tls: crate::tls::ServerTls::default(),
         zone: "".into(),
         weight: 1,
         priority: 0,

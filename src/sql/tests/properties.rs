@@ -54,6 +54,49 @@ fn the_cache_does_not_grow_beyond_its_bounds() {
     }
 }
 
+#[test]
+fn a_text_of_any_size_and_depth_is_judged_in_little_time() {
+    let facts = catalog(1);
+    let patterns = [
+        ("(", ")"),
+        ("[", "]"),
+        ("f(", ")"),
+        ("(SELECT ", ")"),
+        ("CASE WHEN ", " END"),
+        ("pg_advisory_lock(", ")"),
+        ("a.", "a"),
+        ("checked_text.", ""),
+        ("/*", "*/"),
+        ("SELECT 1;", ""),
+        ("SET a.b = 'c';", ""),
+        ("set_config('a', ", ")"),
+        ("-", ""),
+        ("'", ""),
+        ("$a$", "$b$"),
+        ("WITH x AS (", ")"),
+    ];
+    for (open, close) in patterns {
+        // Under every limit, at the limit for texts, and far beyond it.
+        for size in [2_000, 16_000, 1_000_000] {
+            let count = size / (open.len() + close.len());
+            let text = format!("SELECT {}1{}", open.repeat(count), close.repeat(count));
+            let begun = crate::clock::now();
+            let verdict = small().classify(text.as_bytes(), &facts);
+            let took = begun.elapsed();
+            assert!(took < std::time::Duration::from_secs(20), "{open} {size}: {took:?}");
+            assert!(size < 16_000 || verdict.place == Place::Primary, "{open} {size}: {verdict:?}");
+        }
+    }
+    let many = format!("SELECT 1{}", ";SELECT 1".repeat(400_000));
+    let verdict = small().classify(many.as_bytes(), &facts);
+    assert_eq!((verdict.place, verdict.reason), (Place::Primary, Reason::TooLarge));
+    assert!(format!("{:?}", verdict.effects).contains("Pin"), "{:?}", verdict.effects);
+    // A lock that is hidden too deep to be looked at ties the session all the same.
+    let deep = format!("SELECT {}pg_advisory_lock(1){}", "f(".repeat(100_000), ")".repeat(100_000));
+    let verdict = small().classify(deep.as_bytes(), &facts);
+    assert!(format!("{:?}", verdict.effects).contains("Pin"), "{:?}", verdict.effects);
+}
+
 /// A classifier that is quick to make.
 fn small() -> Classifier {
     Classifier::new(&Settings { cache_entries_max: 64, ..Settings::default() })

@@ -6,12 +6,36 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use super::{
-    KEY_LEN, Keys, ScramError, attribute, auth_message, check_nonce, decode_base64, decode_key, hmac, text,
-    xor,
+    BINDING_TYPE, KEY_LEN, Keys, ScramError, attribute, auth_message, check_nonce, decode_base64, decode_key,
+    hmac, text, xor,
 };
 
-/// The client neither binds to a channel nor could.
-const GS2_HEADER: &str = "n,,";
+/// Whether we bind our sign-in to the server's certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum Bind<'a> {
+    /// We neither bind nor could.
+    No,
+    /// We could, and the server did not offer it. Saying so lets it see whether somebody took its offer out.
+    NotOffered,
+    /// To this hash of its certificate.
+    To(&'a [u8]),
+}
+
+impl Bind<'_> {
+    fn header(self) -> &'static str {
+        match self {
+            Self::No => "n,,",
+            Self::NotOffered => "y,,",
+            Self::To(_) => BINDING_TYPE,
+        }
+    }
+
+    /// What the final message repeats as `c=`.
+    fn repeated(self) -> String {
+        let data: &[u8] = if let Self::To(end_point) = self { end_point } else { &[] };
+        BASE64_STANDARD.encode([self.header().as_bytes(), data].concat())
+    }
+}
 
 /// Most iterations that are computed for a server; PostgreSQL's default is 4096, and a million takes about a second.
 const ITERATIONS_MAX: u32 = 1_000_000;
@@ -21,15 +45,21 @@ const ITERATIONS_MAX: u32 = 1_000_000;
 pub struct AwaitingServerFirst {
     pub(super) nonce: String,
     pub(super) client_first_bare: String,
+    pub(super) binding: String,
 }
 
 impl AwaitingServerFirst {
     /// Gives the state and the first message to send. PostgreSQL takes the role from the startup packet, so no name is
     /// given here.
     pub fn begin(nonce: &str) -> (Self, String) {
+        Self::begin_bound(nonce, Bind::No)
+    }
+
+    /// The same, with what is known of the channel.
+    pub fn begin_bound(nonce: &str, bind: Bind<'_>) -> (Self, String) {
         let client_first_bare = format!("n=,r={nonce}");
-        let message = format!("{GS2_HEADER}{client_first_bare}");
-        (Self { nonce: nonce.to_owned(), client_first_bare }, message)
+        let message = format!("{}{client_first_bare}", bind.header());
+        (Self { nonce: nonce.to_owned(), client_first_bare, binding: bind.repeated() }, message)
     }
 
     /// Answers the challenge with a proof from the password.
@@ -74,7 +104,7 @@ impl AwaitingServerFirst {
     }
 
     fn answer(self, challenge: &Challenge<'_>, keys: &Keys) -> (AwaitingServerFinal, String) {
-        let signed = format!("c={},r={}", BASE64_STANDARD.encode(GS2_HEADER), challenge.nonce);
+        let signed = format!("c={},r={}", self.binding, challenge.nonce);
         let message = auth_message(&self.client_first_bare, challenge.message, &signed);
         let mut proof = hmac(&keys.stored_key, &message);
         xor(&mut proof, &keys.client_key);

@@ -7,30 +7,54 @@ use base64::prelude::BASE64_STANDARD;
 use subtle::ConstantTimeEq;
 
 use super::{
-    Keys, ScramError, Verifier, attribute, auth_message, check_nonce, decode_key, hmac, sha256, text, xor,
+    BINDING_TYPE, Keys, ScramError, Verifier, attribute, auth_message, check_nonce, decode_key, hmac, sha256,
+    text, xor,
 };
+
+/// What was offered to the client, and what it took.
+#[derive(Clone, Copy, Debug)]
+pub enum Binding<'a> {
+    /// Channel binding was not offered.
+    NotOffered,
+    /// It was offered, and the client chose the mechanism without.
+    NotTaken,
+    /// The client chose the mechanism with it; the hash of our certificate.
+    Taken(&'a [u8]),
+}
 
 /// The challenge is sent; the client's proof is awaited.
 #[derive(Debug)]
 pub struct AwaitingProof {
     verifier: Arc<Verifier>,
-    /// The first part of the client's first message, base64: the final message repeats it as `c=`.
-    gs2_header: String,
+    /// The first part of the client's first message and what it is bound to, base64: the final message repeats it as `c=`.
+    bound_header: String,
     client_first_bare: String,
     server_first: String,
     nonce: String,
 }
 
 impl AwaitingProof {
-    /// Answers the client's first message. Gives the state and the challenge to send.
+    /// Answers the client's first message where channel binding was not offered. Gives the state and the challenge to
+    /// send.
     pub fn begin(
         verifier: Arc<Verifier>,
         client_first: &[u8],
         server_nonce: &str,
     ) -> Result<(Self, String), ScramError> {
+        Self::begin_bound(verifier, client_first, server_nonce, Binding::NotOffered)
+    }
+
+    /// The same, with what was offered and taken.
+    pub fn begin_bound(
+        verifier: Arc<Verifier>,
+        client_first: &[u8],
+        server_nonce: &str,
+        binding: Binding<'_>,
+    ) -> Result<(Self, String), ScramError> {
         let client_first = text(client_first)?;
-        let bare = without_gs2_header(client_first)?;
+        let bare = without_gs2_header(client_first, binding)?;
         let gs2_header = client_first.strip_suffix(bare).unwrap_or_default();
+        let bound_to = if let Binding::Taken(end_point) = binding { end_point } else { &[] };
 
         let mut parts = bare.split(',');
         let name = parts.next();
@@ -47,7 +71,7 @@ impl AwaitingProof {
         let server_first = format!("r={nonce},s={salt},i={}", verifier.iterations);
         let state = Self {
             verifier,
-            gs2_header: BASE64_STANDARD.encode(gs2_header),
+            bound_header: BASE64_STANDARD.encode([gs2_header.as_bytes(), bound_to].concat()),
             client_first_bare: bare.to_owned(),
             server_first: server_first.clone(),
             nonce,
@@ -62,7 +86,7 @@ impl AwaitingProof {
         let (signed, proof) =
             client_final.rsplit_once(",p=").ok_or(ScramError::Malformed { what: "no proof" })?;
         let mut parts = signed.split(',');
-        if attribute(parts.next(), "c=", "channel binding")? != self.gs2_header {
+        if attribute(parts.next(), "c=", "channel binding")? != self.bound_header {
             return Err(ScramError::Malformed { what: "channel binding" });
         }
         if attribute(parts.next(), "r=", "nonce")? != self.nonce {
@@ -90,11 +114,21 @@ impl AwaitingProof {
 }
 
 /// The client's first message behind its header `n,,`, `y,,` or `p=...,,`.
-fn without_gs2_header(message: &str) -> Result<&str, ScramError> {
-    let rest = match message.as_bytes().first() {
-        // `y` says that the client could bind and believes that we cannot: true, so there was no downgrade.
-        Some(b'n' | b'y') => message.get(1..),
-        Some(b'p') => return Err(ScramError::Unsupported { what: "channel binding" }),
+fn without_gs2_header<'a>(message: &'a str, binding: Binding<'_>) -> Result<&'a str, ScramError> {
+    let flag = message.as_bytes().first();
+    if let Binding::Taken(_) = binding {
+        return match flag {
+            Some(b'p') => message
+                .strip_prefix(BINDING_TYPE)
+                .ok_or(ScramError::Unsupported { what: "this type of channel binding" }),
+            _ => Err(ScramError::Malformed { what: "channel binding flag" }),
+        };
+    }
+    let rest = match (flag, binding) {
+        // `y` says that the client could bind and believes that we cannot.
+        (Some(b'y'), Binding::NotTaken) => return Err(ScramError::Downgrade),
+        (Some(b'n' | b'y'), _) => message.get(1..),
+        (Some(b'p'), _) => return Err(ScramError::Unsupported { what: "channel binding" }),
         _ => None,
     };
     let rest = rest

@@ -37,6 +37,7 @@ fn the_client_side_follows_the_example_of_rfc_7677() {
     let start = || AwaitingServerFirst {
         nonce: CLIENT_NONCE.to_owned(),
         client_first_bare: format!("n=user,r={CLIENT_NONCE}"),
+        binding: "biws".to_owned(),
     };
     let (state, proof) = start().prove_password(SERVER_FIRST.as_bytes(), "pencil").unwrap();
     assert_eq!(proof, CLIENT_FINAL);
@@ -194,4 +195,30 @@ proptest! {
             drop(Verifier::parse(&String::from_utf8_lossy(message)));
         }
     }
+}
+
+/// Both sides against each other; the certificates' hashes that each side sees.
+fn bound(client_sees: Bind<'_>, server_has: Binding<'_>) -> Result<(), ScramError> {
+    let (state, first) = AwaitingServerFirst::begin_bound("abc", client_sees);
+    let (server, challenge) =
+        AwaitingProof::begin_bound(verifier("pencil"), first.as_bytes(), "def", server_has)?;
+    let (state, proof) = state.prove_password(challenge.as_bytes(), "pencil")?;
+    let (_, signature) = server.finish(proof.as_bytes())?;
+    state.finish(signature.as_bytes())
+}
+
+#[test]
+fn a_bound_sign_in_holds_for_one_certificate_and_sees_a_downgrade() {
+    assert_eq!(bound(Bind::To(b"ours"), Binding::Taken(b"ours")), Ok(()));
+    assert_eq!(bound(Bind::No, Binding::NotTaken), Ok(()));
+    assert_eq!(bound(Bind::NotOffered, Binding::NotOffered), Ok(()));
+    let relayed = bound(Bind::To(b"theirs"), Binding::Taken(b"ours"));
+    assert_eq!(relayed, Err(ScramError::Malformed { what: "channel binding" }));
+    assert_eq!(bound(Bind::NotOffered, Binding::NotTaken), Err(ScramError::Downgrade));
+    assert!(bound(Bind::To(b"ours"), Binding::NotOffered).is_err());
+    assert!(bound(Bind::To(b"ours"), Binding::NotTaken).is_err());
+    assert!(bound(Bind::No, Binding::Taken(b"ours")).is_err());
+    let other = "p=tls-unique,,n=,r=abc";
+    let begun = AwaitingProof::begin_bound(verifier("x"), other.as_bytes(), "def", Binding::Taken(b"ours"));
+    assert!(matches!(begun, Err(ScramError::Unsupported { .. })));
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{KEY_LEN, Keys, MECHANISM, hmac};
@@ -59,6 +60,13 @@ impl Verifier {
     /// Makes a verifier of a password.
     pub fn from_password(password: &str, salt: &[u8], iterations: u32) -> Self {
         Keys::from_password(password, salt, iterations).verifier()
+    }
+
+    /// Whether it was made of this password. Takes thousands of hashes.
+    pub fn is_of(&self, password: &str) -> bool {
+        let keys = Keys::from_password(password, &self.salt, self.iterations);
+        let fits = keys.stored_key.ct_eq(&self.stored_key);
+        !self.mock && bool::from(fits)
     }
 
     /// A salt for a role: the same at every call, another one in every process that has another secret.

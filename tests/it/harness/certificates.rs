@@ -1,5 +1,5 @@
-//! Certificates for one test, as OpenSSL makes them: an authority, a certificate of it for the name `localhost`, and a
-//! stranger's authority that signed nothing.
+//! Certificates for one test, as OpenSSL makes them: an authority, a certificate of it for the name `localhost`, two for
+//! clients of which one is revoked, and a stranger's authority that signed nothing.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -18,8 +18,17 @@ const SCRIPT: &str = "\
     openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr &&
     printf 'subjectAltName=DNS:localhost' > san &&
     openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out server.crt &&
+    for name in alice mallory; do
+        openssl req -newkey rsa:2048 -nodes -subj /O=example/CN=$name -keyout $name.key -out $name.csr &&
+        printf 'subjectAltName=URI:spiffe://example/'$name'\nextendedKeyUsage=clientAuth' > san &&
+        openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out $name.crt || exit 1
+    done &&
+    printf '[ca]\ndefault_ca=x\n[x]\ndatabase=index\ncrlnumber=number\ndefault_md=sha256\ndefault_crl_days=30\n' > conf &&
+    : > index && printf 01 > number &&
+    openssl ca -config conf -keyfile ca.key -cert ca.crt -revoke mallory.crt &&
+    openssl ca -config conf -keyfile ca.key -cert ca.crt -gencrl -out ca.crl &&
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=stranger -keyout other.key -out other.crt &&
-    chmod 600 *.key && chmod 644 *.crt";
+    chmod 600 *.key && chmod 644 *.crt ca.crl";
 
 impl Certificates {
     /// Makes them. The files belong to the account that the servers run as, because PostgreSQL wants its key so.
@@ -36,7 +45,7 @@ impl Certificates {
         Self { dir }
     }
 
-    /// `ca.crt`, `other.crt`, `server.crt` or `server.key`.
+    /// `ca.crt`, `ca.crl`, `other.crt`, `server.crt`, `alice.crt` (a client), `mallory.crt` (revoked), or a key of them.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

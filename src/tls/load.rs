@@ -1,4 +1,4 @@
-//! Certificates, keys and authorities from PEM files.
+//! Certificates, keys, authorities and revocations from PEM files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::VerifierBuilderError;
 
 /// What is wrong with TLS settings, by file.
@@ -45,14 +45,9 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// The authorities for client certificates are not usable.
-    #[error("{} cannot be used to check client certificates", path.display())]
-    ClientAuthorities {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: VerifierBuilderError,
-    },
+    /// The authorities, or the revocations that belong to them, are not usable.
+    #[error("the authorities cannot be used to check certificates")]
+    Authorities(#[from] VerifierBuilderError),
     /// Certificate and key do not belong together, or are of an unknown kind.
     #[error("{} and {} cannot be used together", cert_file.display(), key_file.display())]
     CertificateAndKey {
@@ -75,15 +70,15 @@ pub enum TlsError {
 }
 
 /// The cryptography that is used everywhere here.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
 /// Trusted authorities, and the certificates as they are in the file: see `verify`.
 #[derive(Debug)]
-pub(super) struct Roots {
-    pub(super) store: RootCertStore,
-    pub(super) listed: Vec<CertificateDer<'static>>,
+pub(crate) struct Roots {
+    pub(crate) store: RootCertStore,
+    pub(crate) listed: Vec<CertificateDer<'static>>,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -91,7 +86,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 /// A certificate chain: at least one certificate.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let error = |source| TlsError::Pem { path: path.to_owned(), what: "certificate", source };
     let bytes = read(path)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(error)?;
@@ -99,7 +94,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// A private key: PKCS#8, PKCS#1 or SEC1.
-pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|source| TlsError::Pem {
         path: path.to_owned(),
         what: "private key",
@@ -107,8 +102,17 @@ pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
+/// Lists of revoked certificates: at least one.
+pub(crate) fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let error = |source| TlsError::Pem { path: path.to_owned(), what: "certificate revocation list", source };
+    let bytes = read(path)?;
+    let lists: Vec<_> =
+        CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(error)?;
+    if lists.is_empty() { Err(error(pem::Error::NoItemsFound)) } else { Ok(lists) }
+}
+
 /// Authorities from a file.
-pub(super) fn roots(path: &Path) -> Result<Roots, TlsError> {
+pub(crate) fn roots(path: &Path) -> Result<Roots, TlsError> {
     let listed = certificates(path)?;
     let mut store = RootCertStore::empty();
     for certificate in &listed {
@@ -120,7 +124,7 @@ pub(super) fn roots(path: &Path) -> Result<Roots, TlsError> {
 }
 
 /// Authorities that sign servers' certificates: from a file, else the system's.
-pub(super) fn server_roots(path: Option<&Path>) -> Result<Roots, TlsError> {
+pub(crate) fn server_roots(path: Option<&Path>) -> Result<Roots, TlsError> {
     if let Some(path) = path {
         return roots(path);
     }

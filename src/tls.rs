@@ -1,0 +1,135 @@
+//! TLS below both planes: `sslmode`'s words, certificates and keys from files, what is checked of a server's certificate,
+//! and what a certificate says. In: settings. Out: what rustls wants. It opens no connection.
+
+mod certificate;
+pub(crate) mod load;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+pub use certificate::Owner;
+pub(crate) use certificate::end_point;
+pub use load::TlsError;
+use verify::{Authorities, Checks, ServerVerifier};
+
+/// The protocol's name in the handshake (ALPN); asked for where TLS comes without an SSLRequest (manual, 55.2.11).
+pub(crate) const ALPN: &[u8] = b"postgresql";
+
+/// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ServerTlsMode {
+    /// Never TLS.
+    Disable,
+    /// TLS where the server offers it.
+    #[default]
+    Prefer,
+    /// TLS or nothing; the certificate is not checked.
+    Require,
+    /// TLS with a certificate from a trusted authority.
+    VerifyCa,
+    /// The same, and the certificate names the host.
+    VerifyFull,
+}
+
+impl ServerTlsMode {
+    /// libpq's words. `allow` would try without TLS first; nobody is served by that, so it means `prefer`.
+    pub const WORDS: [(&'static str, Self); 6] = [
+        ("disable", Self::Disable),
+        ("allow", Self::Prefer),
+        ("prefer", Self::Prefer),
+        ("require", Self::Require),
+        ("verify-ca", Self::VerifyCa),
+        ("verify-full", Self::VerifyFull),
+    ];
+
+    /// The word as libpq spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+/// Whether a sign-in with SCRAM is bound to the server's certificate, in libpq's words (`channel_binding`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    #[default]
+    Prefer,
+    /// Or not at all: who stands between cannot pass the sign-in on.
+    Require,
+}
+
+impl ChannelBinding {
+    /// libpq's words.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
+}
+
+/// TLS towards a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTls {
+    /// When TLS is used and what is checked.
+    pub mode: ServerTlsMode,
+    /// PEM file with trusted authorities; the system's where absent.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with lists of revoked certificates.
+    pub crl_file: Option<PathBuf>,
+    /// PEM file with the certificate chain that we show the server, where it asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub key_file: Option<PathBuf>,
+    /// Whether SCRAM is bound to the server's certificate.
+    pub channel_binding: ChannelBinding,
+}
+
+/// What a handshake with a server needs; `None` where TLS is not used. Reads the files.
+pub(crate) fn towards_server(settings: &ServerTls) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+    let authorities = || {
+        let revoked = settings.crl_file.as_deref().map(load::revocations).transpose()?;
+        Authorities::new(load::server_roots(settings.ca_file.as_deref())?, revoked.unwrap_or_default())
+    };
+    let checks = match settings.mode {
+        ServerTlsMode::Disable => return Ok(None),
+        ServerTlsMode::Prefer | ServerTlsMode::Require => Checks::Nothing,
+        ServerTlsMode::VerifyCa => Checks::Chain(authorities()?),
+        ServerTlsMode::VerifyFull => Checks::ChainAndName(authorities()?),
+    };
+    let builder = ClientConfig::builder_with_provider(load::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Rustls { source })?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(checks)));
+    let mut config = match (&settings.cert_file, &settings.key_file) {
+        (Some(cert_file), Some(key_file)) => builder
+            .with_client_auth_cert(load::certificates(cert_file)?, load::key(key_file)?)
+            .map_err(|source| TlsError::CertificateAndKey {
+                cert_file: cert_file.clone(),
+                key_file: key_file.clone(),
+                source,
+            })?,
+        (None, None) => builder.with_no_client_auth(),
+        (Some(_), None) => return Err(TlsError::Missing { setting: "sslkey" }),
+        (None, Some(_)) => return Err(TlsError::Missing { setting: "sslcert" }),
+    };
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Some(Arc::new(config)))
+}

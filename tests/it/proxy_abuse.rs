@@ -1,0 +1,147 @@
+//! Clients that mean no good, or do not care: what they cost is bounded, and others are served meanwhile.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, startup};
+
+fn resident_kib(proxy: &Proxy) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn descriptors(proxy: &Proxy) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count()
+}
+
+#[tokio::test]
+async fn who_never_reads_its_results_does_not_keep_a_server_connection() {
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster.proxy().set("limits.client_write_timeout", "1s").run().await;
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    client.send(&frame(b'Q', b"SELECT repeat('x', 1000) FROM generate_series(1, 1000000)\0")).await;
+    eventually(LIMIT, "it runs", async || (cluster.value(0, busy).await == "1").then_some(())).await;
+    eventually(LIMIT, "its connection is free", async || (cluster.value(0, busy).await == "0").then_some(()))
+        .await;
+    eventually(LIMIT, "the session is gone", async || {
+        let metrics = proxy.metrics().await;
+        metrics.lines().any(|line| line == "primacy_clients 0").then_some(())
+    })
+    .await;
+    // Who reads slowly, but reads, stays: half of a buffer, pause, and again, for longer than the limit.
+    let mut slow = Raw::connect(proxy.port(), &[]).await;
+    slow.send(&frame(b'Q', b"SELECT repeat('x', 1000) FROM generate_series(1, 60000)\0")).await;
+    let (begun, mut rows) = (Instant::now(), 0);
+    loop {
+        let message = slow.message().await.expect("it stays");
+        rows += usize::from(message.tag == b'D');
+        if message.tag == b'D' && rows % 4000 == 0 {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        if message.tag == b'Z' {
+            break;
+        }
+    }
+    assert_eq!(rows, 60_000);
+    assert!(begun.elapsed() > Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_text_of_ten_megabytes_of_parentheses_costs_little() {
+    let cluster = Cluster::with_replicas(1).await;
+    let proxy = cluster.proxy().run().await;
+    let bystander = proxy.client().await;
+    let before = resident_kib(&proxy);
+    for (open, close) in
+        [("(", ")"), ("[", "]"), ("CASE WHEN ", " END"), ("(SELECT ", ")"), ("f(", ")"), ("-", "")]
+    {
+        for size in [4 * 1024, 10 * 1024 * 1024] {
+            let depth = size / (open.len() + close.len());
+            let text = format!("SELECT {}1{}\0", open.repeat(depth), close.repeat(depth));
+            let mut hostile = Raw::connect(proxy.port(), &[]).await;
+            let begun = Instant::now();
+            hostile.send(&frame(b'Q', text.as_bytes())).await;
+            let (seen, served) = tokio::join!(hostile.until_ready(), bystander.simple_query("SELECT 1"));
+            assert!(served.is_ok());
+            assert_eq!(seen.last().unwrap(), "Z I", "{open} {size}: {seen:?}");
+            assert!(begun.elapsed() < Duration::from_secs(30), "{open} {size}: {:?}", begun.elapsed());
+        }
+    }
+    let grown = resident_kib(&proxy).saturating_sub(before);
+    assert!(grown < 128 * 1024, "{grown} KiB more");
+}
+
+/// The limit on open files of a running process.
+fn limit_descriptors(pid: u32, limit: &str) {
+    let done =
+        Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={limit}")]).status();
+    assert!(done.unwrap().success());
+}
+
+#[tokio::test]
+async fn without_descriptors_those_who_are_in_are_served_and_others_wait() {
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster.proxy().run().await;
+    let inside = proxy.client().await;
+    inside.simple_query("SELECT 1").await.unwrap();
+    limit_descriptors(proxy.pid(), &format!("{}:", descriptors(&proxy) + 8));
+    let mut waiting = Vec::new();
+    for _ in 0..60 {
+        waiting.push(Raw::dial(proxy.port()).await);
+    }
+    eventually(LIMIT, "the log says it", async || proxy.log().contains("cannot accept").then_some(())).await;
+    for _ in 0..20 {
+        inside.simple_query("SELECT 1").await.unwrap();
+    }
+    let lines = proxy.log().matches("cannot accept").count();
+    assert!(lines < 500, "it does not spin: {lines}");
+    drop(waiting);
+    limit_descriptors(proxy.pid(), "1024:");
+    eventually(LIMIT, "clients come in again", async || {
+        proxy.connect(&proxy.url("app", "app")).await.ok().map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_protocol_end_in_an_error_and_in_nothing_else() {
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster.proxy().set("limits.client_login_timeout", "2s").run().await;
+    let bystander = proxy.client().await;
+    let (begun_with, seed) = (descriptors(&proxy), fastrand::u64(..));
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let mut hostile = Vec::new();
+    for round in 0..200 {
+        let garbage: Vec<u8> = (0..dice.usize(..300)).map(|_| dice.u8(..)).collect();
+        let mut raw = if round % 2 == 0 {
+            Raw::dial(proxy.port()).await
+        } else {
+            Raw::connect(proxy.port(), &[]).await
+        };
+        // Letters that exist, with bodies that lie, and what no letter begins.
+        let letter = *b"QPBDECSHXFdcfp\0\xff".get(dice.usize(..16)).unwrap();
+        let bytes = match round % 5 {
+            0 => garbage,
+            1 => frame(letter, &garbage),
+            2 => startup(&[("user", &String::from_utf8_lossy(&garbage).replace('\0', ""))]),
+            3 => [&[letter][..], &dice.u32(..).to_be_bytes(), &garbage].concat(),
+            _ => [frame(letter, &garbage), frame(b'S', b"")].concat(),
+        };
+        raw.send(&bytes).await;
+        if dice.bool() {
+            hostile.push(raw);
+        }
+        if round % 20 == 0 {
+            bystander.simple_query("SELECT 1").await.unwrap_or_else(|error| panic!("{error}, seed {seed}"));
+        }
+    }
+    drop(hostile);
+    bystander.simple_query("SELECT 1").await.unwrap();
+    eventually(LIMIT, "every descriptor comes back", async || {
+        (descriptors(&proxy) <= begun_with + 25).then_some(())
+    })
+    .await;
+    assert!(!proxy.log().contains("panicked"), "seed {seed}");
+}
