@@ -321,10 +321,9 @@ impl Machine {
     fn plan_parse(&mut self, frame: Frame<'_>, parse: Parse<'_>, plan: &mut Plan, judge: &mut Judge<'_>) {
         let definition = frame.body.get(parse.name.len() + 1..).unwrap_or_default();
         if parse.name.is_empty() {
-            let verdict = judge.classifier.classify(parse.sql, judge.catalog);
+            let verdict = self.keep_unnamed(definition, parse.sql, judge);
             self.note_tied(parse.sql, &verdict, plan);
             join_unless_transaction_control(plan, &verdict);
-            self.keep_unnamed(definition, judge.catalog.generation(), verdict);
         } else {
             let statement = intern(definition, parse.sql, judge);
             self.note_tied(parse.sql, &statement.verdict.borrow().1, plan);
@@ -349,16 +348,22 @@ impl Machine {
         }
     }
 
-    fn keep_unnamed(&mut self, definition: &[u8], generation: u64, verdict: Rc<Verdict>) {
+    /// Takes a new unnamed statement over, and gives its verdict. The usual driver prepares the same few texts again and
+    /// again: the one that was there last needs no second look.
+    fn keep_unnamed(&mut self, definition: &[u8], sql: &[u8], judge: &mut Judge<'_>) -> Rc<Verdict> {
         self.unnamed_number += 1;
-        match &mut self.unnamed {
-            // The usual driver prepares the same few texts again and again.
-            Some(unnamed) if *unnamed.definition == *definition => {
-                unnamed.generation = generation;
-                unnamed.verdict = verdict;
-            }
-            slot => *slot = Some(Unnamed { definition: definition.into(), generation, verdict }),
+        if self.unnamed.as_ref().is_some_and(|unnamed| *unnamed.definition == *definition)
+            && let Some(verdict) = self.unnamed_verdict(judge)
+        {
+            return verdict;
         }
+        let verdict = judge.classifier.classify(sql, judge.catalog);
+        self.unnamed = Some(Unnamed {
+            definition: definition.into(),
+            generation: judge.catalog.generation(),
+            verdict: Rc::clone(&verdict),
+        });
+        verdict
     }
 
     /// Judges a Bind by the names in it.
