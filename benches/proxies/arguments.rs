@@ -44,6 +44,15 @@ pub(crate) struct Arguments {
     /// Idle clients at most, for memory and sign-ins; 0 leaves that part out
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) fleet: usize,
+    /// MiB of each COPY through each contender, half of it as rows, a fifth as one parameter; 0 leaves that part out
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub(crate) large: usize,
+    /// Clients of a crowd, a tenth of them active, on the server connections of one pool; 0 leaves that part out
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) crowd: usize,
+    /// More primacies to run, each with settings that differ: `NAME:table.key=value,...`
+    #[arg(long, value_name = "NAME:SETTINGS")]
+    pub(crate) variant: Vec<String>,
     /// Wait this long at most for other programs to leave the processors alone
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub(crate) quiet_wait: u64,

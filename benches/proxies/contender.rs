@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::Outcome;
 use super::arguments::Arguments;
+use super::crowd::SERVERS;
 use super::load::Workload;
 use super::stage::{Stage, free_ports};
 
@@ -63,6 +64,14 @@ impl Contender {
         }
         if wanted("primacy") {
             all.push(primacy("primacy", &arguments.primacy, stage, &arguments.set).await?);
+        }
+        for variant in &arguments.variant {
+            let (name, settings) = variant.split_once(':').ok_or("--variant wants NAME:SETTINGS")?;
+            let own = settings.split(',').filter(|setting| !setting.is_empty()).map(str::to_owned);
+            let set: Vec<String> = arguments.set.iter().cloned().chain(own).collect();
+            // Contenders live as long as the program, and so may their names.
+            let name: &'static str = Box::leak(format!("primacy-{name}").into_boxed_str());
+            all.push(primacy(name, &arguments.primacy, stage, &set).await?);
         }
         if let Some(other) = &arguments.other {
             all.push(primacy("other", other, stage, &arguments.set).await?);
@@ -127,7 +136,7 @@ async fn start_pgbouncer(program: &Path, stage: &Stage, mode: &str, follows: boo
     let text = format!(
         "[databases]\napp = host=127.0.0.1 port={} dbname=app\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
          unix_socket_dir =\npool_mode = {mode}\nauth_type = scram-sha-256\nauth_file = {}\nmax_client_conn = 12000\n\
-         default_pool_size = 20\nlisten_backlog = 1000\nlog_connections = 0\nlog_disconnections = 0\n\
+         default_pool_size = {SERVERS}\nlisten_backlog = 1000\nlog_connections = 0\nlog_disconnections = 0\n\
          ignore_startup_parameters = extra_float_digits\n{prepared}",
         stage.primary_port(),
         dir.join("users.txt").display(),
@@ -191,6 +200,8 @@ fn config(stage: &Stage, port: u16, admin: u16) -> Table {
         [limits]
         max_client_conn = 12000
     };
+    let pool = Table::from_iter([("default_pool_size".to_owned(), Value::from(i64::from(SERVERS)))]);
+    table.insert("pool".into(), pool.into());
     let node = |node: &primacy::postgres::Instance| {
         let mut table = toml::toml! { host = "127.0.0.1" };
         table.insert("name".into(), node.name().into());

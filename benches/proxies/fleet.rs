@@ -25,10 +25,8 @@ pub(crate) struct Fleet {
 pub(crate) async fn measure(contender: &Contender, clients_max: usize) -> Outcome<Vec<Fleet>> {
     let port = contender.port(Mode::Usual);
     let Some(pid) = port.pid.filter(|_| contender.shares_server_connections()) else { return Ok(Vec::new()) };
-    let needed = clients_max as u64 + 1000;
-    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, needed.min(hard), hard)?;
-    let url = format!("host=127.0.0.1 port={} user=app password=app dbname=app sslmode=disable", port.number);
+    allow_files(clients_max)?;
+    let url = url(port.number);
     // Buffers and tables that the first clients make are there for all.
     drop(connect(&url, 50).await?);
     let empty = process::resident_bytes(pid)?;
@@ -60,7 +58,20 @@ async fn ask(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.simple_query("SELECT 1").await.map(drop)
 }
 
-async fn connect(url: &str, count: usize) -> Outcome<Vec<Client>> {
+/// How to reach a port as the role `app`.
+pub(crate) fn url(port: u16) -> String {
+    format!("host=127.0.0.1 port={port} user=app password=app dbname=app sslmode=disable")
+}
+
+/// Lets this process open so many connections.
+pub(crate) fn allow_files(clients_max: usize) -> Outcome<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let needed = clients_max as u64 + 1000;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard)?)
+}
+
+pub(crate) async fn connect(url: &str, count: usize) -> Outcome<Vec<Client>> {
     let one = |_| async {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         drop(tokio::spawn(connection));

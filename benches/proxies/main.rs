@@ -9,7 +9,9 @@
 
 mod arguments;
 mod contender;
+mod crowd;
 mod fleet;
+mod large;
 mod load;
 mod machine;
 mod process;
@@ -17,6 +19,7 @@ mod report;
 mod stage;
 
 use std::error::Error;
+use std::time::Duration;
 
 use arguments::Arguments;
 use clap::Parser as _;
@@ -64,6 +67,16 @@ async fn measure(arguments: &Arguments, stage: &Stage) -> Outcome<Report> {
             let fleet = fleet::measure(contender, arguments.fleet).await?;
             report.add_fleet(contender.name(), fleet);
         }
+    }
+    for contender in contenders.iter().filter(|_| arguments.crowd > 0) {
+        let lasts = Duration::from_secs(arguments.seconds.max(5));
+        if let Some(crowd) = crowd::measure(contender, arguments.crowd, lasts).await? {
+            report.add_crowd(contender.name(), crowd);
+        }
+    }
+    for contender in contenders.iter().filter(|_| arguments.large > 0) {
+        let size = large::Size { copy_mib: arguments.large };
+        report.add_transfers(contender.name(), large::measure(contender, size).await?);
     }
     Ok(report)
 }

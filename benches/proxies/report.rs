@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::Outcome;
 use super::arguments::Arguments;
 use super::contender::{Contender, Mode};
+use super::crowd::{Crowd, SERVERS};
 use super::fleet::Fleet;
+use super::large::Transfer;
 use super::load::{Run, Workload};
 use super::machine;
 use super::stage::Stage;
@@ -29,6 +31,8 @@ pub(crate) struct Report {
     in_session_mode: Vec<(&'static str, Workload)>,
     samples: Vec<Sample>,
     fleets: BTreeMap<&'static str, Vec<Fleet>>,
+    crowds: BTreeMap<&'static str, Crowd>,
+    transfers: BTreeMap<&'static str, Vec<Transfer>>,
 }
 
 /// One contender in one round.
@@ -74,6 +78,8 @@ impl Report {
             in_session_mode: Vec::new(),
             samples: Vec::new(),
             fleets: BTreeMap::new(),
+            crowds: BTreeMap::new(),
+            transfers: BTreeMap::new(),
         })
     }
 
@@ -87,6 +93,14 @@ impl Report {
 
     pub(crate) fn add_fleet(&mut self, contender: &'static str, fleet: Vec<Fleet>) {
         self.fleets.insert(contender, fleet);
+    }
+
+    pub(crate) fn add_crowd(&mut self, contender: &'static str, crowd: Crowd) {
+        self.crowds.insert(contender, crowd);
+    }
+
+    pub(crate) fn add_transfers(&mut self, contender: &'static str, transfers: Vec<Transfer>) {
+        self.transfers.insert(contender, transfers);
     }
 
     /// One line about what a round has just given.
@@ -163,6 +177,8 @@ impl Report {
             Some(s.alone.p99_us)
         });
         self.crew(&mut text);
+        self.crowd(&mut text);
+        self.large(&mut text);
         text
     }
 
@@ -225,6 +241,66 @@ impl Report {
             for fleet in fleets {
                 let kib = fleet.bytes_per_client / 1024.0;
                 line(text, &format!("| {name} | {} | {kib:.2} | {:.0} |", fleet.clients, fleet.sign_in_us));
+            }
+        }
+    }
+}
+
+impl Report {
+    fn crowd(&self, text: &mut String) {
+        if self.crowds.is_empty() {
+            return;
+        }
+        line(
+            text,
+            &format!("\n## Many clients on {SERVERS} server connections, each held for 1 ms and more\n"),
+        );
+        line(
+            text,
+            "| | connected | active | statements | errors | wait p50 ms | p99 ms | highest ms | p99 / p50 | turns of a client |",
+        );
+        line(text, "|---|---|---|---|---|---|---|---|---|---|");
+        for (name, c) in &self.crowds {
+            let ratio = c.p99_ms / c.p50_ms;
+            line(
+                text,
+                &format!(
+                    "| {name} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {ratio:.2} | {} to {} |",
+                    c.connected,
+                    c.active,
+                    c.statements,
+                    c.errors,
+                    c.p50_ms,
+                    c.p99_ms,
+                    c.highest_ms,
+                    c.fewest,
+                    c.most
+                ),
+            );
+        }
+    }
+
+    fn large(&self, text: &mut String) {
+        if self.transfers.is_empty() {
+            return;
+        }
+        line(text, "\n## Large data\n");
+        line(text, "| | what | MiB | MiB a second | of direct | memory grown by MiB | CPU us for a MiB |");
+        line(text, "|---|---|---|---|---|---|---|");
+        let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+        let direct = |what| self.transfers.get("direct")?.iter().find(|transfer| transfer.what == what);
+        for (name, transfers) in &self.transfers {
+            for t in transfers {
+                let share = direct(t.what)
+                    .map_or_else(|| "-".to_owned(), |base| format!("{:.2}", t.mib_per_s / base.mib_per_s));
+                let (grown, cpu) = (figure(t.grown_mib), figure(t.cpu_us_per_mib));
+                line(
+                    text,
+                    &format!(
+                        "| {name} | {} | {} | {:.0} | {share} | {grown} | {cpu} |",
+                        t.what, t.mib, t.mib_per_s
+                    ),
+                );
             }
         }
     }
