@@ -68,7 +68,8 @@ pub(crate) fn server_messages(bytes: &[u8]) {
     );
     fields.routine();
     if let Ok(row) = backend::DataRow::decode(bytes) {
-        assert!(row.values().take(bytes.len() + 1).count() <= bytes.len());
+        // A row may declare more columns than it holds; who reads it stops at the first that is missing.
+        assert!(row.values().map_while(Result::ok).count() <= bytes.len());
     }
     if let Ok(backend::Authentication::Sasl(mechanisms)) = backend::Authentication::decode(bytes) {
         assert!(mechanisms.iter().count() <= bytes.len());

@@ -15,9 +15,6 @@ public final class JdbcClient {
         if (arguments[6].equals("cert")) {
             words.setProperty("sslcert", arguments[5] + "/client.crt");
             words.setProperty("sslkey", arguments[5] + "/client.pk8");
-        } else {
-            words.setProperty("sslcert", "/nonexistent");
-            words.setProperty("sslkey", "/nonexistent");
         }
         String url = "jdbc:postgresql://" + arguments[0] + ":" + arguments[1] + "/postgres";
         try (Connection c = DriverManager.getConnection(url, words);
