@@ -120,7 +120,8 @@ hostssl b all all cert map=m clientname=DN
 hostssl c all all cert map=m clientname=SAN
 hostssl d all all scram-sha-256 clientcert=verify-ca
 ");
-    rules.maps = parse_ident("m CN=boss,O=example app\nm spiffe://example/app all\nother app app\n").unwrap();
+    rules.maps =
+        parse_ident("m \"CN=boss,O=example\" app\nm spiffe://example/app all\nother app app\n").unwrap();
     let fits = |database, identity: &Identity, user| {
         let rule = rules.find(&asked("10.0.0.1", true, user, database)).unwrap();
         rules.identity_fits(rule, identity, user)
