@@ -94,6 +94,9 @@ pub fn what_would_change_it(reason: &str) -> &'static str {
         "node-local" => {
             "nothing: the answer differs from node to node; the hint /* primacy: replica */ takes any node's"
         }
+        "node-local-session" => {
+            "look at counters (pg_stat_user_tables and the like) in a session of its own, or end this with DISCARD ALL"
+        }
         "locks" => "leave FOR UPDATE or FOR SHARE out if the rows are only read",
         "writing-cte" | "write" => "nothing: it writes",
         "session-state" => "nothing: it changes the session",

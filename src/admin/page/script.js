@@ -103,7 +103,7 @@ function drawNodes(status, rate) {
 const KEYS = 8;
 // `lines`: [{ name, values }], null where there is no value; `marks`: [{ at, kind }].
 function chart(id, lines, labels, unit, stacked) {
-  const width = 520, height = 150, left = 46, bottom = 18, top = 8, count = labels.length;
+  const width = 520, height = 150, left = 58, bottom = 18, top = 8, count = labels.length;
   if (count < 2) return show(id, el("div", { class: "sub" }, "Figures come after a few seconds."));
   const values = lines.map(line => line.values);
   let tops = values;

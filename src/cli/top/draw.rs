@@ -30,7 +30,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, heard: &Heard, wish: Wish) {
     frame.render_widget(headline(heard), head);
     frame.render_widget(nodes_table(heard), node_area);
     let [left, right] =
-        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).areas(middle);
+        Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).spacing(2).areas(middle);
     frame.render_widget(pools_table(heard), left);
     frame.render_widget(reasons_table(heard), right);
     if wish.reads {
