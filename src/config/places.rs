@@ -30,8 +30,6 @@ pub fn effective(old: &Settings, new: &Settings) -> Result<Settings, String> {
     proxy.unix_socket_dir.clone_from(&before.unix_socket_dir);
     (proxy.workers, proxy.pool_mode) = (before.workers, before.pool_mode);
     (proxy.service, proxy.auth) = (before.service.clone(), before.auth.clone());
-    (proxy.limits.login_timeout, proxy.limits.login_message_max) =
-        (before.limits.login_timeout, before.limits.login_message_max);
     let (control, before) = (&mut wanted.control, &old.control);
     control.state_dir.clone_from(&before.state_dir);
     control.replication.clone_from(&before.replication);

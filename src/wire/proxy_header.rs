@@ -1,7 +1,10 @@
 //! The header that a load balancer puts before a connection to say whose it is: PROXY protocol, versions 1 and 2
 //! (haproxy's `proxy-protocol.txt`). In: its bytes. Out: the client's address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 
 /// Bytes that both versions have at least, and that tell which it is.
 pub const BEGINNING: usize = 12;

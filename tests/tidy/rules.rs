@@ -22,8 +22,14 @@ const OUTSIDE: [&str; 11] = [
 ];
 
 /// A constant of an address is no socket, an error's kind no file.
-const HARMLESS: [&str; 4] =
-    ["std::net::IpAddr", "std::net::SocketAddr", "std::io::Error", "std::io::ErrorKind"];
+const HARMLESS: [&str; 6] = [
+    "std::net::IpAddr",
+    "std::net::Ipv4Addr",
+    "std::net::Ipv6Addr",
+    "std::net::SocketAddr",
+    "std::io::Error",
+    "std::io::ErrorKind",
+];
 
 /// Names of the outside world in a pure room.
 pub(crate) fn impurities(path: &str, code: &Code) -> Vec<String> {
