@@ -40,6 +40,10 @@ impl Running {
     ) -> Result<CommandReport, String> {
         let change = config::diff(settings, &new);
         let effective = config::effective(settings, &new)?;
+        // Not before a failover after it is seen to work: one that came 10 s after a removal was not done in time.
+        if let Some(gone) = effective.control.nodes.iter().find(|node| node.removed) {
+            return Err(format!("node {} cannot be removed while running: restart primacy", gone.name));
+        }
         // All that can fail comes before anything is changed.
         let links = NodeLink::all(&effective.proxy.nodes).map_err(|error| chain(&error))?;
         let client_tls = ClientTlsConfig::load(&effective.proxy.client_tls).map_err(|error| chain(&error))?;
