@@ -152,7 +152,17 @@ impl Cluster {
             password: primacy::model::Secret::new("postgres"),
             database: "app".into(),
         };
-        postgres::connect(&login, LIMIT).await.unwrap()
+        // One that is starting says so, and is waited for.
+        let admitted = async {
+            loop {
+                match postgres::connect(&login, LIMIT).await {
+                    Ok(client) => return client,
+                    Err(error) => assert!(format!("{error:?}").contains("E57P03"), "{error:?}"),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, admitted).await.expect("the server lets a superuser in")
     }
 
     /// Runs statements on one server as superuser; the rows of all of them as text, NULL as an empty string.
