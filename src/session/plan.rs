@@ -113,6 +113,11 @@ impl Plan {
         self.solo.as_ref()
     }
 
+    /// Whether it runs something that was not judged with it.
+    pub(super) fn runs_unseen(&self) -> bool {
+        self.old_portal || self.end == End::Call || self.reason == Reason::TooLarge
+    }
+
     /// Whether it is nothing but COMMIT.
     pub fn is_commit(&self) -> bool {
         self.solo.as_ref().is_some_and(|verdict| matches!(verdict.kind, Kind::Commit { .. }))
@@ -473,6 +478,7 @@ fn nonexistent() -> Verdict {
         either_protocol: false,
         effects: Box::new([]),
         own_code: false,
+        shows_statements: false,
         statements: 1,
         usage: crate::sql::Usage::default(),
     }
