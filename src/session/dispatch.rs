@@ -52,13 +52,16 @@ impl Machine {
             self.relay.asks_xid = true;
             server.unnamed = None;
         }
-        self.close_hidden(plan.runs_unseen(), server, out);
         let inject_unnamed = plan.old_unnamed && !self.server_has_unnamed(server);
         if plan.end == End::Query {
             // A simple query destroys the unnamed statement (manual, 55.2.2).
             server.unnamed = None;
             self.unnamed = None;
+            if self.dispatch_executed(batch, server, out) {
+                return Outgoing::Written;
+            }
         }
+        self.close_hidden(plan.runs_unseen(), server, out);
         // A hint may have sent it to a replica, where nothing is committed.
         let asks = plan.asks && hold == Hold::None;
         if asks && plan.end == End::Query {
@@ -127,20 +130,17 @@ impl Machine {
 
     /// Closes what the batch must not find prepared. `unknown`: it may execute what was not judged.
     pub(super) fn close_hidden(&mut self, unknown: bool, server: &mut ServerSession, out: &mut Vec<u8>) {
-        let shows = unknown || self.executed.iter().any(|verdict| verdict.shows_statements);
-        let is_own = |id| self.prepared.values().any(|statement| statement.id == id);
-        for id in server.overdue_before(shows.then_some(is_own)) {
-            self.push_close(id, out);
+        for id in self.hidden(unknown, server) {
+            push_close(id, out);
+            self.relay.expect(Expect::CloseOld);
         }
     }
 
-    fn push_close(&mut self, id: u64, out: &mut Vec<u8>) {
-        let start = begin_frame(Tag::CLOSE, out);
-        out.push(Target::Statement.letter());
-        push_server_name(id, out);
-        out.push(0);
-        end_frame(start, out);
-        self.relay.expect(Expect::CloseOld);
+    /// The statements that the batch must not find prepared.
+    pub(super) fn hidden(&self, unknown: bool, server: &mut ServerSession) -> Vec<u64> {
+        let shows = unknown || self.executed.iter().any(|verdict| verdict.shows_statements);
+        let is_own = |id| self.prepared.values().any(|statement| statement.id == id);
+        server.overdue_before(shows.then_some(is_own))
     }
 
     fn server_has_unnamed(&self, server: &ServerSession) -> bool {
@@ -317,7 +317,8 @@ impl Machine {
     pub(super) fn close_overdue(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
         if let Some(id) = server.overdue(self.settings.server_prepared_max) {
             server.remove(id);
-            self.push_close(id, out);
+            push_close(id, out);
+            self.relay.expect(Expect::CloseOld);
         }
     }
 }
@@ -340,7 +341,15 @@ fn end_frame(start: usize, out: &mut [u8]) {
     }
 }
 
-fn push_parse(statement: &Statement, out: &mut Vec<u8>) {
+pub(super) fn push_close(id: u64, out: &mut Vec<u8>) {
+    let start = begin_frame(Tag::CLOSE, out);
+    out.push(Target::Statement.letter());
+    push_server_name(id, out);
+    out.push(0);
+    end_frame(start, out);
+}
+
+pub(super) fn push_parse(statement: &Statement, out: &mut Vec<u8>) {
     let start = begin_frame(Tag::PARSE, out);
     push_server_name(statement.id, out);
     out.push(0);

@@ -230,7 +230,8 @@ impl Machine {
         let verdict = judge.classifier.classify(query.sql, judge.catalog);
         plan.join(&verdict);
         self.note_tied(query.sql, &verdict, plan);
-        self.executed.push(verdict);
+        self.executed.push(Rc::clone(&verdict));
+        self.plan_executed(query.sql, &verdict, judge);
         Ok(())
     }
 
@@ -490,7 +491,7 @@ fn intern(definition: &[u8], sql: &[u8], judge: &mut Judge<'_>) -> Rc<Statement>
 }
 
 /// The verdict of a prepared statement, made anew where the catalog has changed since.
-fn current_verdict(statement: &Statement, judge: &mut Judge<'_>) -> Rc<Verdict> {
+pub(super) fn current_verdict(statement: &Statement, judge: &mut Judge<'_>) -> Rc<Verdict> {
     let mut verdict = statement.verdict.borrow_mut();
     if verdict.0 != judge.catalog.generation() {
         *verdict = (judge.catalog.generation(), judge.classifier.classify(statement.text(), judge.catalog));

@@ -194,13 +194,7 @@ impl Machine {
                 if ends_connection(frame) {
                     return Ok(Some(Event::Fatal(frame.to_vec())));
                 }
-                if let Some(Expect::Fail(error)) = self.relay.queue.front() {
-                    error.encode(cutter.insert());
-                    cutter.cut(frame.len());
-                } else {
-                    cutter.keep(frame.len());
-                }
-                self.note_error();
+                self.take_error(frame, cutter);
             }
             Tag::COPY_IN_RESPONSE | Tag::COPY_BOTH_RESPONSE => {
                 cutter.keep(frame.len());
@@ -237,6 +231,17 @@ impl Machine {
             _ => self.take_answer(tag, frame, server, cutter),
         }
         Ok(None)
+    }
+
+    /// An error that does not end the connection; where the server was made to fail, the client gets the reason.
+    fn take_error(&mut self, frame: &[u8], cutter: &mut Cutter<'_>) {
+        if let Some(Expect::Fail(error)) = self.relay.queue.front() {
+            error.encode(cutter.insert());
+            cutter.cut(frame.len());
+        } else {
+            cutter.keep(frame.len());
+        }
+        self.note_error();
     }
 
     fn give_shape(&mut self, cutter: &mut Cutter<'_>) {

@@ -380,6 +380,30 @@ pub(super) const QUERIES: &[Script] = &[
          Q DEALLOCATE nosuch",
     ),
     script(
+        "EXECUTE of what the protocol prepared",
+        "P:s1 SELECT $1::int + 1
+         P:w INSERT INTO t VALUES ($1, 'executed') RETURNING id
+         S
+         Q EXECUTE s1(1)
+         Q EXECUTE s1(2); EXECUTE S1(3); SELECT 4
+         Q EXPLAIN (COSTS off) EXECUTE s1(1)
+         Q EXECUTE w(501)
+         Q EXECUTE w(501)
+         Q SELECT count(*) FROM t WHERE id > 500
+         Q BEGIN
+         Q EXECUTE w(502)
+         Q EXECUTE nosuch
+         Q EXECUTE w(503)
+         Q ROLLBACK
+         B::s1 5
+         E:
+         S
+         Q DEALLOCATE s1
+         Q EXECUTE s1(6)
+         Q SELECT count(*) FROM t WHERE id > 500
+         Q DELETE FROM t WHERE id > 500",
+    ),
+    script(
         "DISCARD ALL",
         "P:s1 SELECT 1
          S
