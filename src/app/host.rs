@@ -4,7 +4,8 @@ use futures_util::future::BoxFuture;
 
 use super::Running;
 use crate::config::{self, Origin};
-use crate::console::{Host, SettingInForce, Shutdown};
+use crate::console::{Host, SettingInForce};
+use crate::proxy::listener::Ending;
 
 /// PgBouncer's names of settings that are called differently, or stand under another table than one would guess.
 const OTHER_NAMES: [(&str, &str); 3] = [
@@ -61,7 +62,7 @@ impl Host for Running {
         })
     }
 
-    fn shut_down(&self, how: Shutdown) {
+    fn shut_down(&self, how: Ending) {
         self.end.send_replace(Some(how));
     }
 }

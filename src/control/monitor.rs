@@ -95,8 +95,25 @@ pub(crate) fn spawn(
     watch: &Arc<Watch>,
     out: &mpsc::Sender<Input>,
 ) -> Vec<Task> {
+    let mut tasks = probers(settings, targets, board, watch, out);
+    tasks.push(task::spawn(
+        "prober",
+        "suspicions",
+        pass_suspicions(settings.nodes.len(), board.clone(), watch.clone(), out.clone()),
+    ));
+    tasks
+}
+
+/// One prober per target, in their order.
+pub(crate) fn probers(
+    settings: &Settings,
+    targets: &[Target],
+    board: &Arc<Board>,
+    watch: &Arc<Watch>,
+    out: &mpsc::Sender<Input>,
+) -> Vec<Task> {
     let upstreams = Arc::new(Upstreams::new(&settings.nodes));
-    let mut tasks: Vec<Task> = targets
+    targets
         .iter()
         .map(|target| {
             let prober = Prober {
@@ -112,13 +129,7 @@ pub(crate) fn spawn(
             };
             task::spawn("prober", &target.name, prober.run())
         })
-        .collect();
-    tasks.push(task::spawn(
-        "prober",
-        "suspicions",
-        pass_suspicions(settings.nodes.len(), board.clone(), watch.clone(), out.clone()),
-    ));
-    tasks
+        .collect()
 }
 
 /// Errors that sessions had with a node make its prober look at once.

@@ -115,7 +115,9 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
         {
             node.care.retry_at = None;
         }
-        if world.primary() != Some(id) {
+        // One that is not configured any more belongs to others.
+        let ours = world.node(id).is_some_and(|node| !node.member.removed);
+        if ours && world.primary() != Some(id) {
             tend_node(world, now, id);
         }
     }

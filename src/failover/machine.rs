@@ -17,7 +17,7 @@ use super::state::{Event, State};
 use super::status::{Phase, Status};
 use super::view;
 use super::world::World;
-use crate::model::{Epoch, Snapshot};
+use crate::model::{Epoch, NodeId, Snapshot};
 
 /// State changes within one step; more would be a loop of ours, which must not become the shell's.
 const TURNS_MAX: usize = 16;
@@ -59,6 +59,7 @@ impl Core {
         }
         self.expire(now);
         self.turn(now, &Event::Look);
+        self.world.forget_removed();
         self.publish(now);
         self.world.take_effects()
     }
@@ -94,6 +95,11 @@ impl Core {
         self.world.record.as_ref()
     }
 
+    /// Whether this node has to be probed: one that is not configured any more has, as long as its acknowledgements count.
+    pub fn hears(&self, node: NodeId) -> bool {
+        self.world.hears(node)
+    }
+
     /// How often each rule has decided something.
     pub fn rule_counts(&self) -> impl Iterator<Item = (RuleId, u64)> + '_ {
         self.world.ruled.iter().map(|(rule, count)| (*rule, *count))
@@ -126,6 +132,9 @@ impl Core {
     fn observe(&mut self, now: Instant, observation: Observation) {
         let world = &mut self.world;
         let (id, answered) = (observation.node, observation.answered);
+        if !world.hears(id) {
+            return;
+        }
         let before = world.node(id).and_then(|node| node.seen.as_ref()).map(|seen| seen.facts.position());
         if !world.node_mut(id).is_some_and(|node| node.observe(observation)) {
             return;

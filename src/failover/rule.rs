@@ -103,6 +103,7 @@ rules! {
     Q1d: "A setting that is overridden elsewhere is made ever more rarely, and a person is told.";
     Q1e: "The old cohort counts until enough standbys of the new one have what was acknowledged before.";
     Q1f: "Too few replicas acknowledge for too long, and degrading is allowed: fewer have to, noted durably before; undone when they return.";
+    Q1g: "A node that is not configured any more is asked, and may be recruited, until its acknowledgements do not count; it is never promoted.";
     V1a: "The topology as it is seen now is published.";
     V1b: "A replica that is not on the epoch's timeline, or does not stream while there is a primary, serves no reads.";
     C1a: "A command was carried out, refused or answered.";

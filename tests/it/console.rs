@@ -323,7 +323,6 @@ async fn splitting_can_be_observed_before_it_is_believed() {
 }
 
 #[tokio::test]
-#[ignore = "a defect: after SHUTDOWN WAIT_FOR_CLIENTS new clients are still let in"]
 async fn settings_change_until_the_next_reload_and_the_process_ends_on_command() {
     let cluster = Cluster::with_replicas(0).await;
     let mut proxy = cluster.proxy().run().await;
