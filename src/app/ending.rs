@@ -26,7 +26,10 @@ impl Proxy {
         }
         let mut hurry = Hurry::listen();
         if let Some(limit) = self.waits_for_clients(ending) {
-            tracing::info!(clients = self.workers.connections(), "nobody new is let in; clients stay until they leave");
+            tracing::info!(
+                clients = self.workers.connections(),
+                "nobody new is let in; clients stay until they leave"
+            );
             self.workers.close_door().await;
             hurry.or(self.workers.ended(limit)).await;
             tracing::info!(clients = self.workers.connections(), "the last clients are leaving");

@@ -49,7 +49,7 @@ impl Host for Running {
             let mut by_hand = self.by_hand.lock().await;
             let mut changes = by_hand.clone();
             changes.insert(key.clone(), value);
-            let new = config::load_with(&file, &changes).map_err(|problems| problems.to_string())?;
+            let new = super::reload::read(file, changes.clone()).await?;
             // What else the file says by now is for a reload to take over.
             let others = config::diff(&settings, &new);
             if let Some(other) =

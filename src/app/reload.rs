@@ -1,6 +1,8 @@
 //! Reading the configuration again: what differs is told, and what can change while running is put in force, the data
 //! path first, because the control plane's next topology may name nodes that it has not heard of.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ impl Running {
         let Origin::File(file) = &settings.origin else {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
         };
-        let new = config::load(file).map_err(|problems| problems.to_string())?;
+        let new = read(file.clone(), BTreeMap::new()).await?;
         let report = self.take_over(&mut settings, new).await?;
         self.by_hand.lock().await.clear();
         Ok(report)
@@ -77,7 +79,9 @@ impl Running {
             if counting.is_empty() || clock::now() >= until {
                 let words = |name: &&str| {
                     if counting.contains(name) {
-                        format!("{name}: leave it running, its acknowledgements count until the other replicas have them all")
+                        format!(
+                            "{name}: leave it running, its acknowledgements count until the other replicas have them all"
+                        )
                     } else {
                         format!("{name}: it may be switched off, nothing depends on it any more")
                     }
@@ -120,6 +124,13 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// Reads the configuration apart from the tasks that watch the servers: a secret may come from a command that takes seconds.
+pub(super) async fn read(file: PathBuf, by_hand: BTreeMap<String, String>) -> Result<Settings, String> {
+    let reading = tokio::task::spawn_blocking(move || config::load_with(&file, &by_hand));
+    let read = reading.await.map_err(|error| error.to_string())?;
+    read.map_err(|problems| problems.to_string())
 }
 
 fn report(change: &Reload, departed: Vec<String>) -> CommandReport {

@@ -331,7 +331,7 @@ impl UserPool {
         let node = conn.session.node;
         let mut nodes = self.nodes.borrow_mut();
         let Some(pool) = nodes.get_mut(node.index()) else { return };
-        if self.renewed.get().is_some_and(|renewed| conn.opened < renewed) {
+        if self.outdated(conn.opened) {
             drop(nodes);
             self.meter.server_closed(node);
             say_goodbye(conn.stream);

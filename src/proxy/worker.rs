@@ -240,6 +240,12 @@ impl Worker {
         pool
     }
 
+    /// Whether a server connection of this client, opened then, is closed when it comes back.
+    pub fn is_outdated(&self, who: &super::handle::Who, opened: Instant) -> bool {
+        let key = (Arc::clone(&who.database), Arc::clone(&who.user));
+        self.pools.borrow().get(&key).is_some_and(|pool| pool.outdated(opened))
+    }
+
     /// Every pool, for figures.
     pub fn pools(&self) -> Vec<Rc<UserPool>> {
         self.pools.borrow().values().map(Rc::clone).collect()
