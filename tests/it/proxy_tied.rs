@@ -52,6 +52,37 @@ async fn run(client: &Client, sql: &str) {
 }
 
 #[tokio::test]
+async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = proxy(&cluster, 20).await;
+    let client = proxy.client().await;
+    let pins = async || value(&client, "SHOW primacy.pins").await;
+    run(&client, "CREATE TEMP TABLE one (v text)").await;
+    run(&client, "CREATE TEMP VIEW two AS SELECT * FROM one").await;
+    run(&client, "BEGIN; DROP VIEW two; DROP TABLE one; ROLLBACK").await;
+    assert_eq!(value(&client, "SELECT count(*) FROM two").await, "0");
+    run(&client, "DROP VIEW two").await;
+    assert_eq!(pins().await, "temporary-table");
+    assert_eq!(value(&client, "DROP TABLE one, nosuch").await, "42P01");
+    assert_eq!(value(&client, "SELECT count(*) FROM one").await, "0");
+    run(&client, "DROP TABLE IF EXISTS nosuch, pg_temp.one").await;
+    assert_eq!(pins().await, "");
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
+    // What goes with its transaction ties nobody beyond that.
+    run(&client, "BEGIN; CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT 'passing' AS v").await;
+    assert_eq!(value(&client, "SELECT v FROM kept").await, "passing");
+    run(&client, "COMMIT").await;
+    assert_eq!(pins().await, "");
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
+    assert_eq!(value(&client, "SELECT v FROM kept").await, "kept");
+    // Who reads the parent reads its temporary child.
+    run(&client, "CREATE TEMP TABLE child () INHERITS (made_later_too); INSERT INTO child VALUES ('c')")
+        .await;
+    assert_eq!(value(&client, "SELECT v FROM made_later_too").await, "c");
+    assert!(!on_replica(&proxy, &client, "SELECT v FROM made_later_too").await);
+}
+
+#[tokio::test]
 async fn a_session_with_temporary_tables_reads_others_on_replicas() {
     let cluster = Cluster::with_replicas(2).await;
     let proxy = proxy(&cluster, 20).await;
@@ -72,6 +103,8 @@ async fn a_session_with_temporary_tables_reads_others_on_replicas() {
         ("SELECT relpersistence FROM pg_class WHERE oid = 'hidden'::regclass", false, "t"),
         ("SELECT ('hid' || 'den')::regclass::oid = pg_my_temp_schema() FROM kept", false, "f"),
         ("SELECT count(*) FROM pg_class WHERE relname = 'hidden' AND pg_table_is_visible(oid)", false, "1"),
+        ("SELECT count(*) FROM pg_class WHERE relname = 'kept' AND pg_table_is_visible(oid)", false, "1"),
+        ("SELECT count(*) FROM pg_catalog.pg_class WHERE relname LIKE 'hid_en'", true, "2"),
     ] {
         assert_eq!(on_replica(&proxy, &client, sql).await, replica, "{sql}");
         assert_eq!(value(&client, sql).await, expected, "{sql}");
