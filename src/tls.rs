@@ -18,15 +18,25 @@ use verify::{Authorities, Checks, ServerVerifier};
 /// The protocol's name in the handshake (ALPN); asked for where TLS comes without an SSLRequest (manual, 55.2.11).
 pub(crate) const ALPN: &[u8] = b"postgresql";
 
+/// Direct TLS in which the other side did not say which protocol it speaks.
+pub(crate) fn without_name() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        "direct TLS without the protocol name postgresql (ALPN)",
+    )
+}
+
 /// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServerTlsMode {
     /// Never TLS.
     Disable,
-    /// TLS where the server offers it.
+    /// Without TLS, and with it where the server wants it so.
+    Allow,
+    /// TLS where the server offers it, and without where it lets nobody in so.
     #[default]
     Prefer,
-    /// TLS or nothing; the certificate is not checked.
+    /// TLS or nothing; the certificate is checked as `verify-ca` does where authorities are named, as in libpq.
     Require,
     /// TLS with a certificate from a trusted authority.
     VerifyCa,
@@ -35,10 +45,10 @@ pub enum ServerTlsMode {
 }
 
 impl ServerTlsMode {
-    /// libpq's words. `allow` would try without TLS first; nobody is served by that, so it means `prefer`.
+    /// libpq's words.
     pub const WORDS: [(&'static str, Self); 6] = [
         ("disable", Self::Disable),
-        ("allow", Self::Prefer),
+        ("allow", Self::Allow),
         ("prefer", Self::Prefer),
         ("require", Self::Require),
         ("verify-ca", Self::VerifyCa),
@@ -49,10 +59,61 @@ impl ServerTlsMode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disable => "disable",
+            Self::Allow => "allow",
             Self::Prefer => "prefer",
             Self::Require => "require",
             Self::VerifyCa => "verify-ca",
             Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// Whether a connection without TLS is none.
+    pub fn required(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+
+    /// How to connect, in the order in which it is tried: the next where the server refuses us on this one in a way that
+    /// another may change.
+    pub(crate) fn ways(self) -> &'static [Way] {
+        match self {
+            Self::Disable => &[Way::Plain],
+            Self::Allow => &[Way::Plain, Way::Offered],
+            Self::Prefer => &[Way::Offered, Way::Plain],
+            Self::Require | Self::VerifyCa | Self::VerifyFull => &[Way::Tls],
+        }
+    }
+}
+
+/// With or without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Without.
+    Plain,
+    /// With TLS if the server says yes to it.
+    Offered,
+    /// With TLS.
+    Tls,
+}
+
+/// How TLS begins, in libpq's words (`sslnegotiation`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Negotiation {
+    /// The server is asked first (SSLRequest).
+    #[default]
+    Postgres,
+    /// At once, which saves a round trip: PostgreSQL 17 and later.
+    Direct,
+}
+
+impl Negotiation {
+    /// libpq's words.
+    pub const WORDS: [(&'static str, Self); 2] = [("postgres", Self::Postgres), ("direct", Self::Direct)];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Direct => "direct",
         }
     }
 }
@@ -99,6 +160,8 @@ pub struct ServerTls {
     pub key_file: Option<PathBuf>,
     /// Whether SCRAM is bound to the server's certificate.
     pub channel_binding: ChannelBinding,
+    /// How TLS begins.
+    pub negotiation: Negotiation,
 }
 
 /// What a handshake with a server needs; `None` where TLS is not used. Reads the files.
@@ -109,8 +172,9 @@ pub(crate) fn towards_server(settings: &ServerTls) -> Result<Option<Arc<ClientCo
     };
     let checks = match settings.mode {
         ServerTlsMode::Disable => return Ok(None),
-        ServerTlsMode::Prefer | ServerTlsMode::Require => Checks::Nothing,
-        ServerTlsMode::VerifyCa => Checks::Chain(authorities()?),
+        ServerTlsMode::Allow | ServerTlsMode::Prefer => Checks::Nothing,
+        ServerTlsMode::Require if settings.ca_file.is_none() => Checks::Nothing,
+        ServerTlsMode::Require | ServerTlsMode::VerifyCa => Checks::Chain(authorities()?),
         ServerTlsMode::VerifyFull => Checks::ChainAndName(authorities()?),
     };
     let builder = ClientConfig::builder_with_provider(load::provider())

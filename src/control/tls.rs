@@ -11,17 +11,19 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
-use tokio_postgres::config::{ChannelBinding as Binding, SslMode};
+use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 pub use crate::tls::TlsError;
-use crate::tls::{self, ServerTls, ServerTlsMode};
+use crate::tls::{self, ALPN, Negotiation, ServerTls, Way};
 
 /// Makes TLS connections for one node.
 #[derive(Clone)]
 pub(crate) struct Connector {
     /// `None`: TLS is not used.
     config: Option<Arc<ClientConfig>>,
+    /// TLS begins at once, so the server has to name the protocol.
+    direct: bool,
 }
 
 impl fmt::Debug for Connector {
@@ -33,16 +35,25 @@ impl fmt::Debug for Connector {
 impl Connector {
     /// Reads the authorities and prepares the handshake. Reads files: call at start, not per connection.
     pub(crate) fn new(tls: &ServerTls) -> Result<Self, TlsError> {
-        Ok(Self { config: tls::towards_server(tls)? })
+        let direct = tls.negotiation == Negotiation::Direct && tls.mode.required();
+        Ok(Self { config: tls::towards_server(tls)?, direct })
     }
 }
 
-/// What tokio-postgres calls these modes; checking the certificate is the connector's part.
-pub(crate) fn ssl_mode(mode: ServerTlsMode) -> SslMode {
-    match mode {
-        ServerTlsMode::Disable => SslMode::Disable,
-        ServerTlsMode::Prefer => SslMode::Prefer,
-        ServerTlsMode::Require | ServerTlsMode::VerifyCa | ServerTlsMode::VerifyFull => SslMode::Require,
+/// What tokio-postgres calls these ways; checking the certificate is the connector's part.
+pub(crate) fn ssl_mode(way: Way) -> SslMode {
+    match way {
+        Way::Plain => SslMode::Disable,
+        Way::Offered => SslMode::Prefer,
+        Way::Tls => SslMode::Require,
+    }
+}
+
+/// What tokio-postgres calls the ways in which TLS begins.
+pub(crate) fn negotiation(negotiation: Negotiation) -> SslNegotiation {
+    match negotiation {
+        Negotiation::Postgres => SslNegotiation::Postgres,
+        Negotiation::Direct => SslNegotiation::Direct,
     }
 }
 
@@ -64,7 +75,8 @@ impl MakeTlsConnect<Socket> for Connector {
         // A Unix socket's directory is no name; TLS is not used there, but the handshake must be preparable.
         let host = if host.is_empty() || host.starts_with('/') { "localhost" } else { host };
         let name = ServerName::try_from(host)?.to_owned();
-        Ok(Handshake { connector: self.config.clone().map(tokio_rustls::TlsConnector::from), name })
+        let connector = self.config.clone().map(tokio_rustls::TlsConnector::from);
+        Ok(Handshake { connector, name, direct: self.direct })
     }
 }
 
@@ -72,6 +84,7 @@ impl MakeTlsConnect<Socket> for Connector {
 pub(crate) struct Handshake {
     connector: Option<tokio_rustls::TlsConnector>,
     name: ServerName<'static>,
+    direct: bool,
 }
 
 impl TlsConnect<Socket> for Handshake {
@@ -82,7 +95,11 @@ impl TlsConnect<Socket> for Handshake {
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
             let connector = self.connector.ok_or(io::ErrorKind::Unsupported)?;
-            connector.connect(self.name, socket).await.map(|stream| Stream(Box::new(stream)))
+            let stream = connector.connect(self.name, socket).await?;
+            if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+                return Err(tls::without_name());
+            }
+            Ok(Stream(Box::new(stream)))
         })
     }
 }

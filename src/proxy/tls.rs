@@ -10,7 +10,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
 use super::settings::{ClientTls, ClientTlsMode};
-use crate::tls::{self, ALPN, ChannelBinding, ServerTls, ServerTlsMode, TlsError, load};
+use crate::tls::{self, ALPN, ChannelBinding, Negotiation, ServerTls, ServerTlsMode, TlsError, Way, load};
 
 /// TLS towards clients.
 #[derive(Clone)]
@@ -96,10 +96,7 @@ impl ClientTlsConfig {
         let Some(acceptor) = &self.acceptor else { return Err(std::io::ErrorKind::Unsupported.into()) };
         let tls = acceptor.accept(tcp).await?;
         if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "direct TLS without the protocol name postgresql (ALPN)",
-            ));
+            return Err(tls::without_name());
         }
         Ok(Stream::Tls(Box::new(TlsStream::Server(tls))))
     }
@@ -115,6 +112,7 @@ pub struct ServerTlsConfig {
 struct Prepared {
     mode: ServerTlsMode,
     channel_binding: ChannelBinding,
+    negotiation: Negotiation,
     connector: Option<TlsConnector>,
 }
 
@@ -129,6 +127,7 @@ impl Prepared {
         Ok(Self {
             mode: settings.mode,
             channel_binding: settings.channel_binding,
+            negotiation: settings.negotiation,
             connector: tls::towards_server(settings)?.map(TlsConnector::from),
         })
     }
@@ -140,6 +139,7 @@ impl ServerTlsConfig {
         let prepared = Prepared {
             mode: ServerTlsMode::Disable,
             channel_binding: ChannelBinding::default(),
+            negotiation: Negotiation::default(),
             connector: None,
         };
         Self { prepared: Arc::new(prepared) }
@@ -150,14 +150,25 @@ impl ServerTlsConfig {
         Ok(Self { prepared: Arc::new(Prepared::load(settings)?) })
     }
 
-    /// Whether TLS is asked for.
-    pub fn wanted(&self) -> bool {
-        self.prepared.connector.is_some()
+    /// How to connect, in the order in which it is tried.
+    pub(crate) fn ways(&self) -> &'static [Way] {
+        self.prepared.mode.ways()
     }
 
-    /// Whether a server without TLS is refused.
-    pub fn required(&self) -> bool {
-        !matches!(self.prepared.mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
+    /// How to cancel: over TLS where there may be any, lest the secret be seen.
+    pub(crate) fn way_to_cancel(&self) -> Way {
+        if self.prepared.mode == ServerTlsMode::Disable {
+            Way::Plain
+        } else if self.prepared.mode.required() {
+            Way::Tls
+        } else {
+            Way::Offered
+        }
+    }
+
+    /// Whether TLS begins without asking the server first.
+    pub(crate) fn direct(&self) -> bool {
+        self.prepared.negotiation == Negotiation::Direct && self.prepared.mode.required()
     }
 
     /// Whether SCRAM is bound to the server's certificate.
@@ -173,6 +184,9 @@ impl ServerTlsConfig {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
         let tls = connector.connect(name, tcp).await?;
+        if self.direct() && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(tls::without_name());
+        }
         Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
     }
 }

@@ -18,14 +18,15 @@ use tokio::net::TcpStream;
 use crate::harness::{DEADLINE, Door, Postgres};
 use crate::password;
 
-/// An authority, and certificates for localhost (self-signed, and by the authority) and for a client.
-struct Certificates {
+/// An authority, and certificates: for localhost (self-signed, by the authority, by common name only, for another host, revoked,
+/// expired) and for two clients.
+pub(crate) struct Certificates {
     dir: tempfile::TempDir,
 }
 
 impl Certificates {
     /// `None`, and a word about it, where openssl is not installed.
-    fn make() -> Option<Self> {
+    pub(crate) fn make() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let made = Self { dir };
@@ -40,16 +41,44 @@ impl Certificates {
         made.openssl(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
         );
-        for (name, extension) in [("server", names), ("client", "extendedKeyUsage=clientAuth")] {
+        let client = "extendedKeyUsage=clientAuth";
+        for (name, common_name, extension) in [
+            ("server", "server", names),
+            ("client", "client", client),
+            ("by_certificate", "by_certificate", client),
+            ("named", "localhost", ""),
+            ("starred", "*.localhost", "subjectAltName=DNS:elsewhere.example,IP:127.0.0.1"),
+            ("revoked", "localhost", names),
+            ("expired", "localhost", names),
+        ] {
             fs::write(made.path("extensions"), format!("{extension}\nbasicConstraints=CA:FALSE\n")).unwrap();
             made.openssl(&format!(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={common_name} -keyout {name}.key -out {name}.csr"
             ));
-            made.openssl(&format!(
-                "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.crt"
-            ));
+            // In the past only where `openssl ca` is asked.
+            let end = if name == "expired" { "200102000000Z" } else { "400101000000Z" };
+            made.sign(&format!("-cert ca.crt -keyfile ca.key -enddate {end} -in {name}.csr -out {name}.crt"));
         }
+        made.openssl("ca -config authority.conf -cert ca.crt -keyfile ca.key -revoke revoked.crt");
+        made.openssl("ca -config authority.conf -cert ca.crt -keyfile ca.key -gencrl -out ca.crl");
+        made.openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout old.key -out old.csr");
+        made.sign("-selfsign -keyfile old.key -enddate 200102000000Z -in old.csr -out old.crt");
         Some(made)
+    }
+
+    /// Makes a certificate as an authority does, with the extensions that were written last.
+    fn sign(&self, arguments: &str) {
+        let conf = "[ca]\ndefault_ca=x\n[x]\ndatabase=index\nserial=serial\ncrlnumber=number\ndefault_md=sha256\n\
+                    default_crl_days=30\nnew_certs_dir=.\npolicy=any\nunique_subject=no\n[any]\ncommonName=supplied\n";
+        if !self.path("index").exists() {
+            for (name, text) in [("authority.conf", conf), ("index", ""), ("serial", "01"), ("number", "01")]
+            {
+                fs::write(self.path(name), text).unwrap();
+            }
+        }
+        self.openssl(&format!(
+            "ca -batch -notext -config authority.conf -startdate 200101000000Z -extfile extensions {arguments}"
+        ));
     }
 
     fn openssl(&self, arguments: &str) {
@@ -58,7 +87,7 @@ impl Certificates {
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -87,7 +116,7 @@ fn hand_over(postgres_dir: &Path, certificates: &Certificates, name: &str) -> St
     format!("ssl_cert_file='{}'\nssl_key_file='{}'\n", copied[0], copied[1])
 }
 
-async fn use_certificate(postgres: &Postgres, certificates: &Certificates, name: &str) {
+pub(crate) async fn use_certificate(postgres: &Postgres, certificates: &Certificates, name: &str) {
     let settings = hand_over(postgres.dir(), certificates, name);
     for line in settings.lines().chain(["ssl=on"]) {
         postgres.sql(&format!("alter system set {line}")).await.unwrap();
