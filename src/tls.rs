@@ -5,10 +5,11 @@ mod certificate;
 pub(crate) mod load;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ServerConfig};
 
 pub use certificate::Owner;
 pub(crate) use certificate::end_point;
@@ -31,12 +32,13 @@ pub(crate) fn without_name() -> std::io::Error {
 pub enum ServerTlsMode {
     /// Never TLS.
     Disable,
-    /// Without TLS, and with it where the server wants it so.
+    /// Without TLS, and with it where the server wants it so. Like the next two it checks the certificate as `verify-ca` does
+    /// where authorities are named, and else not.
     Allow,
     /// TLS where the server offers it, and without where it lets nobody in so.
     #[default]
     Prefer,
-    /// TLS or nothing; the certificate is checked as `verify-ca` does where authorities are named, as in libpq.
+    /// TLS or nothing.
     Require,
     /// TLS with a certificate from a trusted authority.
     VerifyCa,
@@ -172,28 +174,85 @@ pub(crate) fn towards_server(settings: &ServerTls) -> Result<Option<Arc<ClientCo
     };
     let checks = match settings.mode {
         ServerTlsMode::Disable => return Ok(None),
-        ServerTlsMode::Allow | ServerTlsMode::Prefer => Checks::Nothing,
-        ServerTlsMode::Require if settings.ca_file.is_none() => Checks::Nothing,
-        ServerTlsMode::Require | ServerTlsMode::VerifyCa => Checks::Chain(authorities()?),
+        ServerTlsMode::Allow | ServerTlsMode::Prefer | ServerTlsMode::Require
+            if settings.ca_file.is_none() =>
+        {
+            Checks::Nothing
+        }
+        // As libpq: who names authorities wants them asked, whatever the mode. Where TLS need not be, it is done without.
+        ServerTlsMode::Allow | ServerTlsMode::Prefer | ServerTlsMode::Require | ServerTlsMode::VerifyCa => {
+            Checks::Chain(authorities()?)
+        }
         ServerTlsMode::VerifyFull => Checks::ChainAndName(authorities()?),
     };
+    let own = match (&settings.cert_file, &settings.key_file) {
+        (Some(cert_file), Some(key_file)) => Some((cert_file.as_path(), key_file.as_path())),
+        (None, None) => None,
+        (Some(_), None) => return Err(TlsError::Missing { setting: "sslkey" }),
+        (None, Some(_)) => return Err(TlsError::Missing { setting: "sslcert" }),
+    };
+    let mut config = client_side(checks, own)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
+/// What a handshake needs with whoever is asked for his name and for a certificate of these authorities (the system's where
+/// none are named), and to whom we may show one.
+pub(crate) fn towards(ca_file: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<ClientConfig, TlsError> {
+    let authorities = Authorities::new(load::server_roots(ca_file)?, Vec::new())?;
+    client_side(Checks::ChainAndName(authorities), own)
+}
+
+fn client_side(checks: Checks, own: Option<(&Path, &Path)>) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(load::provider())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Rustls { source })?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(checks)));
-    let mut config = match (&settings.cert_file, &settings.key_file) {
-        (Some(cert_file), Some(key_file)) => builder
-            .with_client_auth_cert(load::certificates(cert_file)?, load::key(key_file)?)
-            .map_err(|source| TlsError::CertificateAndKey {
-                cert_file: cert_file.clone(),
-                key_file: key_file.clone(),
-                source,
-            })?,
-        (None, None) => builder.with_no_client_auth(),
-        (Some(_), None) => return Err(TlsError::Missing { setting: "sslkey" }),
-        (None, Some(_)) => return Err(TlsError::Missing { setting: "sslcert" }),
+    let Some((cert_file, key_file)) = own else { return Ok(builder.with_no_client_auth()) };
+    builder
+        .with_client_auth_cert(load::certificates(cert_file)?, load::key(key_file)?)
+        .map_err(|source| unfit(cert_file, key_file, source))
+}
+
+fn unfit(cert_file: &Path, key_file: &Path, source: rustls::Error) -> TlsError {
+    TlsError::CertificateAndKey { cert_file: cert_file.to_owned(), key_file: key_file.to_owned(), source }
+}
+
+/// Who may come to a port of ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visitors<'a> {
+    /// Authorities of their certificates; nobody is asked for one where absent.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// Lists of revoked ones.
+    pub(crate) crl_file: Option<&'a Path>,
+    /// Whether who shows none is sent away.
+    pub(crate) must_show: bool,
+}
+
+/// What a handshake on a port of ours needs. Reads the files.
+pub(crate) fn at_our_port(
+    (cert_file, key_file): (&Path, &Path),
+    visitors: Visitors<'_>,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(load::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Rustls { source })?;
+    let builder = match visitors.ca_file {
+        Some(ca_file) => {
+            let roots = Arc::new(load::roots(ca_file)?.store);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, load::provider());
+            if let Some(crl_file) = visitors.crl_file {
+                verifier = verifier.with_crls(load::revocations(crl_file)?).allow_unknown_revocation_status();
+            }
+            if !visitors.must_show {
+                verifier = verifier.allow_unauthenticated();
+            }
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+        None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Some(Arc::new(config)))
+    builder
+        .with_single_cert(load::certificates(cert_file)?, load::key(key_file)?)
+        .map_err(|source| unfit(cert_file, key_file, source))
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
 use super::settings::{ClientTls, ClientTlsMode};
-use crate::tls::{self, ALPN, ChannelBinding, Negotiation, ServerTls, ServerTlsMode, TlsError, Way, load};
+use crate::tls::{
+    self, ALPN, ChannelBinding, Negotiation, ServerTls, ServerTlsMode, TlsError, Visitors, Way, load,
+};
 
 /// TLS towards clients.
 #[derive(Clone)]
@@ -40,37 +40,18 @@ impl ClientTlsConfig {
         }
         let cert_file = settings.cert_file.as_deref().ok_or(TlsError::Missing { setting: "cert_file" })?;
         let key_file = settings.key_file.as_deref().ok_or(TlsError::Missing { setting: "key_file" })?;
-        let builder = ServerConfig::builder_with_provider(load::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|source| TlsError::Rustls { source })?;
-        let builder = match settings.ca_file.as_deref() {
-            Some(ca_file) => {
-                let roots = Arc::new(load::roots(ca_file)?.store);
-                let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, load::provider());
-                if let Some(crl_file) = settings.crl_file.as_deref() {
-                    verifier =
-                        verifier.with_crls(load::revocations(crl_file)?).allow_unknown_revocation_status();
-                }
-                if settings.mode != ClientTlsMode::VerifyCa {
-                    // Asked for, so that rules may look at it; who has none comes in as the rules say.
-                    verifier = verifier.allow_unauthenticated();
-                }
-                builder.with_client_cert_verifier(verifier.build()?)
-            }
-            None if settings.mode == ClientTlsMode::VerifyCa => {
-                return Err(TlsError::Missing { setting: "ca_file" });
-            }
-            None => builder.with_no_client_auth(),
+        let ca_file = settings.ca_file.as_deref();
+        if ca_file.is_none() && settings.mode == ClientTlsMode::VerifyCa {
+            return Err(TlsError::Missing { setting: "ca_file" });
+        }
+        let visitors = Visitors {
+            ca_file,
+            crl_file: settings.crl_file.as_deref(),
+            // Otherwise asked for, so that rules may look at it; who has none comes in as the rules say.
+            must_show: settings.mode == ClientTlsMode::VerifyCa,
         };
-        let chain = load::certificates(cert_file)?;
-        let end_point = chain.first().and_then(tls::end_point).map(Arc::from);
-        let mut config = builder.with_single_cert(chain, load::key(key_file)?).map_err(|source| {
-            TlsError::CertificateAndKey {
-                cert_file: cert_file.to_owned(),
-                key_file: key_file.to_owned(),
-                source,
-            }
-        })?;
+        let end_point = load::certificates(cert_file)?.first().and_then(tls::end_point).map(Arc::from);
+        let mut config = tls::at_our_port((cert_file, key_file), visitors)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self { mode: settings.mode, acceptor: Some(TlsAcceptor::from(Arc::new(config))), end_point })
     }

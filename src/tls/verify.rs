@@ -15,7 +15,7 @@ use super::load::{self, Roots, TlsError};
 /// How much is checked.
 #[derive(Debug)]
 pub(super) enum Checks {
-    /// `prefer`, and `require` without authorities: encryption against listening in, no protection against an impostor. As in libpq.
+    /// Below `verify-ca`, without authorities: encryption against listening in, no protection against an impostor. As in libpq.
     Nothing,
     /// `verify-ca`: a trusted authority signed it, for whichever name.
     Chain(Authorities),

@@ -9,10 +9,10 @@ use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, startup};
 use relay::{Evil, Moment, Relay};
 
 /// What is poured out where something has no end.
-const FLOOD: usize = 96 << 20;
+const FLOOD: usize = 48 << 20;
 
 /// What the proxy may grow by while all of them happen at once.
-const GROWN_KIB_MAX: u64 = 64 * 1024;
+const GROWN_KIB_MAX: u64 = 40 * 1024;
 
 fn auth(code: u32, more: &[u8]) -> Vec<u8> {
     frame(b'R', &[&code.to_be_bytes()[..], more].concat())
@@ -32,7 +32,7 @@ fn while_signing_in() -> Vec<Evil> {
     let notice = frame(b'N', b"SNOTICE\0C00000\0Mhello\0\0");
     let status = frame(b'S', &[b"some.setting\0", "v".repeat(200).as_bytes(), b"\0"].concat());
     let trusted = [auth(0, b""), frame(b'K', &[0, 0, 0, 1, 0, 0, 0, 2])].concat();
-    let key = frame(b'K', &[1; 1 << 20]);
+    let key = frame(b'K', &vec![1; 1 << 20]);
     vec![
         says("s_nothing_and_goes", At, b""),
         says("s_garbage", At, b"HTTP/1.1 400 Bad Request\r\n\r\n"),
@@ -154,16 +154,25 @@ async fn victim(port: u16, role: &'static str) -> Vec<String> {
         if seen.last() != Some(&shown) || shown.starts_with('E') {
             seen.push(shown);
         }
-        if message.is_none_or(|message| matches!(message.tag, b'Z' | b'G' | b'W')) {
-            return seen;
+        match message {
+            Some(message) if matches!(message.tag, b'G' | b'W') => raw.send(&frame(b'f', b"no\0")).await,
+            Some(message) if message.tag != b'Z' => {}
+            _ => return seen,
         }
     }
 }
 
+/// Messages that were on their way when their end did not come: nothing can be said in the middle of one.
+const CUT_OFF: [&str; 4] =
+    ["a_row_of_a_gigabyte_cut_off", "a_one_row_without_end", "a_error_without_end", "a_setting_without_end"];
+
 /// Whether it is one clean end: at most one error, and then ready or closed.
-fn is_clean(seen: &[String]) -> bool {
+fn is_clean(role: &str, seen: &[String]) -> bool {
     let errors = seen.iter().filter(|one| one.starts_with("E ")).count();
     let (last, ends) = (seen.last().unwrap(), |word: &str| seen.iter().any(|one| one == word));
+    if CUT_OFF.contains(&role) && last == "closed" && errors <= 1 {
+        return true;
+    }
     errors <= 1 && (last == "Z I" && errors + usize::from(ends("C")) >= 1 || last == "closed" && errors == 1)
 }
 
@@ -184,7 +193,7 @@ async fn whatever_a_server_says_ends_in_one_error_and_touches_nobody_else() {
     let proxy = cluster
         .proxy()
         .set_nodes("port", i64::from(relay.port()))
-        .set("limits.query_wait_timeout", "5s")
+        .set("pool.query_wait_timeout", "5s")
         .run()
         .await;
     let bystander = proxy.client().await;
@@ -204,7 +213,7 @@ async fn whatever_a_server_says_ends_in_one_error_and_touches_nobody_else() {
     for (role, victim) in &mut victims {
         let seen = victim.await.unwrap();
         eprintln!("{role:<36} {}", seen.join(" | "));
-        if !is_clean(&seen) {
+        if !is_clean(role, &seen) {
             wrong.push(format!("{role}: {}", seen.join(" | ")));
         }
     }
