@@ -290,7 +290,7 @@ fn slot_name(node: NodeId, name: &str) -> String {
 fn sslmode_between_servers(mode: ServerTlsMode) -> &'static str {
     match mode {
         ServerTlsMode::VerifyCa | ServerTlsMode::VerifyFull => ServerTlsMode::Require.as_str(),
-        ServerTlsMode::Disable | ServerTlsMode::Prefer | ServerTlsMode::Require => mode.as_str(),
+        mode => mode.as_str(),
     }
 }
 

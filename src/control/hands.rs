@@ -56,7 +56,7 @@ impl Hand {
     /// For one node. Opens nothing yet.
     pub(crate) fn new(target: Target) -> Result<Self, LinkError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(target.config().clone(), target.connector(), recycling);
+        let manager = Manager::from_connect(target.config().clone(), target.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .runtime(Runtime::Tokio1)

@@ -105,6 +105,10 @@ impl Machine {
                 continue;
             }
             let Some(header) = Header::peek(rest)? else { break };
+            // Whoever asks for a password now might get one.
+            if !header.tag.is_answer() {
+                return Err(FrameError::UnexpectedTag { tag: header.tag });
+            }
             let whole = rest.get(..header.len);
             if whole.is_none() && header.len <= WHOLE_MAX {
                 break;

@@ -28,6 +28,7 @@ mod proxy_abuse;
 mod proxy_access;
 mod proxy_consistency;
 mod proxy_doubt;
+mod proxy_evil;
 mod proxy_failures;
 mod proxy_isolation;
 mod proxy_limits;

@@ -51,10 +51,11 @@ impl<'a> ProxyBuilder<'a> {
     }
 
     /// Changes one key of every node.
-    pub(crate) fn set_nodes(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn set_nodes(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let value = value.into();
         let nodes = self.config.get_mut("nodes").and_then(Value::as_array_mut).unwrap();
         for node in nodes {
-            node.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+            node.as_table_mut().unwrap().insert(key.to_owned(), value.clone());
         }
         self
     }
