@@ -27,6 +27,7 @@ pub mod links;
 mod listen;
 pub mod listener;
 pub mod login;
+mod pace;
 pub mod pool;
 pub mod query;
 pub mod quota;

@@ -25,6 +25,7 @@ mod fingerprint;
 pub mod moment;
 mod outcome;
 mod query;
+mod recall;
 mod rewrite;
 mod scan;
 mod statement;

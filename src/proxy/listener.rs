@@ -364,6 +364,7 @@ fn run_worker(start: Start) -> io::Result<()> {
 async fn work(start: Start) -> io::Result<()> {
     let Start { index, shared, sockets, sql, login, mut commands } = start;
     let worker = Worker::new(index, shared, &sql);
+    worker.pace.begin(clock::now());
     let mut accepting = Vec::new();
     for listener in sockets.tcp {
         let listener = TcpListener::from_std(listener)?;

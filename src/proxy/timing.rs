@@ -56,6 +56,7 @@ impl Driver {
         let on_server = took(self.timing.sent.take());
         self.database.counts.query(on_server);
         self.worker.meter.statement(node, on_server);
+        self.worker.pace.answered(on_server);
         let why = self.timing.reason.take().unwrap_or_else(|| self.why_still_here());
         if let Some(verdict) = self.plan.as_ref().and_then(Plan::solo) {
             let on_replica = self.worker.topology().primary != Some(node);

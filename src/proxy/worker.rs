@@ -21,6 +21,7 @@ use super::counts::Counts;
 use super::gate::{Gate, Gates};
 use super::handle::{Handle, Kick, place_of};
 use super::links::Links;
+use super::pace::Pace;
 use super::pool::{ServerConn, UserPool};
 use super::server::Credential;
 use super::settings::{PoolMode, PoolSettings, Settings};
@@ -112,6 +113,8 @@ pub struct Worker {
     silent: RefCell<Vec<bool>>,
     /// Sessions have read on replicas since the last tick.
     replica_reads: Cell<bool>,
+    /// How its thread shares its processor.
+    pub(super) pace: Pace,
 }
 
 /// Pools by database and role.
@@ -149,6 +152,7 @@ impl Worker {
             fenced,
             slow: Cell::new(super::timing::slow_statements(&shared)),
             replica_reads: Cell::new(false),
+            pace: Pace::new(),
             meter: shared.metrics.meter(index),
             shared,
         })
@@ -403,6 +407,7 @@ impl Worker {
     /// Called every 100 ms: time limits, coarse clock.
     pub fn tick(&self, now: Instant) {
         self.coarse.set(now);
+        self.pace.tick(now);
         self.meter.verdict_cache(self.classifier.borrow().stats());
         if self.replica_reads.take() {
             // One sample per tick frees the sessions from their homes, so that the balancer can move them.

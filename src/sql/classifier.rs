@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::cache::Cache;
 use super::catalog::Catalog;
 use super::fingerprint::{Fingerprint, hash};
+use super::recall::Recall;
 use super::settings::Settings;
 use super::statement::{Judgement, judge};
 use super::usage::{Used, shown};
@@ -22,6 +23,7 @@ pub struct Classifier {
     settings: Settings,
     fingerprint: Fingerprint,
     cache: Cache<Kept>,
+    recall: Recall,
     /// Where a text becomes a key; used again for the next one.
     exact: Vec<u8>,
     hits: u64,
@@ -56,6 +58,7 @@ impl Classifier {
             settings: *settings,
             fingerprint: Fingerprint::default(),
             cache: Cache::new(settings.cache_entries_max, settings.cache_bytes_max),
+            recall: Recall::new(),
             exact: Vec::new(),
             hits: 0,
             misses: 0,
@@ -64,6 +67,11 @@ impl Classifier {
 
     /// What a text is, in a database of these facts.
     pub fn classify(&mut self, text: &[u8], catalog: &Catalog) -> Rc<Verdict> {
+        let state = catalog.state();
+        if let Some(verdict) = self.recall.find(text, state) {
+            self.hits += 1;
+            return verdict;
+        }
         if let Some(verdict) = self.find(text, catalog) {
             self.hits += 1;
             return verdict;
@@ -79,6 +87,7 @@ impl Classifier {
     /// verdict is pushed out of the cache.
     pub fn learn_primary(&mut self, text: &[u8], catalog: &Catalog) {
         let Judgement { verdict, by_literal } = judge(text, catalog, &self.settings);
+        self.recall.clear();
         let learned =
             Verdict { place: Place::Primary, reason: Reason::Learned, moving: Moving::Never, ..verdict };
         self.keep(text, catalog, &Rc::new(learned), by_literal);
@@ -86,6 +95,7 @@ impl Classifier {
 
     /// Drops everything about a database, in whatever state it was.
     pub fn forget(&mut self, catalog_id: u64) {
+        self.recall.clear();
         self.cache.forget(catalog_id);
     }
 
@@ -133,7 +143,10 @@ impl Classifier {
         if !self.fingerprint.exact {
             let key = self.fingerprint.bytes();
             match self.cache.find(hash(key, state), state, key)? {
-                Kept::Shared(verdict) => return Some(Rc::clone(verdict)),
+                Kept::Shared(verdict) => {
+                    self.recall.keep(text, state, verdict);
+                    return Some(Rc::clone(verdict));
+                }
                 Kept::ByText => {}
             }
         }
