@@ -9,7 +9,7 @@ use crate::failover::effect::Action;
 use crate::failover::input::{Command, CommandId, Recruit};
 use crate::failover::observation::{Facts, Reach, Receiver};
 use crate::failover::{Alarm, RULES};
-use crate::model::{Address, Lsn, NodeId, Service, SystemId, Timeline};
+use crate::model::{Address, Lsn, NodeId, Service, SystemId, Timeline, Unreadable};
 
 fn members(count: u16) -> Vec<Member> {
     let address = |i: u16| Address::Tcp { host: "h".into(), port: 5432 + i };
@@ -197,6 +197,25 @@ fn observations_out_of_order_do_not_go_back_in_time() {
     let said = Said { in_recovery: false, follows: None, ..STANDBY };
     core.step(at, observation(0, before, Reach::Answered(Box::new(facts(said)))));
     assert_eq!(core.status().phase, Phase::Suspect);
+}
+
+/// A probe may see the new run of a server before the end of the job that restarted it is heard.
+#[test]
+fn a_node_that_was_heard_since_its_restart_is_not_starting() {
+    for (run, seen) in [(5, true), (0, false)] {
+        let base = crate::clock::now();
+        let mut core = open(base, 3);
+        let rejoin = Command::Rejoin(NodeId(1));
+        let effects = core.step(base, Input::Command { id: CommandId(1), command: rejoin });
+        let job = effects.iter().find(|effect| matches!(effect.action, Action::Rejoin { .. }));
+        let (id, epoch) = job.map(|job| (job.id, job.epoch)).expect("a rejoin");
+        let at = base + Duration::from_millis(50);
+        let said = Facts { started_micros: run, ..facts(STANDBY) };
+        core.step(at, observation(1, at, Reach::Answered(Box::new(said))));
+        core.step(at, Input::EffectDone { id, epoch, outcome: Outcome::Done });
+        let unreadable = core.snapshot().node(NodeId(1)).and_then(|node| node.unreadable);
+        assert_eq!(unreadable != Some(Unreadable::Starting), seen, "{unreadable:?}");
+    }
 }
 
 #[test]
