@@ -70,8 +70,7 @@ SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text,
 const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
 /// What is prepared before it is needed.
-pub(super) const STATEMENTS: [&str; 6] =
-    [BEFORE_STOP, RECEIVES, POSITION, REPLAY_STATE, FATES, RECOVERING];
+pub(super) const STATEMENTS: [&str; 6] = [BEFORE_STOP, RECEIVES, POSITION, REPLAY_STATE, FATES, RECOVERING];
 
 impl Actuator {
     /// Has a standby stop receiving and waits until it is seen to have stopped. The reload alone is no fence (T1).
