@@ -208,7 +208,8 @@ fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
-    let may_cascade = !counts && world.node(id).is_some_and(|node| node.care.cascades);
+    let may_cascade =
+        (!counts || !world.holds(RuleId::R8i)) && world.node(id).is_some_and(|node| node.care.cascades);
     match attachment(world, &record, facts, may_cascade) {
         Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
