@@ -29,6 +29,9 @@ const CONNECTIONS_WARM: usize = 3;
 /// To open a connection and sign in.
 const OPEN_MAX: Duration = Duration::from_secs(3);
 
+/// A connection, and the term row's statement if its table was there.
+pub(crate) type TermLink = (Link, Option<Statement>);
+
 /// How long the connection for the term row is kept: until it is used, a promotion has to end.
 const TERM_LINK_MAX: Duration = Duration::from_secs(30);
 
@@ -42,7 +45,7 @@ pub(crate) struct Hand {
     newest: watch::Sender<u64>,
     remembered: Mutex<Remembered>,
     /// A connection for the term row, opened while the promotion runs.
-    term: Mutex<Option<(Instant, Link)>>,
+    term: Mutex<Option<(Instant, TermLink)>>,
 }
 
 /// What was set on a node before primacy changed it, so that it can be put back.
@@ -106,14 +109,14 @@ impl Hand {
     }
 
     /// Keeps a connection that was opened for the term row before it is needed.
-    pub(crate) fn keep_for_term(&self, link: Link) {
+    pub(crate) fn keep_for_term(&self, link: TermLink) {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some((clock::now(), link));
     }
 
     /// That connection, if it is not from an attempt of long ago and still stands.
-    pub(crate) fn take_for_term(&self) -> Option<Link> {
+    pub(crate) fn take_for_term(&self) -> Option<TermLink> {
         let (opened, link) = self.term.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        (clock::now().duration_since(opened) < TERM_LINK_MAX && !link.is_closed()).then_some(link)
+        (clock::now().duration_since(opened) < TERM_LINK_MAX && !link.0.is_closed()).then_some(link)
     }
 
     /// A place among the deeds that decide whom the node follows; ends those that still wait. Take it when the deed is

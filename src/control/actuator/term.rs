@@ -10,6 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use super::recruit::lsn;
 use super::{Actuator, DeedError};
+use crate::control::hands::TermLink;
 use crate::control::link::{Link, LinkError, Target, within};
 use crate::failover::Outcome;
 use crate::model::{Epoch, NodeId};
@@ -30,17 +31,15 @@ const IS_THERE: &str = "SELECT to_regclass('primacy.term') IS NOT NULL";
 const ROW: &str = "INSERT INTO primacy.term (epoch, node) VALUES ($1, $2) \
     ON CONFLICT (epoch) DO UPDATE SET node = excluded.node, at = excluded.at";
 
-/// A connection that has the row's statement looked at already; a standby can do that, too.
-pub(super) async fn open(target: &Target) -> Result<Link, LinkError> {
+/// A connection with the row's statement prepared; a standby can do that, too.
+pub(super) async fn open(target: &Target) -> Result<TermLink, LinkError> {
     let link = Link::open(target, OPEN_MAX).await?;
-    within(OPEN_MAX, async {
-        if is_there(&link).await? {
-            link.client().prepare(ROW).await?;
-        }
-        Ok::<_, tokio_postgres::Error>(())
+    let row = within(OPEN_MAX, async {
+        let there = is_there(&link).await?;
+        Ok::<_, tokio_postgres::Error>(if there { Some(link.client().prepare(ROW).await?) } else { None })
     })
     .await?;
-    Ok(link)
+    Ok((link, row))
 }
 
 async fn is_there(link: &Link) -> Result<bool, tokio_postgres::Error> {
@@ -52,7 +51,7 @@ impl Actuator {
     pub(super) async fn write_term_row(&self, node: NodeId, epoch: Epoch) -> Result<Outcome, DeedError> {
         let hand = self.hand(node)?;
         // A connection of its own: it hears the server's warnings, and is closed if the wait is given up.
-        let link = match hand.take_for_term() {
+        let (link, row) = match hand.take_for_term() {
             Some(link) => link,
             None => open(&hand.target).await?,
         };
@@ -61,7 +60,10 @@ impl Actuator {
         // Given up a little before the core gives it up, so that the wait can be ended on the server, too.
         let limit = self.settings.failover.term_row_timeout.mul_f32(0.9);
         let written = within(limit, async {
-            let row = prepare(&link).await?;
+            let row = match row {
+                Some(row) => row,
+                None => prepare(&link).await?,
+            };
             write(&link, &row, &[&number, &&*name]).await
         })
         .await;
