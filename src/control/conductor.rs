@@ -189,7 +189,8 @@ impl Conductor {
     fn carry_out(&mut self, effect: Effect) {
         match effect.action {
             Action::Publish(snapshot) => self.publish(snapshot),
-            Action::Probe(node) => self.watch.nudge(node),
+            // What a session has met is looked into over a fresh connection by the prober itself.
+            Action::Probe(node) => self.watch.call(node),
             Action::Raise(alarm) => {
                 tracing::warn!(
                     rule = effect.rule.as_str(),

@@ -25,6 +25,11 @@ const TURNS_MAX: usize = 16;
 /// The least time between two calls that `deadline` asks for, for the same reason.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
+/// At first the suspicion is as a rule a crash: within milliseconds the replicas have lost their receivers, and each of
+/// those milliseconds all clients wait. Later on nothing is gained by asking that often.
+const HASTE: Duration = Duration::from_millis(100);
+const HASTE_INTERVAL: Duration = Duration::from_millis(2);
+
 /// The decision core of one cluster.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -78,6 +83,9 @@ impl Core {
                 self.world.settings.probe_interval
             }
             Some(State::ReadOnly(_)) => self.world.settings.probe_interval / 2,
+            Some(State::Suspect(ref suspect)) if self.now < suspect.since() + HASTE => {
+                self.world.settings.probe_interval_suspect.min(HASTE_INTERVAL)
+            }
             _ => self.world.settings.probe_interval_suspect,
         }
     }

@@ -311,8 +311,9 @@ impl Worker {
         }
     }
 
-    /// Follows the topology: when the primary changes, nothing more counts that connections to the old one say.
-    pub fn follow_topology(&self) {
+    /// Follows the topology: when the primary changes, nothing more counts that connections to the old one say, and
+    /// connections to the new one are opened for those who wait.
+    pub fn follow_topology(self: &Rc<Self>) {
         let snapshot = self.board().snapshot();
         self.leave_silent_replicas(&snapshot);
         let (epoch, primary) = self.fenced.get();
@@ -325,6 +326,11 @@ impl Worker {
         self.fenced.set((snapshot.epoch, snapshot.primary));
         if let Some(old) = primary {
             self.fence(old, snapshot.epoch);
+        }
+        let Some(new) = snapshot.primary.filter(|new| Some(*new) != primary) else { return };
+        for pool in self.pools() {
+            let epoch = snapshot.epoch;
+            tokio::task::spawn_local(async move { pool.meet_line(new, epoch).await });
         }
     }
 
