@@ -76,10 +76,15 @@ async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
     assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
     assert_eq!(value(&client, "SELECT v FROM kept").await, "kept");
     // Who reads the parent reads its temporary child.
-    run(&client, "CREATE TEMP TABLE child () INHERITS (made_later_too); INSERT INTO child VALUES ('c')")
-        .await;
-    assert_eq!(value(&client, "SELECT v FROM made_later_too").await, "c");
-    assert!(!on_replica(&proxy, &client, "SELECT v FROM made_later_too").await);
+    run(&client, "CREATE TABLE parents (v text)").await;
+    run(&client, "CREATE TEMP TABLE child () INHERITS (parents)").await;
+    run(&client, "INSERT INTO child VALUES ('c')").await;
+    assert_eq!(value(&client, "SELECT v FROM parents").await, "c");
+    assert!(!on_replica(&proxy, &client, "SELECT v FROM parents").await);
+    run(&client, "DISCARD TEMP").await;
+    run(&client, "CREATE TEMP TABLE parents (w text)").await;
+    run(&client, "CREATE TEMP TABLE child () INHERITS (parents)").await;
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
 }
 
 #[tokio::test]
