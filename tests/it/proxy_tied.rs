@@ -52,6 +52,22 @@ async fn run(client: &Client, sql: &str) {
 }
 
 #[tokio::test]
+async fn what_a_function_drops_unseen_is_prepared_again() {
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = proxy(&cluster, 1).await;
+    let client = proxy.client().await;
+    // The text stands in no function's body.
+    let runs = "CREATE FUNCTION runs(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; END'";
+    run(&client, runs).await;
+    let reads = client.prepare("/* primacy: primary */ SELECT v FROM kept").await.unwrap();
+    assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
+    run(&client, "SELECT runs('DEALLOCATE ALL')").await;
+    let failed = client.query(&reads, &[]).await.unwrap_err();
+    assert_eq!(failed.code().unwrap().code(), "26000");
+    assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
     let cluster = Cluster::with_replicas(2).await;
     let proxy = proxy(&cluster, 20).await;
