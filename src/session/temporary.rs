@@ -146,6 +146,11 @@ impl Machine {
                     self.temporary.add(name);
                     named += 1;
                 }
+                // A permanent parent has parents of its own, whose names are not known.
+                SessionEffect::TemporaryChildOf(parent) => {
+                    let own = self.temporary.names.contains(parent.to_ascii_lowercase().as_bytes());
+                    self.temporary.unknown |= !own;
+                }
                 SessionEffect::Pin(PinCause::TemporaryTable) => made += 1,
                 // A view of a temporary table is temporary without saying so, and a new name may be one's of either kind.
                 SessionEffect::Ddl(

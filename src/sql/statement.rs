@@ -76,7 +76,9 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
 /// differ from node to node), in code of its own, or in a statement that was prepared before.
 fn shows_statements(words: Words<'_>, verdict: &Verdict) -> bool {
     let builtin = |detail: &str| detail.starts_with("pg_") || detail.starts_with("inet_");
-    let view = verdict.reason == Reason::NodeLocal && !verdict.detail.as_deref().is_some_and(builtin);
+    let view = verdict.reason == Reason::NodeLocal
+        && !words.sees("show")
+        && !verdict.detail.as_deref().is_some_and(builtin);
     view || verdict.effects.contains(&SessionEffect::TouchesStatements)
         || words.mentions("execute")
         || utility::session::STATEMENT_LISTS.iter().any(|name| words.mentions_name(name))

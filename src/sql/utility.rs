@@ -63,6 +63,8 @@ pub(super) fn effect_bytes(effect: &SessionEffect) -> usize {
         | SessionEffect::PrepareSql(name)
         | SessionEffect::Deallocate(name)
         | SessionEffect::Dropped(name)
+        | SessionEffect::Temporary(name)
+        | SessionEffect::TemporaryChildOf(name)
         | SessionEffect::Ddl(
             Change::New(_, name)
             | Change::Readable(name)

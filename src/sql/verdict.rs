@@ -277,6 +277,8 @@ pub enum SessionEffect {
     DiscardTemp,
     /// A temporary relation of this name was made; comes with `Pin(TemporaryTable)`.
     Temporary(Arc<str>),
+    /// A temporary relation was made that inherits from this one: who reads that reads it too.
+    TemporaryChildOf(Arc<str>),
     /// A temporary table was made that goes with its transaction.
     PassingTemporary,
     /// A relation of this name was dropped; a temporary one, where there was one.

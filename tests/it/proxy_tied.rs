@@ -52,6 +52,22 @@ async fn run(client: &Client, sql: &str) {
 }
 
 #[tokio::test]
+async fn what_a_function_drops_unseen_is_prepared_again() {
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = proxy(&cluster, 1).await;
+    let client = proxy.client().await;
+    // The text stands in no function's body.
+    let runs = "CREATE FUNCTION runs(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; END'";
+    run(&client, runs).await;
+    let reads = client.prepare("/* primacy: primary */ SELECT v FROM kept").await.unwrap();
+    assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
+    run(&client, "SELECT runs('DEALLOCATE ALL')").await;
+    let failed = client.query(&reads, &[]).await.unwrap_err();
+    assert_eq!(failed.code().unwrap().code(), "26000");
+    assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
     let cluster = Cluster::with_replicas(2).await;
     let proxy = proxy(&cluster, 20).await;
@@ -76,10 +92,15 @@ async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
     assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
     assert_eq!(value(&client, "SELECT v FROM kept").await, "kept");
     // Who reads the parent reads its temporary child.
-    run(&client, "CREATE TEMP TABLE child () INHERITS (made_later_too); INSERT INTO child VALUES ('c')")
-        .await;
-    assert_eq!(value(&client, "SELECT v FROM made_later_too").await, "c");
-    assert!(!on_replica(&proxy, &client, "SELECT v FROM made_later_too").await);
+    run(&client, "CREATE TABLE parents (v text)").await;
+    run(&client, "CREATE TEMP TABLE child () INHERITS (parents)").await;
+    run(&client, "INSERT INTO child VALUES ('c')").await;
+    assert_eq!(value(&client, "SELECT v FROM parents").await, "c");
+    assert!(!on_replica(&proxy, &client, "SELECT v FROM parents").await);
+    run(&client, "DISCARD TEMP").await;
+    run(&client, "CREATE TEMP TABLE parents (w text)").await;
+    run(&client, "CREATE TEMP TABLE child () INHERITS (parents)").await;
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>, known: &Known<'_>) 
                 return outcome.with_effect(SessionEffect::PassingTemporary);
             }
             let name = temporary_name(words).map(SessionEffect::Temporary);
-            return name.into_iter().fold(outcome.pinned(PinCause::TemporaryTable), Outcome::with_effect);
+            let effects = inherited(words).into_iter().map(SessionEffect::TemporaryChildOf).chain(name);
+            return effects.fold(outcome.pinned(PinCause::TemporaryTable), Outcome::with_effect);
         }
     }
     if keyword == "drop" {
@@ -61,12 +62,25 @@ fn dropped(mut words: Words<'_>) -> Vec<Arc<str>> {
     names
 }
 
-/// The name of what `CREATE TEMP ...` or `CREATE ... pg_temp.name` makes. Who reads a table reads those that inherit from it,
-/// temporary ones too: then no names tell what is concerned.
-fn temporary_name(mut words: Words<'_>) -> Option<Arc<str>> {
-    if words.mentions("inherits") {
-        return None;
+/// The tables behind INHERITS, with their schemas.
+fn inherited(mut words: Words<'_>) -> Vec<Arc<str>> {
+    while !words.at_end() && !words.eat("inherits") {
+        words.advance();
     }
+    let mut parents = Vec::new();
+    if words.eat_punctuation(b'(') {
+        while let Some(parts) = words.qualified_name() {
+            parents.push(Arc::from(parts.join(".")));
+            if !words.eat_punctuation(b',') {
+                break;
+            }
+        }
+    }
+    parents
+}
+
+/// The name of what `CREATE TEMP ...` or `CREATE ... pg_temp.name` makes.
+fn temporary_name(mut words: Words<'_>) -> Option<Arc<str>> {
     words.eat_any(&["temp", "temporary"]);
     words.eat("recursive");
     if !words.eat_any(&["table", "view", "sequence"]) {
