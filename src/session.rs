@@ -10,6 +10,7 @@ mod counters;
 mod cutter;
 mod dispatch;
 mod effects;
+mod executes;
 mod expected;
 pub mod freshness;
 mod local;

@@ -20,6 +20,7 @@ pub mod verdict;
 
 mod cache;
 mod calls;
+mod executes;
 mod fingerprint;
 pub mod moment;
 mod outcome;
@@ -33,6 +34,7 @@ mod words;
 
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError, Change, Object};
 pub use classifier::{CacheStats, Classifier};
+pub use executes::executed;
 pub use settings::Settings;
 pub use usage::{Usage, Used};
 pub use verdict::{Alone, BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};

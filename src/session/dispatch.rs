@@ -15,6 +15,9 @@ use super::statement::{ServerSession, Statement, push_server_name};
 use crate::wire::frontend::{Bind, Close, Describe, Parse, Target};
 use crate::wire::{FrameError, Tag, encode};
 
+/// A portal that no client has.
+const NO_PORTAL: &[u8] = b"primacy: refused";
+
 /// What goes to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outgoing {
@@ -54,7 +57,11 @@ impl Machine {
             // A simple query destroys the unnamed statement (manual, 55.2.2).
             server.unnamed = None;
             self.unnamed = None;
+            if self.dispatch_executed(batch, server, out) {
+                return Outgoing::Written;
+            }
         }
+        self.close_hidden(plan.runs_unseen(), server, out);
         // A hint may have sent it to a replica, where nothing is committed.
         let asks = plan.asks && hold == Hold::None;
         if asks && plan.end == End::Query {
@@ -74,13 +81,12 @@ impl Machine {
             return Outgoing::Written;
         }
         if let Err(error) = self.dispatch_frames((batch, asks), server, out) {
-            self.relay.expect(Expect::Fail(Box::new(error)));
-            // The server would skip to Sync after its own error; so nothing up to there is sent.
+            self.fail(error, out);
+            // The server skips to Sync after its error; so nothing up to there is sent.
             if plan.end == End::Sync || plan.prepares_only() {
                 encode::sync(out);
             } else {
                 encode::flush(out);
-                self.relay.skip_client_to_sync = true;
             }
         }
         if !plan.stays_open() {
@@ -113,6 +119,28 @@ impl Machine {
                 self.current = settings;
             }
         }
+    }
+
+    /// Makes the server fail at this place of a pipeline, so that what stands before it is undone with it, as it would be if
+    /// the server itself had refused what the proxy refuses; the client gets the proxy's error.
+    pub(super) fn fail(&mut self, error: ClientError, out: &mut Vec<u8>) {
+        encode::execute(out, NO_PORTAL, 0);
+        self.relay.expect(Expect::Fail(Box::new(error)));
+    }
+
+    /// Closes what the batch must not find prepared. `unknown`: it may execute what was not judged.
+    pub(super) fn close_hidden(&mut self, unknown: bool, server: &mut ServerSession, out: &mut Vec<u8>) {
+        for id in self.hidden(unknown, server) {
+            push_close(id, out);
+            self.relay.expect(Expect::CloseOld);
+        }
+    }
+
+    /// The statements that the batch must not find prepared.
+    pub(super) fn hidden(&self, unknown: bool, server: &mut ServerSession) -> Vec<u64> {
+        let shows = unknown || self.executed.iter().any(|verdict| verdict.shows_statements);
+        let is_own = |id| self.prepared.values().any(|statement| statement.id == id);
+        server.overdue_before(shows.then_some(is_own))
     }
 
     fn server_has_unnamed(&self, server: &ServerSession) -> bool {
@@ -289,11 +317,7 @@ impl Machine {
     pub(super) fn close_overdue(&mut self, server: &mut ServerSession, out: &mut Vec<u8>) {
         if let Some(id) = server.overdue(self.settings.server_prepared_max) {
             server.remove(id);
-            let start = begin_frame(Tag::CLOSE, out);
-            out.push(Target::Statement.letter());
-            push_server_name(id, out);
-            out.push(0);
-            end_frame(start, out);
+            push_close(id, out);
             self.relay.expect(Expect::CloseOld);
         }
     }
@@ -317,7 +341,15 @@ fn end_frame(start: usize, out: &mut [u8]) {
     }
 }
 
-fn push_parse(statement: &Statement, out: &mut Vec<u8>) {
+pub(super) fn push_close(id: u64, out: &mut Vec<u8>) {
+    let start = begin_frame(Tag::CLOSE, out);
+    out.push(Target::Statement.letter());
+    push_server_name(id, out);
+    out.push(0);
+    end_frame(start, out);
+}
+
+pub(super) fn push_parse(statement: &Statement, out: &mut Vec<u8>) {
     let start = begin_frame(Tag::PARSE, out);
     push_server_name(statement.id, out);
     out.push(0);

@@ -81,6 +81,7 @@ impl Machine {
                 server.tainted |= matches!(cause, PinCause::TemporaryTable | PinCause::Load);
             }
             E::AsksSequences => self.asks_sequences(),
+            E::TouchesStatements => server.doubt_prepared(),
             E::LooksAtCounters => self.watches_counters = true,
             E::DiscardSequences => {
                 self.forget_sequences();

@@ -30,7 +30,7 @@ pub(super) enum Expect {
     SynthesizeParse(Box<[u8]>),
     /// CloseComplete that no server sends.
     SynthesizeClose,
-    /// An error that no server sends.
+    /// The error that a server was made to send, in whose place the client gets this one.
     Fail(Box<ClientError>),
     /// The answer to another message of our own.
     Own,

@@ -290,6 +290,7 @@ impl Machine {
         self.relay.portals.clear();
         self.relay.own_unnamed = false;
         self.begin_dispatch(server, super::relay::Hold::None, out);
+        self.close_hidden(true, server, out);
         self.stop_replay();
     }
 

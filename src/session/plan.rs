@@ -113,6 +113,11 @@ impl Plan {
         self.solo.as_ref()
     }
 
+    /// Whether it runs something that was not judged with it.
+    pub(super) fn runs_unseen(&self) -> bool {
+        self.old_portal || self.end == End::Call || self.reason == Reason::TooLarge
+    }
+
     /// Whether it is nothing but COMMIT.
     pub fn is_commit(&self) -> bool {
         self.solo.as_ref().is_some_and(|verdict| matches!(verdict.kind, Kind::Commit { .. }))
@@ -225,7 +230,8 @@ impl Machine {
         let verdict = judge.classifier.classify(query.sql, judge.catalog);
         plan.join(&verdict);
         self.note_tied(query.sql, &verdict, plan);
-        self.executed.push(verdict);
+        self.executed.push(Rc::clone(&verdict));
+        self.plan_executed(query.sql, &verdict, judge);
         Ok(())
     }
 
@@ -473,6 +479,7 @@ fn nonexistent() -> Verdict {
         either_protocol: false,
         effects: Box::new([]),
         own_code: false,
+        shows_statements: false,
         statements: 1,
         usage: crate::sql::Usage::default(),
     }
@@ -484,7 +491,7 @@ fn intern(definition: &[u8], sql: &[u8], judge: &mut Judge<'_>) -> Rc<Statement>
 }
 
 /// The verdict of a prepared statement, made anew where the catalog has changed since.
-fn current_verdict(statement: &Statement, judge: &mut Judge<'_>) -> Rc<Verdict> {
+pub(super) fn current_verdict(statement: &Statement, judge: &mut Judge<'_>) -> Rc<Verdict> {
     let mut verdict = statement.verdict.borrow_mut();
     if verdict.0 != judge.catalog.generation() {
         *verdict = (judge.catalog.generation(), judge.classifier.classify(statement.text(), judge.catalog));

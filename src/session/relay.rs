@@ -198,8 +198,7 @@ impl Machine {
                 if ends_connection(frame) {
                     return Ok(Some(Event::Fatal(frame.to_vec())));
                 }
-                self.note_error();
-                cutter.keep(frame.len());
+                self.take_error(frame, cutter);
             }
             Tag::COPY_IN_RESPONSE | Tag::COPY_BOTH_RESPONSE => {
                 cutter.keep(frame.len());
@@ -236,6 +235,17 @@ impl Machine {
             _ => self.take_answer(tag, frame, server, cutter),
         }
         Ok(None)
+    }
+
+    /// An error that does not end the connection; where the server was made to fail, the client gets the reason.
+    fn take_error(&mut self, frame: &[u8], cutter: &mut Cutter<'_>) {
+        if let Some(Expect::Fail(error)) = self.relay.queue.front() {
+            error.encode(cutter.insert());
+            cutter.cut(frame.len());
+        } else {
+            cutter.keep(frame.len());
+        }
+        self.note_error();
     }
 
     fn give_shape(&mut self, cutter: &mut Cutter<'_>) {
@@ -325,13 +335,10 @@ impl Machine {
             match self.relay.queue.front() {
                 Some(Expect::SynthesizeParse(_)) => encode::parse_complete(cutter.insert()),
                 Some(Expect::SynthesizeClose) => encode::close_complete(cutter.insert()),
-                Some(Expect::Fail(error)) => error.encode(cutter.insert()),
                 _ => return,
             }
-            match self.relay.queue.pop_front() {
-                Some(Expect::SynthesizeParse(name)) => self.confirm(&name),
-                Some(Expect::Fail(_)) => self.note_error(),
-                _ => {}
+            if let Some(Expect::SynthesizeParse(name)) = self.relay.queue.pop_front() {
+                self.confirm(&name);
             }
         }
     }

@@ -89,6 +89,8 @@ pub struct ServerSession {
     /// Statements prepared on it, with the time of last use.
     prepared: HashMap<u64, u64, FxBuildHasher>,
     uses: u64,
+    /// Code of the database's own may have dropped some of them.
+    doubtful: bool,
     /// Whose unnamed statement it holds: a session and the number of its unnamed statement.
     pub unnamed: Option<(u64, u64)>,
     /// The session that used it last, while that lives; 0: nobody.
@@ -108,6 +110,7 @@ impl ServerSession {
             applied: Overlay::default(),
             prepared: HashMap::default(),
             uses: 0,
+            doubtful: false,
             unnamed: None,
             last_user: 0,
             tainted: false,
@@ -142,6 +145,21 @@ impl ServerSession {
     pub fn clear_prepared(&mut self) {
         self.prepared.clear();
         self.unnamed = None;
+    }
+
+    /// Notes that some of them may be gone.
+    pub fn doubt_prepared(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// The statements that have to be closed before a batch: those that may be gone, and, where it shows what is prepared
+    /// (`shown_to` tells what is the client's), those of others. They are noted as not prepared.
+    pub(super) fn overdue_before(&mut self, shown_to: Option<impl Fn(u64) -> bool>) -> Vec<u64> {
+        if std::mem::take(&mut self.doubtful) {
+            return self.prepared.drain().map(|(id, _)| id).collect();
+        }
+        let Some(is_own) = shown_to else { return Vec::new() };
+        self.prepared.extract_if(|id, _| !is_own(*id)).map(|(id, _)| id).collect()
     }
 
     /// Nothing is known here any more of what was taken from sequences.

@@ -144,7 +144,7 @@ impl Machine {
                 let frame = Frame { tag, body, raw };
                 self.plan_frame(frame, plan, judge)?;
                 if let Err(error) = self.dispatch_frame(frame, server, out) {
-                    self.relay.expect(Expect::Fail(Box::new(error)));
+                    self.fail(error, out);
                 }
             }
             tag => return Err(FrameError::UnexpectedTag { tag }),

@@ -176,6 +176,9 @@ impl Calls {
         if class.asks_sequences() {
             self.effect(SessionEffect::AsksSequences);
         }
+        if class.touches_statements() {
+            self.effect(SessionEffect::TouchesStatements);
+        }
         for cause in class.pins() {
             self.effect(SessionEffect::Pin(cause));
         }

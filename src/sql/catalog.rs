@@ -88,6 +88,7 @@ impl FunctionClass {
     const MOMENT: u16 = 1 << 8;
     const SEQUENCES: u16 = 1 << 6;
     const OWN: u16 = 1 << 7;
+    const STATEMENTS: u16 = 1 << 9;
 
     fn parse(letters: &str) -> Option<Self> {
         letters.bytes().try_fold(Self::default(), |class, letter| {
@@ -102,6 +103,7 @@ impl FunctionClass {
                 b'm' => Self::MOMENT,
                 b'q' => Self::SEQUENCES,
                 b'o' => Self::OWN,
+                b'p' => Self::STATEMENTS,
                 _ => return None,
             };
             Some(Self(class.0 | bit))
@@ -137,6 +139,7 @@ impl FunctionClass {
                 SessionEffect::Pin(PinCause::Listen) => Self::LISTEN,
                 SessionEffect::Pin(_) => Self::SETTING,
                 SessionEffect::AsksSequences => Self::SEQUENCES,
+                SessionEffect::TouchesStatements => Self::STATEMENTS,
                 _ => 0,
             };
             Self(class.0 | bit)
@@ -146,6 +149,11 @@ impl FunctionClass {
     /// Whether its body asks for `currval` or `lastval`.
     pub(super) fn asks_sequences(self) -> bool {
         self.has(Self::SEQUENCES)
+    }
+
+    /// Whether its body looks at prepared statements or cursors, or drops statements.
+    pub(super) fn touches_statements(self) -> bool {
+        self.has(Self::STATEMENTS)
     }
 
     /// What its body seems to leave behind in the session.

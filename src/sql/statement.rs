@@ -53,10 +53,13 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
     };
     let by_literal = outcomes.iter().any(|outcome| outcome.by_literal);
     let mut verdict = Verdict { hint, consistency, ..combine(outcomes) };
+    let words = Words::new(text, &tokens);
+    verdict.shows_statements = shows_statements(words, &verdict);
     verdict.either_protocol = verdict.alone != Alone::Unknown
+        && !verdict.shows_statements
         && !scanner.doubtful()
         && !catalog.answers_by_rules()
-        && !Words::new(text, &tokens).mentions_name("pg_settings");
+        && !words.mentions_name("pg_settings");
     if scanner.doubtful() {
         // What is set may be another value than the one read here.
         for effect in verdict.effects.iter_mut().filter(|effect| matches!(effect, SessionEffect::Set { .. }))
@@ -65,6 +68,16 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
         }
     }
     Judgement { verdict, by_literal }
+}
+
+/// Whether it may show what the session has prepared and opened: by name, by a view of the database's own (which is known to
+/// differ from node to node), in code of its own, or in a statement that was prepared before.
+fn shows_statements(words: Words<'_>, verdict: &Verdict) -> bool {
+    let builtin = |detail: &str| detail.starts_with("pg_") || detail.starts_with("inet_");
+    let view = verdict.reason == Reason::NodeLocal && !verdict.detail.as_deref().is_some_and(builtin);
+    view || verdict.effects.contains(&SessionEffect::TouchesStatements)
+        || words.mentions("execute")
+        || utility::session::STATEMENT_LISTS.iter().any(|name| words.mentions_name(name))
 }
 
 fn unparsable(
@@ -122,6 +135,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         either_protocol: false,
         effects: effects.into_boxed_slice(),
         own_code,
+        shows_statements: false,
         statements,
         usage: super::usage::Usage::default(),
     };

@@ -6,7 +6,7 @@
 
 mod definition;
 pub(super) mod scope;
-mod session;
+pub(super) mod session;
 mod setting;
 mod transaction;
 

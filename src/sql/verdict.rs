@@ -295,6 +295,8 @@ pub enum SessionEffect {
     AsksSequences,
     /// DISCARD SEQUENCES.
     DiscardSequences,
+    /// Code that it runs may look at the session's prepared statements and cursors, or drop statements.
+    TouchesStatements,
     /// It looks at counters of what was done on its node (`pg_stat_user_tables` and the like).
     LooksAtCounters,
     /// It changed the catalog (DDL): facts and verdicts of this database that this touches are stale.
@@ -327,6 +329,8 @@ pub struct Verdict {
     /// It runs code of the database's own: functions other than the built-in ones, of views and operators too. What names
     /// mean in there is not known.
     pub own_code: bool,
+    /// It may show the session's prepared statements and cursors (`pg_prepared_statements`, `pg_cursors`).
+    pub shows_statements: bool,
     /// How many statements the text holds (1 where it was not parsed).
     pub statements: u32,
     /// What became of its statements.

@@ -97,8 +97,15 @@ struct Score {
 }
 
 impl Score {
+    /// The share that got to a replica, without the reads that tell of the node or of the session they run in: a
+    /// standby may answer those with the same words here, and yet its answer would be about another server.
     fn percent(&self) -> u32 {
-        self.all.good_on_replica * 100 / self.all.good.max(1)
+        let about_the_node: u32 = [Reason::NodeLocal, Reason::NodeLocalSession]
+            .iter()
+            .filter_map(|reason| self.kept.get(reason.as_str()))
+            .map(|&(_, good)| good)
+            .sum();
+        self.all.good_on_replica * 100 / (self.all.good - about_the_node).max(1)
     }
 }
 
@@ -134,6 +141,7 @@ fn print(score: &Score) {
     for (reason, (all, good)) in &score.kept {
         println!("{reason:<20} {all:>6} {good:>12}");
     }
+    println!("share on replicas without those about the node or the session itself: {} %", score.percent());
     println!("of them in sessions tied to a connection: {:?}", score.reads_pinned);
     println!(
         "statements that need the primary: {}, sent to a replica and refused there {}, silently wrong {}",

@@ -31,6 +31,9 @@ const SETUP: &str = "
     CREATE TABLE parent (id int PRIMARY KEY);
     CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
     CREATE SCHEMA intruder; CREATE TABLE intruder.t (id int, v text); INSERT INTO intruder.t VALUES (0, 'intruder');
+    CREATE VIEW opened AS SELECT name FROM pg_prepared_statements UNION ALL SELECT name FROM pg_cursors;
+    CREATE FUNCTION opened() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT count(*) FROM pg_cursors';
+    CREATE FUNCTION forgets() RETURNS text LANGUAGE plpgsql VOLATILE AS 'BEGIN DEALLOCATE ALL; RETURN ''gone''; END';
     GRANT ALL ON SCHEMA intruder TO app; GRANT ALL ON ALL TABLES IN SCHEMA public, intruder TO app;
     CREATE ROLE other; GRANT other TO app; ALTER ROLE app SET IntervalStyle TO 'sql_standard'; GRANT ALL ON t TO other;
     CREATE FUNCTION notices(n int) RETURNS int LANGUAGE plpgsql VOLATILE

@@ -1,7 +1,8 @@
 -- Facts about the functions, relations, operators and types of one database, as text:
 --   kind  schema  name  arguments_min  arguments_max  class
 -- kind f: a function. class: s safe on a replica, v volatile, n node-local; and what its body seems to leave in the
---         session: t a temporary table, c a setting, a an advisory lock, l LISTEN; q it asks for currval or lastval.
+--         session: t a temporary table, c a setting, a an advisory lock, l LISTEN; q it asks for currval or lastval;
+--         p it looks at prepared statements or cursors, or drops statements.
 -- kind r: a relation. class: s readable on a replica, u unlogged or foreign, n node-local, v calls volatile functions.
 -- kind o: an operator that calls an unsafe function. kind a: an unsafe function that can be called like a column.
 -- kind w, x: an operator, a type that runs functions that are not built in. Letter o behind a class of kind f or r: it is
@@ -64,6 +65,7 @@ functions AS (
             || CASE WHEN p.prosrc ~* E'\\mpg_(try_)?advisory_lock(_shared)?\\s*\\(' THEN 'a' ELSE '' END
             || CASE WHEN p.prosrc ~* E'(^|;|\\mbegin|\\mthen|\\melse|\\mloop)\\s*listen\\s' THEN 'l' ELSE '' END
             || CASE WHEN p.prosrc ~* E'\\m(currval|lastval)\\s*\\(' THEN 'q' ELSE '' END
+            || CASE WHEN p.prosrc ~* E'\\m(pg_prepared_statements?|pg_cursors?|deallocate)\\M' THEN 'p' ELSE '' END
                END
            || CASE WHEN p.oid >= 16384 AND l.lanname <> 'internal' THEN 'o' ELSE '' END
            -- What is not immutable may call now(), and an aggregate is marked so whatever its parts are.

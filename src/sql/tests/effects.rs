@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::verdict::SessionEffect::{
     self, AsksSequences, Ddl, Deallocate, DeallocateAll, DiscardAll, DiscardSequences, DiscardTemp, Listen,
-    LooksAtCounters, Pin, PrepareSql, Reset, ResetAll, Temporary, Unlisten, Unpin,
+    LooksAtCounters, Pin, PrepareSql, Reset, ResetAll, Temporary, TouchesStatements, Unlisten, Unpin,
 };
 use super::super::{BeginMode, Change, Kind, Object, PinCause, Place};
 use super::judge;
@@ -237,5 +237,6 @@ fn what_lives_in_the_server_session_pins() {
         ("SELECT currval('s')", &[AsksSequences]),
         ("INSERT INTO t VALUES (lastval())", &[AsksSequences]),
         ("DO $$ BEGIN PERFORM lastval(); END $$", &[AsksSequences]),
+        ("DO $$ BEGIN DEALLOCATE ALL; END $$", &[TouchesStatements]),
     ]);
 }

@@ -8,6 +8,10 @@ use super::super::scan::{Scanner, Token, TokenKind};
 use super::super::verdict::{Kind, PinCause, Reason, SessionEffect};
 use super::super::words::Words;
 
+/// Views and functions that show what a session has prepared and opened.
+pub(in crate::sql) const STATEMENT_LISTS: [&str; 4] =
+    ["pg_prepared_statements", "pg_prepared_statement", "pg_cursors", "pg_cursor"];
+
 /// Judges the statement whose keyword stands before `words`. `None`: it goes on as none does.
 pub(super) fn recognise(keyword: &str, mut words: Words<'_>) -> Option<Outcome> {
     let plain = Outcome::session(Kind::Plain);
@@ -121,6 +125,8 @@ pub(super) fn body_effects(literal: &[u8], effects: &mut Vec<SessionEffect>) {
             note(SessionEffect::Pin(PinCause::UnknownSetting));
         } else if here.sees_any(&["currval", "lastval"]) {
             note(SessionEffect::AsksSequences);
+        } else if here.sees("deallocate") || here.sees_any(&STATEMENT_LISTS) {
+            note(SessionEffect::TouchesStatements);
         } else if first && here.sees("listen") {
             note(SessionEffect::Pin(PinCause::Listen));
         } else if first && here.sees("load") {

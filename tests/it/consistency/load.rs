@@ -13,6 +13,9 @@ use crate::harness::Proxy;
 const REGISTERS: Key = 6;
 const LISTS: Key = 3;
 
+/// Every other single write is to this register.
+const HOT: Key = 0;
+
 /// A list longer than this is left alone: reading it would be all that happens.
 const LIST_MAX: i32 = 2_000;
 
@@ -157,7 +160,8 @@ impl Session {
             26..32 => self.write_two(client).await?,
             32..42 => self.read_list(client).await?,
             42..52 => self.read_all(client).await?,
-            52..60 => self.read(client, READ_ON_PRIMARY, register).await?,
+            52..57 => self.read(client, READ_ON_PRIMARY, register).await?,
+            57..69 => self.read_hot(client).await?,
             _ => self.read(client, READ, register).await?,
         }
         Ok(())
@@ -169,6 +173,7 @@ impl Session {
     }
 
     async fn write(&mut self, client: &Client, register: Key) -> Result<(), Error> {
+        let register = if self.dice.bool() { HOT } else { register };
         let started = Instant::now();
         let row = client.query_one(WRITE, &[&number(register)]).await?;
         self.note(started, What::Wrote(vec![(register, version(row.get(0)))]));
@@ -211,6 +216,16 @@ impl Session {
         let (node, on_replica) = served_by(row.get(1));
         let seen = vec![(register, version(row.get(0)))];
         self.note(started, What::Read { on_replica, node, seen });
+        Ok(())
+    }
+
+    /// The register that is written most, on a replica and right behind that on the primary: a commit that a replica shows
+    /// while its primary still waits for replicas is met by nothing slower.
+    async fn read_hot(&mut self, client: &Client) -> Result<(), Error> {
+        for _ in 0..3 {
+            self.read(client, READ, HOT).await?;
+            self.read(client, READ_ON_PRIMARY, HOT).await?;
+        }
         Ok(())
     }
 

@@ -77,6 +77,86 @@ pub(super) const QUERIES: &[Script] = &[
          S",
     ),
     script(
+        "what a session has prepared and opened",
+        "Q INSERT INTO t VALUES (301, 'a')
+         Q SELECT name, statement FROM pg_prepared_statements
+         Q INSERT INTO t SELECT 302, count(*)::text FROM pg_cursors RETURNING v
+         Q INSERT INTO t SELECT 303, opened()::text RETURNING v
+         P: INSERT INTO t VALUES (304, 'b')
+         B::
+         E:
+         P: SELECT count(*) FROM pg_prepared_statements
+         B::
+         E:
+         S
+         Q SELECT * FROM opened
+         Q UPDATE t SET v = 'c' WHERE id > 300
+         Q DO $$ BEGIN IF EXISTS (SELECT FROM pg_prepared_statements) THEN RAISE 'seen'; END IF; END $$
+         Q UPDATE t SET v = forgets() WHERE id = 301 RETURNING v
+         Q UPDATE t SET v = 'd' WHERE id > 300
+         Q SELECT forgets()
+         Q UPDATE t SET v = 'e' WHERE id > 300
+         Q DO $$ BEGIN DEALLOCATE ALL; END $$
+         Q UPDATE t SET v = 'f' WHERE id > 300
+         Q BEGIN
+         Q SELECT name FROM pg_prepared_statements
+         Q SELECT nothing
+         Q COMMIT
+         Q DELETE FROM t WHERE id > 300",
+    ),
+    script(
+        "nothing stays of a pipeline that fails at a name",
+        "P: INSERT INTO t VALUES (401, 'a')
+         B::
+         E:
+         B::nosuch
+         E:
+         S
+         Q SELECT count(*) FROM t WHERE id > 400
+         P:s1 SELECT 1
+         S
+         P: INSERT INTO t VALUES (402, 'a')
+         B::
+         E:
+         P:s1 SELECT 2
+         S
+         Q SELECT count(*) FROM t WHERE id > 400
+         P: INSERT INTO t VALUES (403, 'a')
+         B::
+         E:
+         H 3
+         D:S:nosuch
+         P: SELECT 1
+         S
+         Q SELECT count(*) FROM t WHERE id > 400
+         P: INSERT INTO t VALUES (404, 'a')
+         B::
+         E:
+         B::nosuch
+         H 4
+         P: INSERT INTO t VALUES (405, 'a')
+         B::
+         E:
+         S
+         Q SELECT count(*) FROM t WHERE id > 400
+         Q BEGIN
+         Q INSERT INTO t VALUES (406, 'a')
+         D:S:nosuch
+         S
+         Q SELECT 1
+         Q COMMIT
+         Q SELECT count(*) FROM t WHERE id > 400
+         C:S:s1
+         P: INSERT INTO t VALUES (407, 1 / 0)
+         B::
+         E:
+         B::nosuch
+         S
+         B::nosuch
+         S
+         Q SELECT 'fine'",
+    ),
+    script(
         "there is no unnamed statement after one that could not be parsed",
         "P: SELECT 1
          S
@@ -298,6 +378,30 @@ pub(super) const QUERIES: &[Script] = &[
          E:
          S
          Q DEALLOCATE nosuch",
+    ),
+    script(
+        "EXECUTE of what the protocol prepared",
+        "P:s1 SELECT $1::int + 1
+         P:w INSERT INTO t VALUES ($1, 'executed') RETURNING id
+         S
+         Q EXECUTE s1(1)
+         Q EXECUTE s1(2); EXECUTE S1(3); SELECT 4
+         Q EXPLAIN (COSTS off) EXECUTE s1(1)
+         Q EXECUTE w(501)
+         Q EXECUTE w(501)
+         Q SELECT count(*) FROM t WHERE id > 500
+         Q BEGIN
+         Q EXECUTE w(502)
+         Q EXECUTE nosuch
+         Q EXECUTE w(503)
+         Q ROLLBACK
+         B::s1 5
+         E:
+         S
+         Q DEALLOCATE s1
+         Q EXECUTE s1(6)
+         Q SELECT count(*) FROM t WHERE id > 500
+         Q DELETE FROM t WHERE id > 500",
     ),
     script(
         "DISCARD ALL",
