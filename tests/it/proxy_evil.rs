@@ -219,7 +219,11 @@ async fn whatever_a_server_says_ends_in_one_error_and_touches_nobody_else() {
     }
     eprintln!("MEASURED resident: {before} KiB before, {most} KiB at most");
     assert!(wrong.is_empty(), "{wrong:#?}\n{}", proxy.log());
-    assert_eq!(relay.done(), roles.len(), "each has had its moment");
+    let done = relay.done();
+    assert_eq!(done.len(), roles.len(), "each has had its moment: {done:?}");
+    // What ends its server's connection is not tried for ever: it may be the statement that does it.
+    let again = done.iter().filter(|(role, times)| role.starts_with("a_") && **times > 8);
+    assert_eq!(again.count(), 0, "{done:?}");
     assert!(most - before < GROWN_KIB_MAX, "{before} KiB before, {most} KiB at most");
     assert!(!proxy.log().contains("panicked"));
     eventually(LIMIT, "only connections that are whole remain", async || {

@@ -58,11 +58,14 @@ impl Evil {
     }
 }
 
+/// How often each has happened.
+type Visits = Arc<Mutex<std::collections::BTreeMap<&'static str, u32>>>;
+
 /// The listening relay; ends with the test.
 #[derive(Debug)]
 pub(super) struct Relay {
     port: u16,
-    done: Arc<Mutex<std::collections::BTreeSet<&'static str>>>,
+    done: Visits,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -71,7 +74,7 @@ impl Relay {
     pub(super) async fn before(server: u16, evils: Vec<Evil>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let done = Arc::default();
+        let done = Visits::default();
         let (evils, marks) = (Arc::new(evils), Arc::clone(&done));
         let accepting = tokio::spawn(async move {
             while let Ok((proxy, _)) = listener.accept().await {
@@ -86,9 +89,9 @@ impl Relay {
         self.port
     }
 
-    /// How many of the evils have happened.
-    pub(super) fn done(&self) -> usize {
-        self.done.lock().unwrap().len()
+    /// How often each of the evils has happened.
+    pub(super) fn done(&self) -> std::collections::BTreeMap<&'static str, u32> {
+        self.done.lock().unwrap().clone()
     }
 }
 
@@ -106,12 +109,7 @@ async fn packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(packet)
 }
 
-async fn serve(
-    mut proxy: TcpStream,
-    server: u16,
-    evils: &[Evil],
-    done: &Mutex<std::collections::BTreeSet<&'static str>>,
-) -> Option<()> {
+async fn serve(mut proxy: TcpStream, server: u16, evils: &[Evil], done: &Visits) -> Option<()> {
     let mut first = packet(&mut proxy).await?;
     // SSLRequest: no TLS here.
     while first.len() == 8 {
@@ -122,7 +120,7 @@ async fn serve(
     let user = words.chunks(2).find(|pair| pair[0] == b"user").map(|pair| pair[1]);
     let evil = evils.iter().find(|evil| Some(evil.name.as_bytes()) == user);
     if let Some(evil) = evil.filter(|evil| evil.moment == Moment::SigningIn) {
-        done.lock().unwrap().insert(evil.name);
+        *done.lock().unwrap().entry(evil.name).or_default() += 1;
         evil.say(&mut proxy).await;
         return Some(());
     }
@@ -135,7 +133,7 @@ async fn serve(
                 let bytes = &from_proxy[..read.ok().filter(|len| *len > 0)?];
                 let asked = bytes.windows(4).any(|four| four == b"evil");
                 if let Some(evil) = evil.filter(|_| asked) {
-                    done.lock().unwrap().insert(evil.name);
+                    *done.lock().unwrap().entry(evil.name).or_default() += 1;
                     drop(real.write_all(&frame(b'X', b"")).await);
                     evil.say(&mut proxy).await;
                     return Some(());
