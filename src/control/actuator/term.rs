@@ -99,7 +99,7 @@ async fn write(
 ) -> Result<String, tokio_postgres::Error> {
     let client = link.client();
     // Sent in this order without waiting for one another. What fails breaks the transaction, and with it the rest.
-    let (_, _, _, position) = tokio::try_join!(
+    let ((), _, (), position) = tokio::try_join!(
         client.batch_execute("BEGIN READ WRITE; SET LOCAL synchronous_commit = on"),
         client.execute(row, values),
         client.batch_execute("COMMIT"),
