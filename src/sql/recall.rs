@@ -40,7 +40,7 @@ pub(super) struct Recall {
 
 impl std::fmt::Debug for Recall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recall").field("seen", &self.places.iter().flatten().count()).finish()
+        f.debug_struct("Recall").field("seen", &self.places.iter().flatten().count()).finish_non_exhaustive()
     }
 }
 
