@@ -94,6 +94,9 @@ pub struct ExplainRequest {
 /// What would happen to a text, and why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExplainReport {
+    /// Whose functions and relations decided.
+    #[serde(default)]
+    pub database: String,
     /// `anywhere` or `primary`: where it may run.
     pub place: String,
     /// Why.

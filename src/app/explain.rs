@@ -1,6 +1,7 @@
 //! `primacy explain`: where a text would go now, and why.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Running;
 use crate::admin::json::{ExplainReport, ExplainRequest};
@@ -8,14 +9,24 @@ use crate::model::Lsn;
 use crate::route::{self, Decision, Floor, Positions, Request, Scene, Transaction};
 use crate::sql::{Classifier, Hint, Kind, Place, Verdict};
 
+/// How long an answer waits for a database's facts.
+const FACTS_LIMIT: Duration = Duration::from_secs(2);
+
 impl Running {
-    /// Judges a text as a session would that has just signed in.
-    pub(super) fn explain_text(&self, request: &ExplainRequest) -> ExplainReport {
+    /// Judges a text as a session would that has just signed in. Where no database is named, it is the one that clients
+    /// use, or the service role's where they use none or several.
+    pub(super) async fn explain_text(&self, request: &ExplainRequest) -> ExplainReport {
         let shared = &self.shared;
-        let settings = shared.settings.load();
-        let database: Arc<str> =
-            request.database.as_deref().map_or_else(|| Arc::clone(&settings.service.database), Arc::from);
+        let settings = shared.settings.load_full();
+        let database = request
+            .database
+            .as_deref()
+            .map(Arc::from)
+            .or_else(|| shared.catalogs.only_database(&settings.service.database))
+            .unwrap_or_else(|| Arc::clone(&settings.service.database));
         let facts = shared.catalogs.facts(&database);
+        // A person who asks is not helped by an answer about the moment before the facts were there.
+        facts.await_loaded(FACTS_LIMIT).await;
         let mut classifier = Classifier::new(&self.sql);
         let verdict = classifier.classify(request.sql.as_bytes(), &facts.load());
         let snapshot = shared.board.snapshot();
@@ -40,6 +51,7 @@ impl Running {
         };
         let node = node.and_then(|id| snapshot.node(id));
         ExplainReport {
+            database: database.to_string(),
             place: if verdict.place == Place::Anywhere { "anywhere" } else { "primary" }.to_owned(),
             reason: verdict.reason.as_str().to_owned(),
             detail: verdict.detail.as_deref().map(str::to_owned),

@@ -10,7 +10,8 @@ use crate::admin::json::{ExplainReport, ExplainRequest};
 pub(super) struct Args {
     /// The statement.
     sql: String,
-    /// The database whose functions and relations decide; the service role's where absent.
+    /// The database whose functions and relations decide; where absent the only one that clients
+    /// use, or the service role's.
     #[arg(long, short = 'd', value_name = "NAME")]
     database: Option<String>,
     /// As JSON.
@@ -42,6 +43,7 @@ fn text(report: &ExplainReport, screen: &Screen) -> String {
     let mut lines = vec![
         ("goes to", Cell::toned(node, Tone::Strong)),
         ("because", Cell::new(&report.route)),
+        ("database", Cell::new(&report.database)),
         ("statement", Cell::new(format!("{}: {}{detail}", report.place, report.reason))),
     ];
     if let Some(hint) = &report.hint {

@@ -236,6 +236,14 @@ impl CatalogHub {
         facts
     }
 
+    /// The one database that clients use, where there is exactly one besides `service`.
+    pub fn only_database(&self, service: &str) -> Option<Arc<str>> {
+        let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = databases.keys().filter(|name| ***name != *service);
+        let name = names.next()?;
+        names.next().is_none().then(|| Arc::clone(name))
+    }
+
     /// Keeps the facts of one database, for as long as the program runs.
     async fn keep(self: Arc<Self>, facts: Arc<Facts>) {
         let mut from_replica = true;
