@@ -104,6 +104,8 @@ pub(super) struct Temporary {
     names: HashSet<Vec<u8>, FxBuildHasher>,
     /// There may be others.
     unknown: bool,
+    /// Two of them may stand under one name.
+    mixed: bool,
 }
 
 impl Temporary {
@@ -111,12 +113,14 @@ impl Temporary {
         let mut words = sql::all_words(name.as_bytes());
         // What is no word would not be found as one.
         self.unknown |= words.next().map(<[u8]>::len) != Some(name.len()) || self.names.len() >= NAMES_MAX;
-        self.names.insert(name.to_ascii_lowercase().into_bytes());
+        let folded = name.to_ascii_lowercase();
+        self.mixed |= *folded != **name;
+        self.names.insert(folded.into_bytes());
     }
 
     /// Whether none is left after this one was dropped.
     fn remove(&mut self, name: &str) -> bool {
-        self.names.remove(name.to_ascii_lowercase().as_bytes()) && self.names.is_empty() && !self.unknown
+        !self.mixed && self.names.remove(name.as_bytes()) && self.names.is_empty() && !self.unknown
     }
 
     pub(super) fn clear(&mut self) {

@@ -151,11 +151,10 @@ fn print(score: &Score) {
     for (reason, (all, good)) in &score.kept {
         println!("{reason:<20} {all:>6} {good:>12}");
     }
+    println!("share on replicas: {} % of all", score.percent_of_all());
     println!(
-        "share on replicas: {} % of all; {} % without {}",
-        score.percent_of_all(),
-        score.percent(),
-        "those about the node, with volatile functions, or about names in sessions with temporary tables"
+        "{} % without those about the node, with volatile functions, or about names beside temporary tables",
+        score.percent()
     );
     println!("of them in sessions tied to a connection: {:?}", score.reads_pinned);
     println!(

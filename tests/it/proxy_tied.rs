@@ -84,6 +84,11 @@ async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
     run(&client, "DROP TABLE IF EXISTS nosuch, pg_temp.one").await;
     assert_eq!(pins().await, "");
     assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
+    run(&client, "CREATE TEMP TABLE one (v text); CREATE TEMP TABLE \"One\" (v text); DROP TABLE \"One\"")
+        .await;
+    run(&client, "DROP TABLE IF EXISTS \"One\"").await;
+    assert_eq!(pins().await, "temporary-table");
+    run(&client, "DISCARD TEMP").await;
     // What goes with its transaction ties nobody beyond that.
     run(&client, "BEGIN; CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT 'passing' AS v").await;
     assert_eq!(value(&client, "SELECT v FROM kept").await, "passing");
