@@ -139,42 +139,49 @@ fn query(dice: &mut Rng, depth: u32) -> String {
 
 fn select(dice: &mut Rng, depth: u32) -> String {
     let mut text =
-        format!("SELECT {}{}", one(dice, &["", "", "", "DISTINCT ", "ALL "]), expression(dice, depth));
+        vec![format!("SELECT {}{}", one(dice, &["", "", "", "DISTINCT ", "ALL "]), expression(dice, depth))];
     if yes(dice, 6) {
-        return text;
+        return text.concat();
     }
-    text += &format!(" FROM {}", source(dice, depth));
+    text.push(format!(" FROM {}", source(dice, depth)));
     if yes(dice, 3) {
-        text += &format!(" WHERE {} IS NOT NULL", expression(dice, depth));
+        text.push(format!(" WHERE {} IS NOT NULL", expression(dice, depth)));
     }
     if yes(dice, 10) {
-        text += &format!(" GROUP BY {} HAVING {} IS NULL", expression(dice, depth), expression(dice, depth));
+        text.push(format!(
+            " GROUP BY {} HAVING {} IS NULL",
+            expression(dice, depth),
+            expression(dice, depth)
+        ));
     }
     if yes(dice, 10) {
-        text += &format!(" WINDOW w AS (PARTITION BY {})", expression(dice, depth));
+        text.push(format!(" WINDOW w AS (PARTITION BY {})", expression(dice, depth)));
     }
     if yes(dice, 6) {
-        text += &format!(" ORDER BY {}", expression(dice, depth));
+        text.push(format!(" ORDER BY {}", expression(dice, depth)));
     }
     if yes(dice, 6) {
-        text += &format!(
+        text.push(format!(
             " LIMIT {}",
             one(dice, &["1", "ALL", "NULL", "(SELECT nextval('numbers'))", "fixed(1)", "writes(1)"])
-        );
+        ));
     }
     if yes(dice, 9) {
-        text += one(
-            dice,
-            &[
-                " FOR UPDATE",
-                " FOR SHARE OF t",
-                " FOR KEY SHARE",
-                " FOR NO KEY UPDATE NOWAIT",
-                " FOR READ ONLY",
-            ],
+        text.push(
+            one(
+                dice,
+                &[
+                    " FOR UPDATE",
+                    " FOR SHARE OF t",
+                    " FOR KEY SHARE",
+                    " FOR NO KEY UPDATE NOWAIT",
+                    " FOR READ ONLY",
+                ],
+            )
+            .to_owned(),
         );
     }
-    text
+    text.concat()
 }
 
 fn source(dice: &mut Rng, depth: u32) -> String {
@@ -276,7 +283,7 @@ fn expression(dice: &mut Rng, depth: u32) -> String {
     if depth == 0 || yes(dice, 3) {
         return simple(dice);
     }
-    let mut inner = |dice: &mut Rng| expression(dice, depth);
+    let inner = |dice: &mut Rng| expression(dice, depth);
     match dice.u32(..24) {
         0 | 1 => format!(
             "{} {} {}",
