@@ -123,8 +123,7 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
 
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = world.record.clone() else { return };
-    // One that is not configured any more belongs to others.
-    let Some(node) = world.node(id).filter(|node| !node.member.removed) else { return };
+    let Some(node) = world.node(id).filter(|node| node.is_ours()) else { return };
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
