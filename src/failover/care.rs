@@ -119,9 +119,7 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
         {
             node.care.retry_at = None;
         }
-        // One that is not configured any more belongs to others.
-        let ours = world.node(id).is_some_and(|node| !node.member.removed);
-        if ours && world.primary() != Some(id) {
+        if world.primary() != Some(id) {
             tend_node(world, now, id);
         }
     }
@@ -129,7 +127,7 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
 
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = world.record.clone() else { return };
-    let Some(node) = world.node(id) else { return };
+    let Some(node) = world.node(id).filter(|node| node.is_ours()) else { return };
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {

@@ -5,6 +5,9 @@ use primacy::cluster::ClusterError;
 
 use crate::harness::{Cluster, LIMIT, eventually};
 
+#[path = "../../examples/cluster.rs"]
+mod example;
+
 fn urls(cluster: &Cluster) -> Vec<String> {
     let url =
         |node: &primacy::postgres::Instance| format!("postgres://app:app@127.0.0.1:{}/app", node.port());
@@ -83,4 +86,18 @@ async fn what_cannot_work_is_said() {
     let nobody = Handle::builder(&["postgres://app:app@127.0.0.1:1/app"]).unwrap();
     let error = nobody.hold_timeout(std::time::Duration::from_millis(300)).connect().await.unwrap_err();
     assert!(matches!(error, ClusterError::NoPrimary { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_example_runs() {
+    let cluster = Cluster::with_replicas(2).await;
+    let nodes: Vec<String> = cluster
+        .servers()
+        .nodes()
+        .iter()
+        .map(|node| format!("postgres://postgres:postgres@127.0.0.1:{}/app", node.port()))
+        .collect();
+    example::visit(&nodes).await.unwrap();
+    let all = cluster.value(0, "SELECT count(*) FROM visits WHERE name IN ('ada', 'grace')").await;
+    assert_eq!(all, "2");
 }

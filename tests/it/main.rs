@@ -42,6 +42,7 @@ mod proxy_session;
 mod proxy_tied;
 mod proxy_tls;
 mod proxy_transparency;
+mod readme;
 mod reload;
 mod switchover;
 mod upgrade;
