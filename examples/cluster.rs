@@ -8,6 +8,7 @@
 
 use primacy::Cluster;
 
+#[allow(dead_code, reason = "a test runs what it does")]
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut nodes: Vec<String> = std::env::args().skip(1).collect();
@@ -16,7 +17,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         nodes =
             (6441..=6443).map(|port| format!("postgres://postgres:postgres@127.0.0.1:{port}/app")).collect();
     }
-    let cluster = Cluster::connect(&nodes).await?;
+    visit(&nodes).await
+}
+
+/// Writes and reads, each where it belongs.
+///
+/// # Errors
+/// Whatever the cluster says.
+pub(crate) async fn visit(nodes: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let cluster = Cluster::connect(nodes).await?;
     cluster.execute("CREATE TABLE IF NOT EXISTS visits (id serial PRIMARY KEY, name text)", &[]).await?;
 
     // By what it is: a write goes to the primary, and the read that follows sees it on whichever replica it runs.

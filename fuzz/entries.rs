@@ -4,6 +4,9 @@
 //! Each entry says by panicking that something is wrong: that it panics itself, takes memory that its limits do not
 //! allow, or breaks a promise that is checked here.
 
+#[path = "http.rs"]
+mod asked;
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -18,7 +21,7 @@ use primacy::wire::{ErrorFields, HEADER_LEN, Header, backend, frontend, proxy_he
 pub(crate) type Entry = (&'static str, fn(&[u8]));
 
 /// Every surface.
-pub(crate) const ENTRIES: [Entry; 9] = [
+pub(crate) const ENTRIES: [Entry; 10] = [
     ("frames", frames),
     ("startup", startup),
     ("scram", scram),
@@ -28,6 +31,7 @@ pub(crate) const ENTRIES: [Entry; 9] = [
     ("config", config),
     ("proxy_header", proxy_headers),
     ("server", server_messages),
+    ("http", http),
 ];
 
 /// That it returns is what counts.
@@ -214,6 +218,11 @@ pub(crate) fn config(bytes: &[u8]) {
         Ok(settings) => assert!(!primacy::config::describe(&settings).is_empty()),
         Err(problems) => assert!(!problems.problems.is_empty() && !problems.to_string().is_empty()),
     }
+}
+
+/// A request to the HTTP address.
+pub(crate) fn http(bytes: &[u8]) {
+    asked::ask(bytes);
 }
 
 /// A balancer's header.

@@ -3,6 +3,7 @@
 //! The main thread runs the control plane on a runtime of its own, so that load on the data path does not delay a
 //! probe; each worker of the data path is a thread with a single-threaded runtime.
 
+mod ending;
 mod explain;
 mod handover;
 mod host;
@@ -18,12 +19,12 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
-use handover::{Ending, Takeover};
+use handover::Takeover;
 pub use handover::{Handover, TakeoverError};
 
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
-use crate::console::{self, Shutdown};
+use crate::console;
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
 use crate::model::Service;
 use crate::observe::{Events, LogHandle, Metrics};
@@ -31,7 +32,7 @@ use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
 use crate::proxy::catalog::CatalogHub;
 use crate::proxy::links::{Links, NodeLink};
-use crate::proxy::listener::{self, BindError, Inherited, Parts, Sockets, Workers};
+use crate::proxy::listener::{BindError, Ending, Inherited, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
 use crate::proxy::tls::ClientTlsConfig;
 use crate::tls::TlsError;
@@ -87,12 +88,7 @@ pub fn serve(settings: Settings, takeover: bool) -> Result<(), ServeError> {
         let handover = proxy.offer_handover();
         let watchdog = notify::ready(&proxy);
         let ending = proxy.until_stopped(handover).await?;
-        notify::stopping(ending);
-        drop(watchdog);
-        if ending == Ending::HandedOver {
-            proxy.outlast_clients().await?;
-        }
-        proxy.stop().await;
+        proxy.end(ending, Some(watchdog)).await;
         Ok(())
     })
 }
@@ -104,7 +100,8 @@ pub struct Proxy {
     workers: Workers,
     control: ControlHandle,
     running: Arc<Running>,
-    sockets: Arc<handover::Offered>,
+    /// Until the end begins.
+    sockets: Option<Arc<handover::Offered>>,
     stop: watch::Sender<bool>,
     http: watch::Sender<bool>,
     control_ended: tokio::task::JoinHandle<()>,
@@ -126,7 +123,7 @@ struct Running {
     /// What was changed on the console since the file was read.
     by_hand: Mutex<std::collections::BTreeMap<String, String>>,
     /// Somebody asked for the end, and how.
-    end: watch::Sender<Option<Shutdown>>,
+    end: watch::Sender<Option<Ending>>,
 }
 
 impl Proxy {
@@ -208,7 +205,7 @@ impl Proxy {
         if let Some(listener) = admin_listener {
             serve_http(listener, admin_settings, context, http_stopped);
         }
-        let sockets = Arc::new(handover::Offered { sockets, admin: admin_socket });
+        let sockets = Some(Arc::new(handover::Offered { sockets, admin: admin_socket }));
         Ok(Self { board, workers, control, running, sockets, stop, http, control_ended, addresses })
     }
 
@@ -271,12 +268,13 @@ impl Proxy {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 () = &mut done => {
-                    self.workers.stop_accepting().await;
-                    self.http.send_replace(true);
+                    tracing::info!("another process has taken over");
                     return Ok(Ending::HandedOver);
                 }
                 _ = upgrade.recv() => handover::start_successor(),
-                _ = end.wait_for(Option::is_some) => break,
+                asked = end.wait_for(Option::is_some) => {
+                    return Ok(asked.ok().and_then(|asked| *asked).unwrap_or(Ending::Transactions));
+                }
                 _ = hangup.recv() => match self.running.reload_file().await {
                     Ok(report) => tracing::info!("{}", report.message),
                     Err(text) => tracing::error!("not reloaded: {text}"),
@@ -284,21 +282,7 @@ impl Proxy {
             }
         }
         tracing::info!("stopping: no new clients, running transactions finish");
-        Ok(Ending::Stopped)
-    }
-
-    /// Drains the clients, then ends the control plane.
-    pub async fn stop(self) {
-        let how = match *self.running.end.borrow() {
-            Some(Shutdown::Now) => listener::Ending::Now,
-            Some(Shutdown::WaitForClients) => listener::Ending::Clients,
-            Some(Shutdown::WaitForServers) | None => listener::Ending::Transactions,
-        };
-        self.workers.end(how).await;
-        self.http.send_replace(true);
-        self.stop.send_replace(true);
-        drop((self.control, self.running));
-        drop(tokio::time::timeout(Duration::from_secs(2), self.control_ended).await);
+        Ok(Ending::Transactions)
     }
 }
 

@@ -22,6 +22,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, LocalBoxFuture};
 
 use crate::admin::AdminContext;
 use crate::proxy::console::{Console, Guest};
+use crate::proxy::listener::Ending;
 use crate::proxy::worker::Shared;
 
 use averages::Averages;
@@ -47,17 +48,6 @@ impl Default for Settings {
     }
 }
 
-/// How the process is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shutdown {
-    /// Now: running statements are lost.
-    Now,
-    /// When no transaction is open any more.
-    WaitForServers,
-    /// When every client has gone by itself.
-    WaitForClients,
-}
-
 /// A setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingInForce {
@@ -78,7 +68,7 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// Changes one until the next reload; says what is wrong with it.
     fn set(&self, key: String, value: String) -> BoxFuture<'_, Result<(), String>>;
     /// Ends the process.
-    fn shut_down(&self, how: Shutdown);
+    fn shut_down(&self, how: Ending);
 }
 
 /// The console of a running proxy.

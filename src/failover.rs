@@ -43,6 +43,7 @@ mod command;
 mod evidence;
 mod nodes;
 mod quorum;
+mod twins;
 mod upkeep;
 mod view;
 mod world;

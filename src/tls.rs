@@ -5,10 +5,11 @@ mod certificate;
 pub(crate) mod load;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ServerConfig};
 
 pub use certificate::Owner;
 pub(crate) use certificate::end_point;
@@ -18,15 +19,26 @@ use verify::{Authorities, Checks, ServerVerifier};
 /// The protocol's name in the handshake (ALPN); asked for where TLS comes without an SSLRequest (manual, 55.2.11).
 pub(crate) const ALPN: &[u8] = b"postgresql";
 
+/// Direct TLS in which the other side did not say which protocol it speaks.
+pub(crate) fn without_name() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        "direct TLS without the protocol name postgresql (ALPN)",
+    )
+}
+
 /// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServerTlsMode {
     /// Never TLS.
     Disable,
-    /// TLS where the server offers it.
+    /// Without TLS, and with it where the server wants it so. Like the next two it checks the certificate as `verify-ca` does
+    /// where authorities are named, and else not.
+    Allow,
+    /// TLS where the server offers it, and without where it lets nobody in so.
     #[default]
     Prefer,
-    /// TLS or nothing; the certificate is not checked.
+    /// TLS or nothing.
     Require,
     /// TLS with a certificate from a trusted authority.
     VerifyCa,
@@ -35,10 +47,10 @@ pub enum ServerTlsMode {
 }
 
 impl ServerTlsMode {
-    /// libpq's words. `allow` would try without TLS first; nobody is served by that, so it means `prefer`.
+    /// libpq's words.
     pub const WORDS: [(&'static str, Self); 6] = [
         ("disable", Self::Disable),
-        ("allow", Self::Prefer),
+        ("allow", Self::Allow),
         ("prefer", Self::Prefer),
         ("require", Self::Require),
         ("verify-ca", Self::VerifyCa),
@@ -49,10 +61,61 @@ impl ServerTlsMode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disable => "disable",
+            Self::Allow => "allow",
             Self::Prefer => "prefer",
             Self::Require => "require",
             Self::VerifyCa => "verify-ca",
             Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// Whether a connection without TLS is none.
+    pub fn required(self) -> bool {
+        matches!(self, Self::Require | Self::VerifyCa | Self::VerifyFull)
+    }
+
+    /// How to connect, in the order in which it is tried: the next where the server refuses us on this one in a way that
+    /// another may change.
+    pub(crate) fn ways(self) -> &'static [Way] {
+        match self {
+            Self::Disable => &[Way::Plain],
+            Self::Allow => &[Way::Plain, Way::Offered],
+            Self::Prefer => &[Way::Offered, Way::Plain],
+            Self::Require | Self::VerifyCa | Self::VerifyFull => &[Way::Tls],
+        }
+    }
+}
+
+/// With or without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Without.
+    Plain,
+    /// With TLS if the server says yes to it.
+    Offered,
+    /// With TLS.
+    Tls,
+}
+
+/// How TLS begins, in libpq's words (`sslnegotiation`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Negotiation {
+    /// The server is asked first (SSLRequest).
+    #[default]
+    Postgres,
+    /// At once, which saves a round trip: PostgreSQL 17 and later.
+    Direct,
+}
+
+impl Negotiation {
+    /// libpq's words.
+    pub const WORDS: [(&'static str, Self); 2] = [("postgres", Self::Postgres), ("direct", Self::Direct)];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Direct => "direct",
         }
     }
 }
@@ -99,6 +162,8 @@ pub struct ServerTls {
     pub key_file: Option<PathBuf>,
     /// Whether SCRAM is bound to the server's certificate.
     pub channel_binding: ChannelBinding,
+    /// How TLS begins.
+    pub negotiation: Negotiation,
 }
 
 /// What a handshake with a server needs; `None` where TLS is not used. Reads the files.
@@ -109,27 +174,85 @@ pub(crate) fn towards_server(settings: &ServerTls) -> Result<Option<Arc<ClientCo
     };
     let checks = match settings.mode {
         ServerTlsMode::Disable => return Ok(None),
-        ServerTlsMode::Prefer | ServerTlsMode::Require => Checks::Nothing,
-        ServerTlsMode::VerifyCa => Checks::Chain(authorities()?),
+        ServerTlsMode::Allow | ServerTlsMode::Prefer | ServerTlsMode::Require
+            if settings.ca_file.is_none() =>
+        {
+            Checks::Nothing
+        }
+        // As libpq: who names authorities wants them asked, whatever the mode. Where TLS need not be, it is done without.
+        ServerTlsMode::Allow | ServerTlsMode::Prefer | ServerTlsMode::Require | ServerTlsMode::VerifyCa => {
+            Checks::Chain(authorities()?)
+        }
         ServerTlsMode::VerifyFull => Checks::ChainAndName(authorities()?),
     };
+    let own = match (&settings.cert_file, &settings.key_file) {
+        (Some(cert_file), Some(key_file)) => Some((cert_file.as_path(), key_file.as_path())),
+        (None, None) => None,
+        (Some(_), None) => return Err(TlsError::Missing { setting: "sslkey" }),
+        (None, Some(_)) => return Err(TlsError::Missing { setting: "sslcert" }),
+    };
+    let mut config = client_side(checks, own)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
+/// What a handshake needs with whoever is asked for his name and for a certificate of these authorities (the system's where
+/// none are named), and to whom we may show one.
+pub(crate) fn towards(ca_file: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<ClientConfig, TlsError> {
+    let authorities = Authorities::new(load::server_roots(ca_file)?, Vec::new())?;
+    client_side(Checks::ChainAndName(authorities), own)
+}
+
+fn client_side(checks: Checks, own: Option<(&Path, &Path)>) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(load::provider())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Rustls { source })?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(checks)));
-    let mut config = match (&settings.cert_file, &settings.key_file) {
-        (Some(cert_file), Some(key_file)) => builder
-            .with_client_auth_cert(load::certificates(cert_file)?, load::key(key_file)?)
-            .map_err(|source| TlsError::CertificateAndKey {
-                cert_file: cert_file.clone(),
-                key_file: key_file.clone(),
-                source,
-            })?,
-        (None, None) => builder.with_no_client_auth(),
-        (Some(_), None) => return Err(TlsError::Missing { setting: "sslkey" }),
-        (None, Some(_)) => return Err(TlsError::Missing { setting: "sslcert" }),
+    let Some((cert_file, key_file)) = own else { return Ok(builder.with_no_client_auth()) };
+    builder
+        .with_client_auth_cert(load::certificates(cert_file)?, load::key(key_file)?)
+        .map_err(|source| unfit(cert_file, key_file, source))
+}
+
+fn unfit(cert_file: &Path, key_file: &Path, source: rustls::Error) -> TlsError {
+    TlsError::CertificateAndKey { cert_file: cert_file.to_owned(), key_file: key_file.to_owned(), source }
+}
+
+/// Who may come to a port of ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visitors<'a> {
+    /// Authorities of their certificates; nobody is asked for one where absent.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// Lists of revoked ones.
+    pub(crate) crl_file: Option<&'a Path>,
+    /// Whether who shows none is sent away.
+    pub(crate) must_show: bool,
+}
+
+/// What a handshake on a port of ours needs. Reads the files.
+pub(crate) fn at_our_port(
+    (cert_file, key_file): (&Path, &Path),
+    visitors: Visitors<'_>,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(load::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Rustls { source })?;
+    let builder = match visitors.ca_file {
+        Some(ca_file) => {
+            let roots = Arc::new(load::roots(ca_file)?.store);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, load::provider());
+            if let Some(crl_file) = visitors.crl_file {
+                verifier = verifier.with_crls(load::revocations(crl_file)?).allow_unknown_revocation_status();
+            }
+            if !visitors.must_show {
+                verifier = verifier.allow_unauthenticated();
+            }
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+        None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Some(Arc::new(config)))
+    builder
+        .with_single_cert(load::certificates(cert_file)?, load::key(key_file)?)
+        .map_err(|source| unfit(cert_file, key_file, source))
 }

@@ -23,6 +23,11 @@ pub(super) enum Refused {
     /// A token for looking is set, and this is neither that nor the other one.
     #[error("this needs a token: Authorization: Bearer TOKEN, of admin.stats_token or admin.token")]
     Look,
+    /// A token is set, and this would show what an application asks.
+    #[error(
+        "statement texts need a token: Authorization: Bearer TOKEN (primacy: --token-file or PRIMACY_ADMIN_TOKEN)"
+    )]
+    Statements,
     /// There is no token, and the request comes from elsewhere.
     #[error("without admin.token changes are accepted from this machine only; set admin.token_file")]
     Remote,
@@ -38,7 +43,7 @@ impl Refused {
     /// The HTTP status.
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::Token | Self::Look => StatusCode::UNAUTHORIZED,
+            Self::Token | Self::Look | Self::Statements => StatusCode::UNAUTHORIZED,
             Self::Remote => StatusCode::FORBIDDEN,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -59,6 +64,19 @@ pub(super) fn may_look(
         return Err(Refused::Look);
     }
     if expected_host(headers) { Ok(()) } else { Err(Refused::Host) }
+}
+
+/// Whether a request for the texts of an application's statements may go on: where there is any token, with one.
+pub(super) fn may_read_statements(
+    [changing, looking]: [Option<&Secret>; 2],
+    headers: &HeaderMap,
+) -> Result<(), Refused> {
+    may_look([changing, looking], headers)?;
+    let open = changing.is_none() && looking.is_none();
+    if open || has_token(changing, headers) || has_token(looking, headers) {
+        return Ok(());
+    }
+    Err(Refused::Statements)
 }
 
 /// Whether a request that changes something may go on.
@@ -163,6 +181,21 @@ mod tests {
         );
         let local = peer("127.0.0.1:1");
         assert_eq!(may_change(Some(&admin), &with("Bearer stats-token"), local), Err(Refused::Token));
+    }
+
+    #[test]
+    fn statement_texts_need_a_token_where_there_is_one() {
+        let (admin, stats) = (Secret::new("admin-token"), Secret::new("stats-token"));
+        let plain = headers(&[(header::HOST, "localhost")]);
+        let with = |value| headers(&[(header::HOST, "localhost"), (header::AUTHORIZATION, value)]);
+        assert_eq!(may_read_statements([None, None], &plain), Ok(()));
+        assert_eq!(may_read_statements([Some(&admin), None], &plain), Err(Refused::Statements));
+        assert_eq!(may_read_statements([Some(&admin), None], &with("Bearer admin-token")), Ok(()));
+        let both = [Some(&admin), Some(&stats)];
+        assert_eq!(may_read_statements(both, &with("Bearer stats-token")), Ok(()));
+        assert_eq!(may_read_statements(both, &plain), Err(Refused::Look));
+        let rebound = headers(&[(header::HOST, "evil.example")]);
+        assert_eq!(may_read_statements([None, None], &rebound), Err(Refused::Host));
     }
 
     #[test]

@@ -313,6 +313,9 @@ pub struct CommandReport {
     /// For a reload: the keys that wait for a restart, one line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
+    /// For a reload: nodes that are not configured any more, and whether they may be switched off, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departed: Vec<String>,
 }
 
 impl CommandReport {

@@ -1,6 +1,6 @@
 //! The HTTP server: routes, guards, answers.
 //!
-//! What only looks is a GET. What changes something is a POST of JSON and passes `guard`. The health checks and the
+//! The page itself shows nothing that it has not asked for, so it is open. What only looks is a GET. What changes something is a POST of JSON and passes `guard`. The health checks and the
 //! metrics say little and are asked by name from load balancers, so they are open.
 
 use std::future::{Future, IntoFuture as _};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -90,12 +90,16 @@ pub async fn serve(
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    let looking = Router::new()
+    let page = Router::new()
         .route("/", get(page::page))
+        .layer(map_response(async |response| with_headers(response)));
+    let statements = Router::new()
+        .route("/api/v1/routes", get(views::routes))
+        .layer(from_fn_with_state(Arc::clone(&shared), guard_statements));
+    let looking = Router::new()
         .route("/api/v1/status", get(views::status))
         .route("/api/v1/history", get(views::history))
         .route("/api/v1/events", get(views::events))
-        .route("/api/v1/routes", get(views::routes))
         .route("/api/v1/sessions", get(views::sessions))
         .route("/api/v1/series", get(views::series))
         .layer(from_fn_with_state(Arc::clone(&shared), guard_looking));
@@ -118,7 +122,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/read-write", get(checks::primary))
         .route("/replica", get(checks::replica))
         .route("/read-only", get(checks::read_only));
-    looking
+    page.merge(looking)
+        .merge(statements)
         .merge(changing)
         .merge(open)
         .fallback(unknown)
@@ -129,6 +134,14 @@ fn router(shared: Arc<Shared>) -> Router {
 async fn guard_looking(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let tokens = [shared.settings.token.as_ref(), shared.settings.stats_token.as_ref()];
     match guard::may_look(tokens, request.headers()) {
+        Ok(()) => with_headers(next.run(request).await),
+        Err(refused) => failure(refused.status(), &refused.to_string()),
+    }
+}
+
+async fn guard_statements(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let tokens = [shared.settings.token.as_ref(), shared.settings.stats_token.as_ref()];
+    match guard::may_read_statements(tokens, request.headers()) {
         Ok(()) => with_headers(next.run(request).await),
         Err(refused) => failure(refused.status(), &refused.to_string()),
     }

@@ -251,6 +251,10 @@ async fn a_token_that_is_set_is_asked_for() {
     let (code, body) = admin.post("/api/v1/pause", "{}").await;
     assert_eq!(code, 401);
     assert!(body.contains("PRIMACY_ADMIN_TOKEN"), "{body}");
+    assert_eq!(admin.get("/api/v1/routes").await.0, 401, "statement texts are an application's");
+    assert_eq!(admin.send("GET /api/v1/routes\nauthorization: Bearer right-token", "").await.0, 200);
+    assert_eq!(admin.get("/api/v1/status").await.0, 200);
+    assert_eq!(admin.get("/").await.0, 200);
     let with = "POST /api/v1/pause\ncontent-type: application/json\nauthorization: Bearer right-token";
     assert_eq!(admin.send(with, "{}").await.0, 200);
     assert_eq!(admin.get("/api/v1/status").await.0, 200);

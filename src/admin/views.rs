@@ -68,7 +68,7 @@ pub(super) async fn series(State(shared): State<Arc<Shared>>) -> Json<SeriesRepo
     Json(shared.series.report(&shared.context))
 }
 
-/// Statements are shown without their literals, but they are an application's: this address shows them to whoever may look.
+/// Statements are shown without their literals, but they are an application's.
 pub(super) async fn routes(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<RoutesQuery>,

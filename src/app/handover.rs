@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{
@@ -22,11 +21,8 @@ use rustix::net::{
     SendFlags,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 use super::Proxy;
-use crate::clock;
 use crate::config::Settings;
 use crate::control::ControlHandle;
 use crate::proxy::links::NodeLink;
@@ -53,18 +49,6 @@ const STEP_MAX: Duration = Duration::from_secs(30);
 
 /// Most sockets that are handed over.
 const SOCKETS_MAX: usize = 64;
-
-/// How often the old process looks whether its clients have left.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// How a process came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// It was told to stop.
-    Stopped,
-    /// Another process has taken its place.
-    HandedOver,
-}
 
 /// Why the place of the running process was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -195,15 +179,23 @@ pub(super) struct Offered {
     pub(super) admin: Option<TcpListener>,
 }
 
-/// Waits for another process that takes this one's place.
+/// Waits for another process that takes this one's place; drop it and the offer ends.
 #[derive(Debug)]
-pub struct Handover(Option<oneshot::Receiver<()>>);
+pub struct Handover(Option<tokio::task::JoinHandle<()>>);
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        if let Some(offer) = &self.0 {
+            offer.abort();
+        }
+    }
+}
 
 impl Handover {
     /// Ready when another process serves; never where none can.
-    pub(super) async fn done(self) {
-        if let Some(done) = self.0
-            && done.await.is_ok()
+    pub(super) async fn done(mut self) {
+        if let Some(offer) = &mut self.0
+            && offer.await.is_ok()
         {
             return;
         }
@@ -214,46 +206,23 @@ impl Handover {
 impl Proxy {
     /// Offers the sockets to a process that wants to take over.
     pub(super) fn offer_handover(&self) -> Handover {
-        let (tell, done) = oneshot::channel();
-        let Some(dir) = self.running.state_dir.clone() else { return Handover(None) };
+        let (Some(dir), Some(offered)) = (self.running.state_dir.clone(), self.sockets.clone()) else {
+            return Handover(None);
+        };
         match bind(&dir) {
             Ok(listener) => {
-                let (offered, control) = (Arc::clone(&self.sockets), self.control.clone());
-                tokio::spawn(async move {
+                let control = self.control.clone();
+                Handover(Some(tokio::spawn(async move {
                     while let Err(error) = hand_over(&listener, &offered, &control).await {
                         tracing::error!(%error, "nobody has taken over: this process goes on");
                     }
-                    // An error: the process is ending anyway.
-                    tell.send(()).ok();
-                });
-                Handover(Some(done))
+                })))
             }
             Err(error) => {
                 tracing::warn!(%error, dir = %dir.display(), "upgrades without a pause are not possible");
                 Handover(None)
             }
         }
-    }
-
-    /// Serves the clients that stayed until they leave, at most for `limits.handover_timeout`, or until it is told to stop.
-    pub(super) async fn outlast_clients(&self) -> io::Result<()> {
-        let limit = self.workers.shared.settings.load().limits.handover_timeout;
-        let until = clock::now() + limit;
-        tracing::info!(
-            clients = self.workers.connections(),
-            "another process has taken over; clients stay until they leave"
-        );
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        while self.workers.connections() > 0 && clock::now() < until {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-        }
-        tracing::info!(clients = self.workers.connections(), "the last clients are leaving");
-        Ok(())
     }
 }
 

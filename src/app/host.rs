@@ -4,7 +4,8 @@ use futures_util::future::BoxFuture;
 
 use super::Running;
 use crate::config::{self, Origin};
-use crate::console::{Host, SettingInForce, Shutdown};
+use crate::console::{Host, SettingInForce};
+use crate::proxy::listener::Ending;
 
 /// PgBouncer's names of settings that are called differently, or stand under another table than one would guess.
 const OTHER_NAMES: [(&str, &str); 3] = [
@@ -48,7 +49,7 @@ impl Host for Running {
             let mut by_hand = self.by_hand.lock().await;
             let mut changes = by_hand.clone();
             changes.insert(key.clone(), value);
-            let new = config::load_with(&file, &changes).map_err(|problems| problems.to_string())?;
+            let new = super::reload::read(file, changes.clone()).await?;
             // What else the file says by now is for a reload to take over.
             let others = config::diff(&settings, &new);
             if let Some(other) =
@@ -61,7 +62,7 @@ impl Host for Running {
         })
     }
 
-    fn shut_down(&self, how: Shutdown) {
+    fn shut_down(&self, how: Ending) {
         self.end.send_replace(Some(how));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Proxy;
-use super::handover::{Ending, sort};
+use super::handover::sort;
 use crate::proxy::listener::Inherited;
 use crate::proxy::worker::Command;
 
@@ -71,11 +71,9 @@ pub(super) fn ready(proxy: &Proxy) -> Watchdog {
     })))
 }
 
-/// Says that this process is leaving, unless another is the main one already.
-pub(super) fn stopping(ending: Ending) {
-    if ending == Ending::Stopped {
-        tell("STOPPING=1\n");
-    }
+/// Says that this process is leaving, which the service manager gives a limited time.
+pub(super) fn stopping() {
+    tell("STOPPING=1\n");
 }
 
 /// Half of what the service manager allows between two signs of life; `None` where it wants none.

@@ -1,14 +1,24 @@
 //! Reading the configuration again: what differs is told, and what can change while running is put in force, the data
 //! path first, because the control plane's next topology may name nodes that it has not heard of.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Running;
 use crate::admin::json::CommandReport;
+use crate::clock;
 use crate::config::{self, Change, Origin, Reload, Settings};
 use crate::proxy::links::NodeLink;
 use crate::proxy::tls::ClientTlsConfig;
 use crate::proxy::worker::Command;
+
+/// A reload waits this long for the other replicas to have what removed ones have acknowledged.
+const DEPARTURE_MAX: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Running {
     /// Reads the configuration again and takes over what can change while running.
@@ -26,7 +36,7 @@ impl Running {
         let Origin::File(file) = &settings.origin else {
             return Err("there is no configuration file: the nodes were given on the command line".to_owned());
         };
-        let new = config::load(file).map_err(|problems| problems.to_string())?;
+        let new = read(file.clone(), BTreeMap::new()).await?;
         let report = self.take_over(&mut settings, new).await?;
         self.by_hand.lock().await.clear();
         Ok(report)
@@ -40,21 +50,54 @@ impl Running {
     ) -> Result<CommandReport, String> {
         let change = config::diff(settings, &new);
         let effective = config::effective(settings, &new)?;
-        // Not before a failover after it is seen to work: one that came 10 s after a removal was not done in time.
-        if let Some(gone) = effective.control.nodes.iter().find(|node| node.removed) {
-            return Err(format!("node {} cannot be removed while running: restart primacy", gone.name));
-        }
         // All that can fail comes before anything is changed.
         let links = NodeLink::all(&effective.proxy.nodes).map_err(|error| chain(&error))?;
         let client_tls = ClientTlsConfig::load(&effective.proxy.client_tls).map_err(|error| chain(&error))?;
         self.put_in_force(settings, &effective, links).await?;
+        let departed = self.departed(settings, &effective).await;
         self.login.reload(&effective.proxy, client_tls);
         if let Some(log) = &self.log {
             log.set_level(&effective.observe.level).map_err(|error| error.to_string())?;
         }
         self.console.store(Arc::new(effective.console.clone()));
         *settings = effective;
-        Ok(report(&change))
+        Ok(report(&change, departed))
+    }
+
+    /// What has become of nodes that are not configured any more. Whoever took them out wants to switch them off, and must not
+    /// before no commit is known to them alone.
+    async fn departed(&self, old: &Settings, new: &Settings) -> Vec<String> {
+        let nodes = old.control.nodes.iter().zip(&new.control.nodes);
+        let gone = nodes.filter(|(old, new)| new.removed && !old.removed);
+        let gone: Vec<&str> = gone.map(|(_, new)| &*new.name).collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        let until = clock::now() + DEPARTURE_MAX;
+        loop {
+            let counting = self.counting(&gone).await;
+            if counting.is_empty() || clock::now() >= until {
+                let words = |name: &&str| {
+                    if counting.contains(name) {
+                        format!(
+                            "{name}: leave it running, its acknowledgements count until the other replicas have them all"
+                        )
+                    } else {
+                        format!("{name}: it may be switched off, nothing depends on it any more")
+                    }
+                };
+                return gone.iter().map(words).collect();
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Those of them whose acknowledgements still count.
+    async fn counting<'n>(&self, names: &[&'n str]) -> Vec<&'n str> {
+        let Ok(status) = self.control.status().await else { return names.to_vec() };
+        // Until there is a primary nobody knows.
+        let Some(quorum) = status.quorum else { return names.to_vec() };
+        names.iter().copied().filter(|name| quorum.members.iter().any(|member| member == name)).collect()
     }
 
     async fn put_in_force(&self, old: &Settings, new: &Settings, links: Vec<NodeLink>) -> Result<(), String> {
@@ -83,7 +126,14 @@ impl Running {
     }
 }
 
-fn report(change: &Reload) -> CommandReport {
+/// Reads the configuration apart from the tasks that watch the servers: a secret may come from a command that takes seconds.
+pub(super) async fn read(file: PathBuf, by_hand: BTreeMap<String, String>) -> Result<Settings, String> {
+    let reading = tokio::task::spawn_blocking(move || config::load_with(&file, &by_hand));
+    let read = reading.await.map_err(|error| error.to_string())?;
+    read.map_err(|problems| problems.to_string())
+}
+
+fn report(change: &Reload, departed: Vec<String>) -> CommandReport {
     let lines = |changes: &[Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (changed, needs_restart) = (lines(&change.changed), lines(&change.needs_restart));
     let message = match (changed.len(), needs_restart.len()) {
@@ -92,7 +142,8 @@ fn report(change: &Reload) -> CommandReport {
         (0, _) => format!("nothing taken over; needs a restart: {}", needs_restart.join("; ")),
         _ => format!("reloaded: {}; needs a restart: {}", changed.join("; "), needs_restart.join("; ")),
     };
-    CommandReport { done: true, message, changed, needs_restart }
+    let message = departed.iter().fold(message, |message, node| format!("{message}; {node}"));
+    CommandReport { done: true, message, changed, needs_restart, departed }
 }
 
 /// The error and its causes in one line.

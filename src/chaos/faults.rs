@@ -186,7 +186,7 @@ pub(super) async fn strike(
         Fault::ProxyToo => {
             kill_postmaster(server);
             // Anywhere between the first suspicion and the last step.
-            tokio::time::sleep(Duration::from_millis(dice.u64(0..200))).await;
+            tokio::time::sleep(Duration::from_millis(dice.u64(0..120))).await;
             arena.kill_demo()?;
         }
         Fault::Double => {

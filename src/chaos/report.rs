@@ -355,11 +355,13 @@ fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
     let mut last = before.unwrap_or(blow.at);
     let (mut pause, mut over) = (0, None);
     for ended in during {
-        if ended - last > pause {
-            (pause, over) = (ended - last, Some(ended));
-        }
         if last > blow.whole_at {
             break;
+        }
+        // Where all was whole before it ended, only the part until then is this blow's: the rest may be a rest of the clients,
+        // or the next blow's.
+        if ended.min(blow.whole_at) - last > pause {
+            (pause, over) = (ended - last, Some(ended));
         }
         last = ended;
     }

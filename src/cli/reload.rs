@@ -29,5 +29,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     for change in &report.needs_restart {
         screen.line(&format!("needs a restart  {change}"))?;
     }
+    for node in &report.departed {
+        screen.line(&format!("removed  {node}"))?;
+    }
     Ok(())
 }

@@ -81,9 +81,9 @@ impl NodePool {
 
 fn build(target: &Target, config: &tokio_postgres::Config, size_max: usize) -> Result<Pool, BuildError> {
     let mut config = config.clone();
-    config.connect_timeout(CONNECT_MAX).ssl_mode(target.config().get_ssl_mode());
+    config.connect_timeout(CONNECT_MAX).ssl_negotiation(target.config().get_ssl_negotiation());
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Clean };
-    Pool::builder(Manager::from_config(config, target.connector(), recycling))
+    Pool::builder(Manager::from_connect(config, target.clone(), recycling))
         .max_size(size_max)
         .create_timeout(Some(CONNECT_MAX))
         .wait_timeout(Some(WAIT_MAX))

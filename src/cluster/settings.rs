@@ -145,6 +145,7 @@ fn node(number: usize, config: &tokio_postgres::Config) -> Result<Node, UrlError
     let mode = match config.get_ssl_mode() {
         SslMode::Disable => ServerTlsMode::Disable,
         SslMode::Require => ServerTlsMode::Require,
+        // A word that tokio-postgres learns later is read as its default.
         _ => ServerTlsMode::Prefer,
     };
     Ok(Node {

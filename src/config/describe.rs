@@ -159,8 +159,9 @@ fn describe_node(list: &mut List, node: &Node) {
     let key = |what: &str| format!("{NODES_KEY}{name}.{what}");
     // The same name at another address would be another server to which open connections do not lead.
     list.fixed(&key(NODE_ADDRESS), address);
-    let ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding } = tls;
+    let ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding, negotiation } = tls;
     list.live(&key("sslmode"), mode.as_str());
+    list.live(&key("sslnegotiation"), negotiation.as_str());
     list.live(&key("sslrootcert"), path(ca_file.as_deref()));
     list.live(&key("sslcrl"), path(crl_file.as_deref()));
     list.live(&key("sslcert"), path(cert_file.as_deref()));

@@ -99,6 +99,8 @@ pub(super) struct Node {
     pub(super) port: Option<i64>,
     /// libpq's word.
     pub(super) sslmode: Option<String>,
+    /// libpq's word.
+    pub(super) sslnegotiation: Option<String>,
     /// Trusted authorities.
     pub(super) sslrootcert: Option<PathBuf>,
     /// Revoked certificates.

@@ -2,7 +2,7 @@
 
 use crate::session::{ClientError, CommandFault};
 
-use super::Shutdown;
+use crate::proxy::listener::Ending;
 
 /// What somebody wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Command {
     WaitClose(Option<String>),
     Reload,
     Set(String, String),
-    Shutdown(Shutdown),
+    Shutdown(Ending),
     /// Something that drivers send without being asked, and that means nothing here; the tag of its answer.
     Courtesy(&'static str),
     /// `SELECT 1` and its like: one column, one value.
@@ -176,9 +176,9 @@ fn show(rest: &str) -> Option<Command> {
 
 fn shutdown(rest: &str) -> Option<Command> {
     let how = match rest.to_ascii_uppercase().as_str() {
-        "" => Shutdown::Now,
-        "WAIT_FOR_SERVERS" => Shutdown::WaitForServers,
-        "WAIT_FOR_CLIENTS" => Shutdown::WaitForClients,
+        "" => Ending::Now,
+        "WAIT_FOR_SERVERS" => Ending::Transactions,
+        "WAIT_FOR_CLIENTS" => Ending::Clients,
         _ => return None,
     };
     Some(Command::Shutdown(how))
@@ -293,7 +293,7 @@ mod tests {
             ("pause app", C::Pause(some("app"))),
             ("RESUME \"My \"\"Db\"", C::Resume(some("My \"Db"))),
             ("KILL_CLIENT 17", C::KillClient("17".into())),
-            ("SHUTDOWN wait_for_servers", C::Shutdown(Shutdown::WaitForServers)),
+            ("SHUTDOWN wait_for_servers", C::Shutdown(Ending::Transactions)),
             ("SET server_lifetime=100", C::Set("server_lifetime".into(), "100".into())),
             ("SET pool.default_pool_size TO '5'", C::Set("pool.default_pool_size".into(), "5".into())),
             ("SET application_name = 'psql'", C::Courtesy("SET")),

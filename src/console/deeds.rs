@@ -45,7 +45,7 @@ impl Inside {
             Command::KillClient(id) => self.kill_client(&id).await,
             Command::WaitClose(database) => {
                 self.known(database.as_deref()).await?;
-                self.until(|reports| open(reports, database.as_deref()) == 0).await;
+                self.until(|reports| !awaits_close(reports, database.as_deref())).await;
                 Ok("WAIT_CLOSE")
             }
             Command::Reload => {
@@ -146,8 +146,8 @@ fn lent(reports: &[WorkerReport], database: Option<&str>) -> usize {
         .count()
 }
 
-/// Server connections of a database (or any).
-fn open(reports: &[WorkerReport], database: Option<&str>) -> u32 {
-    let pools = reports.iter().flat_map(|report| &report.pools);
-    pools.filter(|pool| database.is_none_or(|name| *pool.database == *name)).map(|pool| pool.total).sum()
+/// Whether server connections of a database (or any) are still to be closed.
+fn awaits_close(reports: &[WorkerReport], database: Option<&str>) -> bool {
+    let mut servers = reports.iter().flat_map(|report| &report.servers);
+    servers.any(|server| server.close_needed && database.is_none_or(|name| *server.database == *name))
 }

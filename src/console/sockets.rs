@@ -103,7 +103,7 @@ fn of_server(server: &ServerReport, snapshot: &Snapshot) -> Vec<Value> {
         time(server.used_at),
         0_u32,
         0_u32,
-        0_u32,
+        u32::from(server.close_needed),
         pointer('s', server.pid),
         server.client.map_or_else(String::new, |pid| pointer('c', pid)),
         u32::try_from(server.pid).unwrap_or(0),

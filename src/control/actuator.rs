@@ -8,6 +8,7 @@ mod fence;
 mod promote;
 mod recruit;
 mod revive;
+mod term;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::model::{Address, NodeId, SqlState};
 use crate::tls::ServerTlsMode;
 
 /// How often a state that is being waited for is looked at.
-const POLL: Duration = Duration::from_millis(2);
+const POLL: Duration = Duration::from_millis(1);
 
 /// The same where it takes longer and the server should not be kept busy with it.
 const POLL_SLOW: Duration = Duration::from_millis(20);
@@ -107,10 +108,11 @@ impl Actuator {
         self.local.clone().filter(|local| local.serves(node))
     }
 
-    /// Has a connection to every node ready.
+    /// Has connections to every node ready.
     pub(crate) async fn warm(&self) {
         let present = self.settings.present().filter_map(|node| self.hands.get(node.index()));
-        futures_util::future::join_all(present.map(Hand::warm)).await;
+        let statements = [recruit::STATEMENTS.as_slice(), promote::STATEMENTS.as_slice()].concat();
+        futures_util::future::join_all(present.map(|hand| hand.warm(&statements))).await;
     }
 
     /// Starts one effect; its outcome goes to `out`. The task ends with the handle.
@@ -290,7 +292,7 @@ fn slot_name(node: NodeId, name: &str) -> String {
 fn sslmode_between_servers(mode: ServerTlsMode) -> &'static str {
     match mode {
         ServerTlsMode::VerifyCa | ServerTlsMode::VerifyFull => ServerTlsMode::Require.as_str(),
-        ServerTlsMode::Disable | ServerTlsMode::Prefer | ServerTlsMode::Require => mode.as_str(),
+        mode => mode.as_str(),
     }
 }
 

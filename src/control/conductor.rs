@@ -63,6 +63,8 @@ pub(crate) struct State {
     successor: Option<Successor>,
     /// An earlier run has published what is known; nothing replaces it before the nodes were heard.
     quiet: bool,
+    /// Probers of nodes that are not configured any more and whose acknowledgements still count.
+    leaving: Vec<(NodeId, Task)>,
 }
 
 /// The newest answer of a node.
@@ -81,8 +83,8 @@ struct Told {
 
 impl State {
     /// `quiet`: an earlier run has published something already.
-    pub(crate) fn new(nodes: usize, quiet: bool) -> Self {
-        Self { nodes: vec![Seen::default(); nodes], quiet, ..Self::default() }
+    pub(crate) fn new(nodes: usize, quiet: bool, leaving: Vec<(NodeId, Task)>) -> Self {
+        Self { nodes: vec![Seen::default(); nodes], quiet, leaving, ..Self::default() }
     }
 }
 
@@ -180,13 +182,15 @@ impl Conductor {
             self.carry_out(effect);
         }
         self.watch.set_pace(self.core.probe_interval());
+        self.state.leaving.retain(|(node, _prober)| self.core.hears(*node));
         self.tell();
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect.action {
             Action::Publish(snapshot) => self.publish(snapshot),
-            Action::Probe(node) => self.watch.nudge(node),
+            // What a session has met is looked into over a fresh connection by the prober itself.
+            Action::Probe(node) => self.watch.call(node),
             Action::Raise(alarm) => {
                 tracing::warn!(
                     rule = effect.rule.as_str(),
@@ -285,6 +289,9 @@ impl Conductor {
     /// One line when a node comes, goes or changes its role.
     fn note(&mut self, node: NodeId, reach: &Reach, answered: Instant) {
         let name = self.settings.name(node);
+        if self.settings.node(node).is_none_or(|node| node.removed) {
+            return;
+        }
         let Some(seen) = self.state.nodes.get_mut(node.index()) else { return };
         let before = seen.reach.replace(reach.as_str());
         let Reach::Answered(facts) = reach else {

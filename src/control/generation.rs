@@ -110,13 +110,16 @@ pub(super) async fn run(
         let failover = if decides { settings.failover.clone() } else { watching(&settings.failover) };
         let core = Core::new(failover, members(&settings), record, clock::now());
         let (outcomes, inputs) = mpsc::channel(INPUTS_MAX);
-        let mut present = targets.clone();
-        present.retain(|target| settings.node(target.id).is_some_and(|node| !node.removed));
+        let is_present = |target: &Target| settings.node(target.id).is_some_and(|node| !node.removed);
+        let (present, removed): (Vec<_>, Vec<_>) = targets.iter().cloned().partition(is_present);
         let mut tasks = monitor::spawn(&settings, &present, &house.board, &watch, &outcomes);
+        let leaving: Vec<Target> = removed.into_iter().filter(|target| core.hears(target.id)).collect();
+        let probers = monitor::probers(&settings, &leaving, &house.board, &watch, &outcomes);
+        let leaving = leaving.iter().map(|target| target.id).zip(probers).collect();
         tasks.extend(sampler::spawn(&present, &house.board, settings.sample_every));
         tasks.push(barrier::spawn(&targets, &house.board));
         tasks.extend(agents.map(|agents| agents::lease(agents, house.board.clone())));
-        let state = State::new(settings.nodes.len(), !is_first);
+        let state = State::new(settings.nodes.len(), !is_first, leaving);
         let conductor =
             Conductor { core, settings, decides, house: house.clone(), watch, actuator, outcomes, state };
         let Some(next) = conductor.run(inputs, &mut requests, stop.as_mut()).await else { return };

@@ -7,22 +7,33 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::sync::{oneshot, watch};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::conninfo::{Conninfo, literal};
-use super::link::{LinkError, Target, within};
+use super::link::{Link, LinkError, Target, within};
+use crate::clock;
 use crate::model::Secret;
 
 /// Connections per node; a deed holds one, and few run at a time.
 const CONNECTIONS_MAX: usize = 6;
 
+/// How many are kept ready: the candidate replays, gets a slot made for a follower and has its settings looked at, all at
+/// once.
+const CONNECTIONS_WARM: usize = 3;
+
 /// To open a connection and sign in.
 const OPEN_MAX: Duration = Duration::from_secs(3);
+
+/// A connection, and the term row's statement if its table was there.
+pub(crate) type TermLink = (Link, Option<Statement>);
+
+/// How long the connection for the term row is kept: until it is used, a promotion has to end.
+const TERM_LINK_MAX: Duration = Duration::from_secs(30);
 
 /// One node, as the actuator reaches it.
 pub(crate) struct Hand {
@@ -33,6 +44,8 @@ pub(crate) struct Hand {
     /// Counts the deeds that decide whom the node follows.
     newest: watch::Sender<u64>,
     remembered: Mutex<Remembered>,
+    /// A connection for the term row, opened while the promotion runs.
+    term: Mutex<Option<(Instant, TermLink)>>,
 }
 
 /// What was set on a node before primacy changed it, so that it can be put back.
@@ -56,7 +69,7 @@ impl Hand {
     /// For one node. Opens nothing yet.
     pub(crate) fn new(target: Target) -> Result<Self, LinkError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(target.config().clone(), target.connector(), recycling);
+        let manager = Manager::from_connect(target.config().clone(), target.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS_MAX)
             .runtime(Runtime::Tokio1)
@@ -70,6 +83,7 @@ impl Hand {
             setting,
             newest: watch::Sender::new(0),
             remembered: Mutex::default(),
+            term: Mutex::default(),
         })
     }
 
@@ -79,11 +93,30 @@ impl Hand {
         Ok(Lease { object: Some(object) })
     }
 
-    /// Has a connection ready, so that the next deed does not wait for a sign-in.
-    pub(crate) async fn warm(&self) {
-        if let Ok(lease) = self.lease().await {
-            lease.done();
-        }
+    /// Has connections ready on which these statements are prepared, so that the deeds of a failover wait neither for a
+    /// sign-in nor for a new session's first look at the catalog.
+    pub(crate) async fn warm(&self, statements: &[&str]) {
+        let ready = async |_| {
+            let lease = self.lease().await.ok()?;
+            for statement in statements {
+                lease.prepare(statement).await.ok()?;
+            }
+            Some(lease)
+        };
+        // All at once, or one and the same would be taken again and again.
+        let leases = join_all((0..CONNECTIONS_WARM).map(ready)).await;
+        leases.into_iter().flatten().for_each(Lease::done);
+    }
+
+    /// Keeps a connection that was opened for the term row before it is needed.
+    pub(crate) fn keep_for_term(&self, link: TermLink) {
+        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some((clock::now(), link));
+    }
+
+    /// That connection, if it is not from an attempt of long ago and still stands.
+    pub(crate) fn take_for_term(&self) -> Option<TermLink> {
+        let (opened, link) = self.term.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (clock::now().duration_since(opened) < TERM_LINK_MAX && !link.0.is_closed()).then_some(link)
     }
 
     /// A place among the deeds that decide whom the node follows; ends those that still wait. Take it when the deed is
@@ -166,6 +199,14 @@ impl Lease {
     /// Gives the connection back.
     pub(crate) fn done(mut self) {
         drop(self.object.take());
+    }
+
+    /// A statement, prepared once for as long as the connection is kept.
+    pub(crate) async fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        match &self.object {
+            Some(object) => object.prepare_cached(sql).await,
+            None => Client::prepare(self, sql).await,
+        }
     }
 }
 

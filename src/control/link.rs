@@ -7,18 +7,22 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use deadpool_postgres::Connect;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection};
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
 use super::settings::{Credentials, NodeSettings, Settings};
 use super::task::{self, Task};
-use super::tls::{Connector, TlsError, channel_binding, ssl_mode};
+use super::tls::{Connector, Stream, TlsError, channel_binding, negotiation, ssl_mode};
 use crate::model::{Address, NodeId, SqlState};
+use crate::tls::Way;
 
 /// How primacy's own connections name themselves in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "primacy";
@@ -112,6 +116,22 @@ fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
+/// Whether the server may let us in with TLS where it did not without, or the other way round.
+fn another_way_may_do(error: &tokio_postgres::Error) -> bool {
+    if let Some(code) = error.code() {
+        return SqlState::from_bytes(code.code().as_bytes())
+            == Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.downcast_ref::<io::Error>().is_some_and(is_tls) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
 /// The error and its causes in one line.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -157,6 +177,8 @@ pub struct Target {
     /// Its name.
     pub name: Arc<str>,
     config: Config,
+    /// In the order in which they are tried.
+    ways: &'static [Way],
     connector: Connector,
 }
 
@@ -193,7 +215,7 @@ impl Target {
             .user(&*role.user)
             .dbname(database)
             .application_name(APPLICATION_NAME)
-            .ssl_mode(ssl_mode(node.tls.mode))
+            .ssl_negotiation(negotiation(node.tls.negotiation))
             .channel_binding(channel_binding(node.tls.channel_binding))
             // Found dead by the kernel where no deadline of ours is running.
             .keepalives(true)
@@ -205,7 +227,11 @@ impl Target {
         if !role.password.is_empty() {
             config.password(role.password.reveal());
         }
-        Ok(Self { id, name: node.name.clone(), config, connector: Connector::new(&node.tls)? })
+        let ways = match node.address {
+            Address::Unix { .. } => &[Way::Plain],
+            Address::Tcp { .. } => node.tls.mode.ways(),
+        };
+        Ok(Self { id, name: node.name.clone(), config, ways, connector: Connector::new(&node.tls)? })
     }
 
     /// The parameters, for a pool of connections.
@@ -213,11 +239,39 @@ impl Target {
         &self.config
     }
 
-    /// How TLS is made, for a pool of connections.
-    pub(crate) fn connector(&self) -> Connector {
-        self.connector.clone()
+    /// Connects and signs in, with TLS or without as `sslmode` says.
+    async fn connect_as(&self, mut config: Config) -> Result<Connected, tokio_postgres::Error> {
+        let mut ways = self.ways.iter();
+        loop {
+            config.ssl_mode(ssl_mode(ways.next().copied().unwrap_or(Way::Plain)));
+            match config.connect(self.connector.clone()).await {
+                Err(error) if ways.len() > 0 && another_way_may_do(&error) => {}
+                tried => return tried,
+            }
+        }
     }
 }
+
+/// A client, and what moves its bytes.
+type Connected = (Client, Connection<Socket, Stream>);
+
+impl Connect for Target {
+    /// Pooled connections find their way as those that watch do.
+    fn connect(&self, config: &Config) -> Connecting<'_> {
+        let config = config.clone();
+        Box::pin(async {
+            let (client, connection) = self.connect_as(config).await?;
+            let driver = task::spawn_driver("pooled", &self.name, async {
+                drop(connection.await);
+            });
+            Ok((client, driver))
+        })
+    }
+}
+
+/// A pooled connection being made.
+type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>>;
 
 /// One open connection. Dropping it closes it.
 pub struct Link {
@@ -237,7 +291,7 @@ impl Link {
     /// Connects and signs in within `deadline`.
     pub async fn open(target: &Target, deadline: Duration) -> Result<Self, LinkError> {
         within(deadline, async {
-            let (client, connection) = target.config.connect(target.connector.clone()).await?;
+            let (client, connection) = target.connect_as(target.config.clone()).await?;
             let (announce, closed) = watch::channel(false);
             let quorum_wait_cancelled = Arc::new(AtomicBool::new(false));
             let cancelled = quorum_wait_cancelled.clone();

@@ -36,6 +36,7 @@ const REFUSED_PACE: Duration = Duration::from_secs(1);
 pub(crate) struct Watch {
     pace: watch::Sender<Duration>,
     nudges: Box<[Notify]>,
+    calls: Box<[Notify]>,
     timelines: Box<[AtomicU32]>,
     errors: Box<[Mutex<String>]>,
 }
@@ -46,6 +47,7 @@ impl Watch {
         Arc::new(Self {
             pace: watch::Sender::new(pace),
             nudges: (0..nodes).map(|_| Notify::new()).collect(),
+            calls: (0..nodes).map(|_| Notify::new()).collect(),
             timelines: (0..nodes).map(|_| AtomicU32::new(0)).collect(),
             errors: (0..nodes).map(|_| Mutex::default()).collect(),
         })
@@ -60,6 +62,13 @@ impl Watch {
     pub(crate) fn nudge(&self, node: NodeId) {
         if let Some(nudge) = self.nudges.get(node.index()) {
             nudge.notify_one();
+        }
+    }
+
+    /// Has the node asked now, over the connection that is there: a sign-in takes longer than the answer.
+    pub(crate) fn call(&self, node: NodeId) {
+        if let Some(call) = self.calls.get(node.index()) {
+            call.notify_one();
         }
     }
 
@@ -95,8 +104,25 @@ pub(crate) fn spawn(
     watch: &Arc<Watch>,
     out: &mpsc::Sender<Input>,
 ) -> Vec<Task> {
+    let mut tasks = probers(settings, targets, board, watch, out);
+    tasks.push(task::spawn(
+        "prober",
+        "suspicions",
+        pass_suspicions(settings.nodes.len(), board.clone(), watch.clone(), out.clone()),
+    ));
+    tasks
+}
+
+/// One prober per target, in their order.
+pub(crate) fn probers(
+    settings: &Settings,
+    targets: &[Target],
+    board: &Arc<Board>,
+    watch: &Arc<Watch>,
+    out: &mpsc::Sender<Input>,
+) -> Vec<Task> {
     let upstreams = Arc::new(Upstreams::new(&settings.nodes));
-    let mut tasks: Vec<Task> = targets
+    targets
         .iter()
         .map(|target| {
             let prober = Prober {
@@ -112,13 +138,7 @@ pub(crate) fn spawn(
             };
             task::spawn("prober", &target.name, prober.run())
         })
-        .collect();
-    tasks.push(task::spawn(
-        "prober",
-        "suspicions",
-        pass_suspicions(settings.nodes.len(), board.clone(), watch.clone(), out.clone()),
-    ));
-    tasks
+        .collect()
 }
 
 /// Errors that sessions had with a node make its prober look at once.
@@ -134,6 +154,13 @@ async fn pass_suspicions(nodes: usize, board: Arc<Board>, watch: Arc<Watch>, out
                 }
             }
         }
+    }
+}
+
+async fn notified(all: &[Notify], node: NodeId) {
+    match all.get(node.index()) {
+        Some(one) => one.notified().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -170,12 +197,8 @@ impl Prober {
             }
             let rest = *pace.borrow_and_update();
             let rest = if refused { rest.max(REFUSED_PACE) } else { rest };
-            let nudged = async {
-                match watch.nudges.get(self.target.id.index()) {
-                    Some(nudge) => nudge.notified().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let nudged = notified(&watch.nudges, self.target.id);
+            let called = notified(&watch.calls, self.target.id);
             let broken = async {
                 match &self.kept {
                     Some(kept) => kept.link.closed().await,
@@ -184,6 +207,7 @@ impl Prober {
             };
             tokio::select! {
                 () = nudged => self.fresh_at = None,
+                () = called, if !refused => {}
                 () = broken => {
                     self.kept = None;
                     self.board.stopped(self.target.id);

@@ -33,6 +33,15 @@ where
     Task(tokio::spawn(future.instrument(span)))
 }
 
+/// The same for a connection's driver, whose owner ends it by dropping the client.
+pub(crate) fn spawn_driver<F>(name: &'static str, node: &str, future: F) -> tokio::task::JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let span = tracing::debug_span!("task", name, node);
+    tokio::spawn(future.instrument(span))
+}
+
 /// The same for a task that ends by itself soon and that nobody waits for.
 pub(crate) fn spawn_detached<F>(name: &'static str, node: &str, future: F)
 where

@@ -4,24 +4,70 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
-use tokio_postgres::config::{ChannelBinding as Binding, SslMode};
+use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 pub use crate::tls::TlsError;
-use crate::tls::{self, ServerTls, ServerTlsMode};
+use crate::tls::{self, ALPN, Negotiation, ServerTls, Way};
 
-/// Makes TLS connections for one node.
+/// Makes TLS connections for one node. Copies share what was read.
 #[derive(Clone)]
 pub(crate) struct Connector {
+    files: Arc<Files>,
+    /// TLS begins at once, so the server has to name the protocol.
+    direct: bool,
+}
+
+/// What was read of the files, and when they had been written: certificates are renewed while we run.
+struct Files {
+    settings: ServerTls,
+    read: Mutex<Read>,
+}
+
+#[derive(Clone)]
+struct Read {
+    written: Vec<Option<SystemTime>>,
     /// `None`: TLS is not used.
     config: Option<Arc<ClientConfig>>,
+}
+
+impl Files {
+    fn written(settings: &ServerTls) -> Vec<Option<SystemTime>> {
+        let ServerTls { ca_file, crl_file, cert_file, key_file, .. } = settings;
+        let files = [ca_file, crl_file, cert_file, key_file].into_iter().flatten();
+        files.map(|file| file.metadata().and_then(|data| data.modified()).ok()).collect()
+    }
+
+    fn read(settings: &ServerTls) -> Result<Read, TlsError> {
+        // Before they are read: what is written meanwhile is read again.
+        let written = Self::written(settings);
+        Ok(Read { written, config: tls::towards_server(settings)? })
+    }
+
+    /// What is in the files now; where they cannot be used, as when only half of them are written, what was before.
+    fn now(&self) -> Option<Arc<ClientConfig>> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = Self::written(&self.settings);
+        if written != read.written {
+            match Self::read(&self.settings) {
+                Ok(new) => *read = new,
+                Err(error) => {
+                    read.written = written;
+                    let error = super::link::chain(&error);
+                    tracing::warn!(error, "changed files for TLS cannot be used; the former ones count");
+                }
+            }
+        }
+        read.config.clone()
+    }
 }
 
 impl fmt::Debug for Connector {
@@ -31,18 +77,28 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Reads the authorities and prepares the handshake. Reads files: call at start, not per connection.
+    /// Reads the authorities and prepares the handshake. Files that change are read again by the next connection.
     pub(crate) fn new(tls: &ServerTls) -> Result<Self, TlsError> {
-        Ok(Self { config: tls::towards_server(tls)? })
+        let direct = tls.negotiation == Negotiation::Direct && tls.mode.required();
+        let files = Files { read: Mutex::new(Files::read(tls)?), settings: tls.clone() };
+        Ok(Self { files: Arc::new(files), direct })
     }
 }
 
-/// What tokio-postgres calls these modes; checking the certificate is the connector's part.
-pub(crate) fn ssl_mode(mode: ServerTlsMode) -> SslMode {
-    match mode {
-        ServerTlsMode::Disable => SslMode::Disable,
-        ServerTlsMode::Prefer => SslMode::Prefer,
-        ServerTlsMode::Require | ServerTlsMode::VerifyCa | ServerTlsMode::VerifyFull => SslMode::Require,
+/// What tokio-postgres calls these ways; checking the certificate is the connector's part.
+pub(crate) fn ssl_mode(way: Way) -> SslMode {
+    match way {
+        Way::Plain => SslMode::Disable,
+        Way::Offered => SslMode::Prefer,
+        Way::Tls => SslMode::Require,
+    }
+}
+
+/// What tokio-postgres calls the ways in which TLS begins.
+pub(crate) fn negotiation(negotiation: Negotiation) -> SslNegotiation {
+    match negotiation {
+        Negotiation::Postgres => SslNegotiation::Postgres,
+        Negotiation::Direct => SslNegotiation::Direct,
     }
 }
 
@@ -64,7 +120,8 @@ impl MakeTlsConnect<Socket> for Connector {
         // A Unix socket's directory is no name; TLS is not used there, but the handshake must be preparable.
         let host = if host.is_empty() || host.starts_with('/') { "localhost" } else { host };
         let name = ServerName::try_from(host)?.to_owned();
-        Ok(Handshake { connector: self.config.clone().map(tokio_rustls::TlsConnector::from), name })
+        let connector = self.files.now().map(tokio_rustls::TlsConnector::from);
+        Ok(Handshake { connector, name, direct: self.direct })
     }
 }
 
@@ -72,6 +129,7 @@ impl MakeTlsConnect<Socket> for Connector {
 pub(crate) struct Handshake {
     connector: Option<tokio_rustls::TlsConnector>,
     name: ServerName<'static>,
+    direct: bool,
 }
 
 impl TlsConnect<Socket> for Handshake {
@@ -82,7 +140,11 @@ impl TlsConnect<Socket> for Handshake {
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
             let connector = self.connector.ok_or(io::ErrorKind::Unsupported)?;
-            connector.connect(self.name, socket).await.map(|stream| Stream(Box::new(stream)))
+            let stream = connector.connect(self.name, socket).await?;
+            if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+                return Err(tls::without_name());
+            }
+            Ok(Stream(Box::new(stream)))
         })
     }
 }
@@ -118,5 +180,50 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tls::ServerTlsMode;
+
+    fn authority() -> String {
+        let made = std::process::Command::new("openssl")
+            .args(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -keyout /dev/null"
+                    .split(' '),
+            )
+            .output();
+        String::from_utf8(made.expect("openssl").stdout).expect("PEM")
+    }
+
+    #[test]
+    fn renewed_files_count_for_the_next_connection_and_broken_ones_do_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca = dir.path().join("ca.crt");
+        let mut times = 0;
+        let mut write = |text: &str| {
+            std::fs::write(&ca, text).expect("written");
+            // The clock of the file system is coarser than this test.
+            times += 1;
+            let file = std::fs::File::options().write(true).open(&ca).expect("the file");
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(times)).expect("a time");
+        };
+        write(&authority());
+        let mode = ServerTlsMode::VerifyFull;
+        let settings = ServerTls { mode, ca_file: Some(ca.clone()), ..ServerTls::default() };
+        let connector = Connector::new(&settings).expect("a connector");
+        let now = || connector.files.now().expect("TLS");
+        let first = now();
+        assert!(Arc::ptr_eq(&first, &now()), "nothing has changed");
+        write("half a certif");
+        assert!(Arc::ptr_eq(&first, &now()), "the former ones count");
+        write(&authority());
+        let second = now();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &connector.clone().files.now().expect("TLS")), "copies share it");
     }
 }

@@ -14,9 +14,10 @@ use super::revive;
 use super::rule::RuleId;
 use super::settings::node_ids;
 use super::status::{Alarm, Refusal, Standing};
+use super::twins;
 use super::upkeep;
 use super::world::{Order, World};
-use crate::model::{NodeId, Timeline};
+use crate::model::NodeId;
 
 /// A member whose receiver is missing may be reconnecting by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ const REPOINTS_MAX: u32 = 3;
 pub(super) struct Care {
     /// The one thing that is being done to it.
     pub(super) job: Option<EffectId>,
+    /// The run of its server that was known when the job began.
+    run: Option<i64>,
     /// Not before this.
     pub(super) retry_at: Option<Instant>,
     /// It was vetted in this epoch, or was level with the candidate: it follows under its own name.
@@ -38,7 +41,7 @@ pub(super) struct Care {
     /// It hung on another standby when primacy started: somebody wants it so.
     cascades: bool,
     /// It was turned to this epoch's primary.
-    turned: bool,
+    pub(super) turned: bool,
     absent_since: Option<Instant>,
     renamed_at: Option<Instant>,
     fenced: bool,
@@ -83,6 +86,7 @@ pub(super) fn refresh(world: &mut World, now: Instant) {
 /// Somebody else has asked for something about this node: nothing more until that is through.
 pub(super) fn assign(world: &mut World, node: NodeId, job: EffectId) {
     if let Some(node) = world.node_mut(node) {
+        node.care.run = node.seen.as_ref().map(|seen| seen.facts.started_micros);
         node.care.job = Some(job);
     }
 }
@@ -123,11 +127,11 @@ pub(super) fn tend_nodes(world: &mut World, now: Instant) {
 
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = world.record.clone() else { return };
-    let Some(node) = world.node(id) else { return };
+    let Some(node) = world.node(id).filter(|node| node.is_ours()) else { return };
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        let twin = twin_timeline(&record, id).is_some() && world.holds(RuleId::R8g);
+        let twin = twins::timeline(&record, id).is_some() && world.holds(RuleId::R8g);
         if idle && stays_down(node, &record, now) && twin {
             // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
             needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
@@ -150,42 +154,18 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
         let by_others = facts.timeline > record.timeline && !record.displaced.contains(&id);
         if by_others {
             keep_out(world, now, id, idle);
-        } else if twin(world, &record, id, &facts) {
+        } else if twins::is_one(world, &record, id, &facts) {
             let fenced = world.node(id).is_some_and(|node| node.care.fenced);
             if idle && !fenced {
                 expel(world, now, id);
             }
-            forbid_twin(world, id);
+            twins::forbid(world, id);
         } else if idle {
             expel(world, now, id);
         }
     } else {
         tend_standby(world, now, id, &facts);
     }
-}
-
-/// Whether this node may have a history of its own under the number of the primary's timeline: it was told to promote, and
-/// is on that timeline although nobody has turned it to the primary in this epoch.
-fn twin(world: &World, record: &Record, id: NodeId, facts: &Facts) -> bool {
-    let turned = world.node(id).is_some_and(|node| node.care.turned || node.care.own_name);
-    let same = twin_timeline(record, id) == Some(facts.timeline) && (!turned || !facts.in_recovery);
-    same && world.holds(RuleId::R8g)
-}
-
-/// The number that this node may have used on its own, and that our history contains too.
-fn twin_timeline(record: &Record, id: NodeId) -> Option<Timeline> {
-    let twins = record.twins.iter().filter(|twin| twin.node == id && twin.timeline <= record.timeline);
-    twins.map(|twin| twin.timeline).max()
-}
-
-fn forbid_twin(world: &mut World, id: NodeId) {
-    stand(world, id, Standing::Quarantined);
-    world.decided(RuleId::R8g);
-    needs_person(
-        world,
-        id,
-        "it may have another history under the number of the timeline: clone it anew".into(),
-    );
 }
 
 /// A displaced primary that does not run: it is brought back, unlike a replica, which somebody may have stopped on purpose.
@@ -222,13 +202,14 @@ fn expel(world: &mut World, now: Instant, id: NodeId) {
 
 fn tend_standby(world: &mut World, now: Instant, id: NodeId, facts: &Facts) {
     let Some(record) = world.record.clone() else { return };
-    if twin(world, &record, id, facts) {
-        forbid_twin(world, id);
+    if twins::is_one(world, &record, id, facts) {
+        twins::forbid(world, id);
         return;
     }
     // Whose acknowledgements are to count has to stream from the primary itself; any other may stay where somebody put it.
     let counts = record.cohort.standbys > 0 && record.cohort.members.contains(&id);
-    let may_cascade = !counts && world.node(id).is_some_and(|node| node.care.cascades);
+    let may_cascade =
+        (!counts || !world.holds(RuleId::R8i)) && world.node(id).is_some_and(|node| node.care.cascades);
     match attachment(world, &record, facts, may_cascade) {
         Attachment::Cascading => settle_as(world, now, id, Standing::Member),
         Attachment::Direct => vet(world, now, id, facts),
@@ -411,7 +392,7 @@ pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: Comma
     }
     let is_primary = node.facts().is_some_and(|facts| !facts.in_recovery);
     let name = node.member.name.clone();
-    let twin = world.record.as_ref().is_some_and(|record| twin_timeline(record, id).is_some());
+    let twin = world.record.as_ref().is_some_and(|record| twins::timeline(record, id).is_some());
     if twin && is_primary {
         let why =
             format!("{name} may have another history under the number of the timeline: clone it anew first");
@@ -463,7 +444,11 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         (Action::Repoint { .. } | Action::Start(_), Outcome::Done) => node.care.retry_at = Some(soon),
         (Action::Start(_), Outcome::Unsupported(_)) => node.care.unstartable = true,
         (_, Outcome::Done) => {
-            node.restarted(now);
+            // A probe may have seen its new run before the job's own end was heard: then it is not starting any more.
+            let run = node.facts().map(|facts| facts.started_micros);
+            if run.is_none() || run == node.care.run {
+                node.restarted(now);
+            }
             (node.care.own_name, node.care.fenced, node.care.repoints) = (false, false, 0);
             node.standing = Standing::Vetting;
         }
@@ -482,7 +467,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
     }
 }
 
-fn needs_person(world: &mut World, id: NodeId, why: String) {
+pub(super) fn needs_person(world: &mut World, id: NodeId, why: String) {
     let streams = world.node(id).is_some_and(|node| node.standing == Standing::Member);
     if !streams {
         stand(world, id, Standing::Quarantined);
@@ -493,7 +478,7 @@ fn needs_person(world: &mut World, id: NodeId, why: String) {
     world.raise(RuleId::R8f, Alarm::NeedsPerson { node: id, why });
 }
 
-fn stand(world: &mut World, id: NodeId, standing: Standing) {
+pub(super) fn stand(world: &mut World, id: NodeId, standing: Standing) {
     if let Some(node) = world.node_mut(id) {
         node.standing = standing;
     }

@@ -19,6 +19,7 @@ pub(super) fn adoptable(world: &World) -> Option<(NodeId, RuleId)> {
     let newer = |node: &&Node| {
         // The recorded primary itself among them: it may have crashed into a standby and been promoted again.
         !record.displaced.contains(&node.id)
+            && !node.member.removed
             && node.primary(record.system_id).is_some_and(|facts| facts.timeline > record.timeline)
     };
     let newest = world.nodes.iter().filter(newer).max_by_key(|node| node.timeline())?;

@@ -17,13 +17,18 @@ use super::state::{Event, State};
 use super::status::{Phase, Status};
 use super::view;
 use super::world::World;
-use crate::model::{Epoch, Snapshot};
+use crate::model::{Epoch, NodeId, Snapshot};
 
 /// State changes within one step; more would be a loop of ours, which must not become the shell's.
 const TURNS_MAX: usize = 16;
 
 /// The least time between two calls that `deadline` asks for, for the same reason.
 const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// At first the suspicion is as a rule a crash: within milliseconds the replicas have lost their receivers, and each of
+/// those milliseconds all clients wait. Later on nothing is gained by asking that often.
+const HASTE: Duration = Duration::from_millis(100);
+const HASTE_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The decision core of one cluster.
 #[derive(Clone, Debug)]
@@ -59,6 +64,7 @@ impl Core {
         }
         self.expire(now);
         self.turn(now, &Event::Look);
+        self.world.forget_removed();
         self.publish(now);
         self.world.take_effects()
     }
@@ -77,6 +83,9 @@ impl Core {
                 self.world.settings.probe_interval
             }
             Some(State::ReadOnly(_)) => self.world.settings.probe_interval / 2,
+            Some(State::Suspect(ref suspect)) if self.now < suspect.since() + HASTE => {
+                self.world.settings.probe_interval_suspect.min(HASTE_INTERVAL)
+            }
             _ => self.world.settings.probe_interval_suspect,
         }
     }
@@ -92,6 +101,11 @@ impl Core {
     /// What is durable, or about to be; `None` until a primary was found.
     pub fn record(&self) -> Option<&Record> {
         self.world.record.as_ref()
+    }
+
+    /// Whether this node has to be probed: one that is not configured any more has, as long as its acknowledgements count.
+    pub fn hears(&self, node: NodeId) -> bool {
+        self.world.hears(node)
     }
 
     /// How often each rule has decided something.
@@ -126,6 +140,9 @@ impl Core {
     fn observe(&mut self, now: Instant, observation: Observation) {
         let world = &mut self.world;
         let (id, answered) = (observation.node, observation.answered);
+        if !world.hears(id) {
+            return;
+        }
         let before = world.node(id).and_then(|node| node.seen.as_ref()).map(|seen| seen.facts.position());
         if !world.node_mut(id).is_some_and(|node| node.observe(observation)) {
             return;

@@ -83,6 +83,11 @@ impl Node {
         }
     }
 
+    /// Whether it is ours to look after: one that is not configured any more belongs to others.
+    pub(super) fn is_ours(&self) -> bool {
+        !self.member.removed
+    }
+
     /// Takes an observation in; false where a newer one is known already.
     pub(super) fn observe(&mut self, observation: Observation) -> bool {
         let Observation { sent, answered, reach, .. } = observation;

@@ -110,6 +110,9 @@ impl Recruiting {
                 continue;
             }
             let left = (self.since + world.settings.recruit_timeout).saturating_duration_since(now);
+            if world.node(node).is_some_and(|node| node.member.removed) {
+                world.decided(RuleId::Q1g);
+            }
             let order = Order::new(RuleId::R3a, left, Action::StopReceiver(node));
             let id = self.attempt.ask(world, now, order);
             self.stopping.insert(node, Stopping { id, nudge_at: now + world.settings.conflict_after });
@@ -145,8 +148,10 @@ impl Recruiting {
     }
 
     fn choose(mut self, world: &mut World, now: Instant) -> State {
+        let compared = self.compared(world);
+        let recruits = self.attempt.recruits.iter().filter(|(node, _)| compared.contains(node));
         let runners: Vec<Runner> =
-            self.attempt.recruits.iter().map(|(node, recruit)| self.runner(world, *node, *recruit)).collect();
+            recruits.map(|(node, recruit)| self.runner(world, *node, *recruit)).collect();
         let chosen = if world.holds(RuleId::R4a) {
             choose(&runners, self.wish(world))
         } else {
@@ -179,6 +184,15 @@ impl Recruiting {
         }
     }
 
+    /// The recruits whose positions matter. What a node that is not configured any more has beyond the others was acknowledged
+    /// to nobody where they are enough without it.
+    fn compared(&self, world: &World) -> Vec<NodeId> {
+        let all: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
+        let removed = |node: &NodeId| world.node(*node).is_some_and(|node| node.member.removed);
+        let ours: Vec<NodeId> = all.iter().copied().filter(|node| !removed(node)).collect();
+        if enough(world, self.attempt.wish, &ours).is_ok() { ours } else { all }
+    }
+
     /// What is wished for. Where only the recorded primary makes the recruits enough, it is the candidate, even if it has not
     /// replayed yet what it has, and seems to be behind.
     fn wish(&self, world: &World) -> Wish {
@@ -205,7 +219,8 @@ impl Recruiting {
         let priority = member.filter(|member| !member.disabled).map_or(0, |member| member.priority);
         let wished = self.attempt.wish.target == Some(node);
         let standby = known.and_then(|node| world.system_id().and_then(|cluster| node.standby(cluster)));
-        let up = standby.is_some() && !self.attempt.excluded.contains(&node);
+        let ours = member.is_some_and(|member| !member.removed);
+        let up = standby.is_some() && ours && !self.attempt.excluded.contains(&node);
         // A person may name a node that is never promoted automatically.
         Runner { node, recruit, priority: if wished { priority.max(1) } else { priority }, up }
     }

@@ -84,6 +84,7 @@ rules! {
     R8f: "A node that cannot be brought back by us stays in quarantine until a person acts.";
     R8g: "A node that may have a timeline of the primary's number with another content is not brought back by us.";
     R8h: "A server that crashed is started as it is, where somebody can: a replica, and the primary when no other can be promoted.";
+    R8i: "A standby whose acknowledgements count streams from the primary itself: one that hangs on another is turned to the primary.";
     R9a: "A promotion done by others is proven by its newer timeline and adopted.";
     R9b: "A newer timeline, but the recorded primary still has its quorum of followers: not adopted, quarantined.";
     R10a: "Automatic failovers on soft evidence are rate-limited.";
@@ -103,6 +104,7 @@ rules! {
     Q1d: "A setting that is overridden elsewhere is made ever more rarely, and a person is told.";
     Q1e: "The old cohort counts until enough standbys of the new one have what was acknowledged before.";
     Q1f: "Too few replicas acknowledge for too long, and degrading is allowed: fewer have to, noted durably before; undone when they return.";
+    Q1g: "A node that is not configured any more is asked, and may be recruited, until its acknowledgements do not count; it is never promoted.";
     V1a: "The topology as it is seen now is published.";
     V1b: "A replica that is not on the epoch's timeline, or does not stream while there is a primary, serves no reads.";
     C1a: "A command was carried out, refused or answered.";

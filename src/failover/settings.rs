@@ -23,8 +23,8 @@ pub struct Member {
     pub priority: u32,
     /// Taken out by a person: serves no reads, is not promoted, still counts in the quorum.
     pub disabled: bool,
-    /// Not configured any more: is not asked, started or promoted, and counts in no quorum that is set from now on. It
-    /// keeps its place, so that the others keep their ids.
+    /// Not configured any more: is not started or promoted, counts in no quorum that is set from now on, and is asked only
+    /// until it counts in none (Q1g). It keeps its place, so that the others keep their ids.
     pub removed: bool,
 }
 

@@ -52,6 +52,9 @@ pub(super) fn tend_primary(world: &mut World, now: Instant) {
 fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     note_effect(world, id);
     let Some(node) = world.node_mut(id) else { return };
+    if node.member.removed {
+        return;
+    }
     let upkeep = &mut node.care.upkeep;
     if upkeep.retry_at.is_some_and(|at| at <= now) {
         upkeep.retry_at = None;

@@ -102,6 +102,24 @@ impl World {
         self.nodes.iter().filter(|node| !node.member.removed).count()
     }
 
+    /// Whether this node is listened to. One that is not configured any more is, as long as its acknowledgements count: it
+    /// may be the only standby that has a commit.
+    pub(super) fn hears(&self, id: NodeId) -> bool {
+        let listed = || super::attempt::cohorts(self).any(|cohort| cohort.members.contains(&id));
+        self.node(id).is_some_and(|node| !node.member.removed || (listed() && self.holds(RuleId::Q1g)))
+    }
+
+    /// What removed nodes said before their acknowledgements ceased to count is worth nothing from then on.
+    pub(super) fn forget_removed(&mut self) {
+        for id in node_ids(self.nodes.len()) {
+            if !self.hears(id)
+                && let Some(node) = self.node_mut(id).filter(|node| node.last.is_some())
+            {
+                *node = Node::new(id, node.member.clone());
+            }
+        }
+    }
+
     /// The primary of the record.
     pub(super) fn primary(&self) -> Option<NodeId> {
         self.record.as_ref().map(|record| record.primary)

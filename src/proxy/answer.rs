@@ -24,6 +24,9 @@ use crate::wire::TxStatus;
 /// the same error on its own account, again and again.
 const CONFLICTS_MAX: u8 = 2;
 
+/// A batch that has lost so many servers is not sent to another: it may be what ends them.
+const LOSSES_MAX: u8 = 5;
+
 impl Driver {
     /// Reads from the server and hands on. `true`: something happened.
     pub(super) fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Turn> {
@@ -158,6 +161,7 @@ impl Driver {
             self.client_skip = left;
         }
         self.phase = Phase::Idle;
+        self.losses = 0;
     }
 
     fn note_pins(&self) {
@@ -296,7 +300,9 @@ impl Driver {
         if idle && let Some(pin) = pin {
             return Err(Turn::Fail(ClientError::SessionLost { pin }));
         }
-        if self.commit.is_none() && self.replays(how) {
+        let often = self.losses >= LOSSES_MAX;
+        self.losses = self.losses.saturating_add(u8::from(!idle));
+        if self.commit.is_none() && !often && self.replays(how) {
             return Err(Turn::Replay(node));
         }
         if self.commit.is_some() && !idle {
@@ -318,7 +324,7 @@ impl Driver {
                 _ if unseen => Reached::Undone,
                 _ => self.reached,
             };
-            let held = Remains { kept: self.batch_kept, sync_sent, reached };
+            let held = Remains { kept: self.batch_kept && !often, sync_sent, reached };
             self.machine.lost(&plan, &name, held, &mut self.client_out)
         };
         match loss {

@@ -9,6 +9,7 @@ impl Driver {
     pub(super) fn step(&mut self, plan: &Plan) -> Step {
         let step = match self.machine.step(plan, self.lease.is_some()) {
             Step::Move => {
+                self.machine.let_reading_go();
                 self.leave_replica();
                 self.machine.step(plan, self.lease.is_some())
             }

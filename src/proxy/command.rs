@@ -31,9 +31,7 @@ pub enum Command {
     Drain,
     /// Say that you are there.
     Pulse(tokio::sync::oneshot::Sender<()>),
-    /// Accept no more; sessions stay, and so do you.
-    StopAccepting,
-    /// Accept no more; end when the clients have gone by themselves.
+    /// Accept no more; end when the clients of all workers have gone by themselves.
     CloseDoor,
     /// End now.
     Stop,

@@ -109,6 +109,8 @@ pub struct Driver {
     /// The batch in flight, where it may have to be sent again or has not been sent yet.
     pub(super) batch: Vec<u8>,
     pub(super) batch_kept: bool,
+    /// How often the batch in flight has lost its server.
+    pub(super) losses: u8,
     pub(super) client_in: Vec<u8>,
     /// Bytes of a message that nobody wants.
     pub(super) client_skip: usize,
@@ -179,6 +181,7 @@ impl Driver {
             plan: None,
             batch: Vec::new(),
             batch_kept: false,
+            losses: 0,
             client_in: Vec::new(),
             client_skip: 0,
             client_out: Vec::new(),

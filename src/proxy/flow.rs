@@ -318,7 +318,6 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
         out.clear();
-        let on_replica = plan.movable && self.lease.as_ref().is_some_and(|conn| self.is_replica(conn));
         let Some(conn) = &mut self.lease else { return Err(internal("a batch without a connection")) };
         let outgoing = self.machine.dispatch((batch, &plan), &mut conn.session, hold, &mut out);
         if on_replica {

@@ -30,6 +30,11 @@ impl Line {
         self.numbers.borrow_mut().push_back(number);
         Place { line: Rc::clone(self), number }
     }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.numbers.borrow().len()
+    }
 }
 
 impl Place {

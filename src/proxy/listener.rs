@@ -31,6 +31,9 @@ use crate::route;
 /// How often a worker looks at its time limits.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether the clients have left.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Ticks between two looks at idle server connections.
 const REAP_TICKS: u32 = 10;
 
@@ -197,15 +200,17 @@ pub struct Parts {
     pub links: Arc<Links>,
 }
 
-/// When the clients that are there are sent away.
+/// How the process ends: when the clients that are there are sent away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// At once.
     Now,
     /// When their transactions have ended, or the drain limit is reached.
     Transactions,
-    /// Never: they leave when they like.
+    /// They leave when they like.
     Clients,
+    /// Another process has taken this one's place: they leave when they like, within the limit for that.
+    HandedOver,
 }
 
 /// The running workers.
@@ -264,10 +269,9 @@ impl Workers {
         Ok(Self { shared, threads, running, unix_path })
     }
 
-    /// Another process accepts clients at these sockets from now on; those who are here stay.
-    pub async fn stop_accepting(&mut self) {
+    /// The Unix socket's file is another process's from now on.
+    pub fn leave_socket_file(&mut self) {
         self.unix_path = None;
-        self.shared.tell(|| Command::StopAccepting).await;
     }
 
     /// Connections now, over all workers.
@@ -275,33 +279,25 @@ impl Workers {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Ends: no new clients, running transactions finish within the drain limit, then the rest is closed.
-    pub async fn drain(self) {
-        self.end(Ending::Transactions).await;
+    /// No new clients; those who are here stay as long as they like, guests of the console aside.
+    pub async fn close_door(&mut self) {
+        self.remove_socket_file();
+        self.shared.tell(|| Command::CloseDoor).await;
     }
 
-    /// Ends: no new clients; then as it says.
-    pub async fn end(self, how: Ending) {
-        let limit = match how {
-            Ending::Now => Duration::ZERO,
-            Ending::Transactions => self.shared.settings.load().limits.drain_timeout,
-            Ending::Clients => Duration::MAX,
-        };
-        match how {
-            Ending::Now => {}
-            Ending::Transactions => self.shared.tell(|| Command::Drain).await,
-            Ending::Clients => self.shared.tell(|| Command::CloseDoor).await,
-        }
-        if !self.ended(limit).await {
+    /// No new clients; those who are here leave when no transaction is open.
+    pub async fn drain(&self) {
+        self.shared.tell(|| Command::Drain).await;
+    }
+
+    /// Ends; whoever is still here is cut off.
+    pub async fn stop(mut self) {
+        if self.running.load(Ordering::SeqCst) > 0 {
             tracing::warn!("the rest of the clients are closed");
             self.shared.tell(|| Command::Stop).await;
             self.ended(Duration::from_secs(2)).await;
         }
-        if let Some(path) = &self.unix_path
-            && let Err(error) = std::fs::remove_file(path)
-        {
-            tracing::debug!(%error, "the Unix socket's file was gone already");
-        }
+        self.remove_socket_file();
         for thread in self.threads {
             if self.running.load(Ordering::SeqCst) == 0 && thread.join().is_err() {
                 tracing::error!("a worker ended with a panic");
@@ -309,10 +305,19 @@ impl Workers {
         }
     }
 
-    async fn ended(&self, limit: Duration) -> bool {
+    fn remove_socket_file(&mut self) {
+        if let Some(path) = self.unix_path.take()
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, "the Unix socket's file was gone already");
+        }
+    }
+
+    /// Waits until all workers have ended; `false` where that takes longer than `limit`.
+    pub async fn ended(&self, limit: Duration) -> bool {
         let wait = async {
             while self.running.load(Ordering::SeqCst) > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::time::timeout(limit, wait).await.is_ok()
@@ -326,6 +331,27 @@ struct Start {
     sql: crate::sql::Settings,
     login: Arc<LoginContext>,
     commands: mpsc::Receiver<Command>,
+}
+
+/// Whom a worker waits for before it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// It goes on.
+    Nobody,
+    /// Sessions with a transaction.
+    Transactions,
+    /// Everybody, on every worker; who is signing in among them.
+    Clients,
+}
+
+impl Leaving {
+    fn is_over(self, worker: &Worker) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Transactions => worker.session_count() == 0,
+            Self::Clients => worker.shared.connections.load(Ordering::Relaxed) == 0,
+        }
+    }
 }
 
 fn run_worker(start: Start) -> io::Result<()> {
@@ -350,18 +376,18 @@ async fn work(start: Start) -> io::Result<()> {
     }
     let following = spawn_local(follow(Rc::clone(&worker)));
     let ticking = spawn_local(tick(Rc::clone(&worker)));
-    let mut draining = false;
+    let mut leaving = Leaving::Nobody;
     loop {
-        let command = if draining {
-            if worker.session_count() == 0 {
-                break;
-            }
-            match tokio::time::timeout(Duration::from_millis(5), commands.recv()).await {
+        if leaving.is_over(&worker) {
+            break;
+        }
+        let command = if leaving == Leaving::Nobody {
+            commands.recv().await
+        } else {
+            match tokio::time::timeout(LOOK_EVERY, commands.recv()).await {
                 Ok(command) => command,
                 Err(_) => continue,
             }
-        } else {
-            commands.recv().await
         };
         match command {
             Some(Command::Cancel { pid, secret }) => {
@@ -374,10 +400,6 @@ async fn work(start: Start) -> io::Result<()> {
                 // An error: who asked has waited too long.
                 alive.send(()).ok();
             }
-            Some(Command::StopAccepting) => {
-                accepting.iter().for_each(tokio::task::JoinHandle::abort);
-                accepting.clear();
-            }
             Some(Command::Report(want, asker)) => {
                 // Whoever asked may have given up.
                 drop(asker.send(worker.report(want)));
@@ -386,13 +408,13 @@ async fn work(start: Start) -> io::Result<()> {
             Some(Command::Reconnect(database)) => worker.reconnect(database.as_deref()),
             Some(Command::Kill(victim)) => worker.kill(&victim),
             Some(Command::Drain) => {
-                draining = true;
+                leaving = Leaving::Transactions;
                 accepting.iter().for_each(tokio::task::JoinHandle::abort);
                 accepting.clear();
                 worker.drain();
             }
             Some(Command::CloseDoor) => {
-                draining = true;
+                leaving = Leaving::Clients;
                 accepting.iter().for_each(tokio::task::JoinHandle::abort);
                 accepting.clear();
                 worker.drain_console();

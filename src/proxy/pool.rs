@@ -3,6 +3,7 @@
 //! Everything runs on the worker's thread, so a connection is taken and given back without a lock. A connection that is
 //! given back goes straight to whoever has waited longest.
 
+mod ahead;
 mod look;
 
 use std::cell::{Cell, RefCell};
@@ -331,7 +332,7 @@ impl UserPool {
         let node = conn.session.node;
         let mut nodes = self.nodes.borrow_mut();
         let Some(pool) = nodes.get_mut(node.index()) else { return };
-        if self.renewed.get().is_some_and(|renewed| conn.opened < renewed) {
+        if self.outdated(conn.opened) {
             drop(nodes);
             self.meter.server_closed(node);
             say_goodbye(conn.stream);
@@ -425,24 +426,6 @@ impl UserPool {
                 }
             }
             pool.idle = kept;
-        }
-    }
-
-    /// Opens connections until `idle_min` are there, with the settings of the last client that signed in.
-    pub async fn warm(self: &Rc<Self>, node: NodeId, epoch: Epoch) {
-        let Some((profile, _)) = self.greetings.borrow().last().map(|(p, g)| (Rc::clone(p), Rc::clone(g)))
-        else {
-            return;
-        };
-        loop {
-            let figures = self.figures(node);
-            if figures.total >= self.settings.borrow().idle_min || !self.reserve(node) {
-                return;
-            }
-            match self.open(node, &profile, epoch).await {
-                Ok(conn) => self.give_back(conn),
-                Err(_) => return,
-            }
         }
     }
 }

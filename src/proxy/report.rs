@@ -123,6 +123,8 @@ pub struct ServerReport {
     pub used_at: SystemTime,
     /// Whether it is encrypted.
     pub tls: bool,
+    /// It is closed when it comes back: a person asked for new ones.
+    pub close_needed: bool,
 }
 
 impl Worker {
@@ -147,7 +149,7 @@ impl Worker {
         let mut report = WorkerReport { holds: self.holds.get(), ..WorkerReport::default() };
         for (_, handle) in sessions.iter() {
             let held = handle.held();
-            report.servers.extend(held.as_ref().map(|held| lent(handle, held, &at)));
+            report.servers.extend(held.as_ref().map(|held| self.lent(handle, held, &at)));
             report.clients.push(client(handle, held.as_ref(), now));
         }
         for pool in self.pools() {
@@ -166,6 +168,7 @@ impl Worker {
                     opened_at: at.wall_of(conn.opened),
                     used_at: at.wall_of(conn.since),
                     tls: conn.tls,
+                    close_needed: false,
                 }));
                 let (total, idle, waiting) = (figures.total, figures.idle, figures.waiting);
                 report.pools.push(PoolReport { database, user, node, total, idle, waiting });
@@ -211,17 +214,20 @@ fn client(handle: &Handle, held: Option<&Held>, now: Instant) -> ClientReport {
     }
 }
 
-fn lent(handle: &Handle, held: &Held, at: &Moment) -> ServerReport {
-    ServerReport {
-        database: Arc::clone(&handle.who.database),
-        user: Arc::clone(&handle.who.user),
-        node: held.node,
-        pid: held.key.0,
-        client: Some(handle.pid),
-        application_name: handle.who.application_name.to_string(),
-        opened_at: at.wall_of(held.opened),
-        used_at: at.wall_of(handle.doing().1),
-        tls: held.tls,
+impl Worker {
+    fn lent(&self, handle: &Handle, held: &Held, at: &Moment) -> ServerReport {
+        ServerReport {
+            database: Arc::clone(&handle.who.database),
+            user: Arc::clone(&handle.who.user),
+            node: held.node,
+            pid: held.key.0,
+            client: Some(handle.pid),
+            application_name: handle.who.application_name.to_string(),
+            opened_at: at.wall_of(held.opened),
+            used_at: at.wall_of(handle.doing().1),
+            tls: held.tls,
+            close_needed: self.is_outdated(&handle.who, held.opened),
+        }
     }
 }
 

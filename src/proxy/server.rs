@@ -19,7 +19,7 @@ use super::frames::{Frame, FrameReadError, FrameReader};
 use super::settings::Node;
 use super::tls::ServerTlsConfig;
 use crate::model::{Address, Secret, SqlState};
-use crate::tls::ChannelBinding;
+use crate::tls::{ChannelBinding, Way};
 use crate::wire::backend::{Authentication, Mechanisms};
 use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Bind, Keys, ScramError};
 use crate::wire::startup::Version;
@@ -158,6 +158,16 @@ impl ConnectError {
         }
     }
 
+    /// Whether the server may let us in with TLS where it did not without, or the other way round. libpq tries again after
+    /// any refusal; only a rule of access can depend on it.
+    fn another_way_may_do(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Refused { sqlstate, .. } => *sqlstate == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            _ => false,
+        }
+    }
+
     /// Whether it says something about the node's health, so that the monitor should look at once. A refusal for this
     /// role or database does not.
     pub fn node_is_suspect(&self) -> bool {
@@ -201,18 +211,36 @@ pub async fn connect(
     deadline: Duration,
 ) -> Result<Connected, ConnectError> {
     let work = async {
-        let stream = open(&node.address, tls).await?;
-        let (frames, binding) = (FrameReader::new(MESSAGE_LEN_MAX), tls.channel_binding());
-        Conversation { stream, frames, binding }.sign_in(who).await
+        let ways = match node.address {
+            Address::Unix { .. } => &[Way::Plain],
+            Address::Tcp { .. } => tls.ways(),
+        };
+        for way in ways.iter().take(ways.len() - 1) {
+            match try_one(node, (tls, *way), who).await {
+                Err(error) if error.another_way_may_do() => {}
+                tried => return tried,
+            }
+        }
+        try_one(node, (tls, ways.last().copied().unwrap_or(Way::Plain)), who).await
     };
     timeout(deadline, work).await.unwrap_or(Err(ConnectError::Timeout { deadline }))
+}
+
+async fn try_one(
+    node: &Node,
+    (tls, way): (&ServerTlsConfig, Way),
+    who: &SignIn<'_>,
+) -> Result<Connected, ConnectError> {
+    let stream = open(&node.address, tls, way).await?;
+    let (frames, binding) = (FrameReader::new(MESSAGE_LEN_MAX), tls.channel_binding());
+    Conversation { stream, frames, binding }.sign_in(who).await
 }
 
 /// Asks a server to cancel what the session of that process id runs, and waits until the server has taken note.
 /// The server never says whether there was anything to cancel.
 pub async fn cancel(node: &Node, tls: &ServerTlsConfig, pid: i32, secret: &[u8]) -> Result<(), ConnectError> {
     let work = async {
-        let mut stream = open(&node.address, tls).await?;
+        let mut stream = open(&node.address, tls, tls.way_to_cancel()).await?;
         let mut request = Vec::with_capacity(16 + secret.len());
         encode::cancel_request(&mut request, pid, secret);
         write(&mut stream, &request).await?;
@@ -228,7 +256,7 @@ pub async fn cancel(node: &Node, tls: &ServerTlsConfig, pid: i32, secret: &[u8])
 }
 
 /// A connection on which TLS is settled and nothing else has been said.
-async fn open(address: &Address, tls: &ServerTlsConfig) -> Result<Stream, ConnectError> {
+async fn open(address: &Address, tls: &ServerTlsConfig, way: Way) -> Result<Stream, ConnectError> {
     let failed = |source| ConnectError::Io { step: "connecting", source };
     let (host, port) = match address {
         // As in libpq, TLS is not used on Unix sockets, whatever the mode.
@@ -242,8 +270,13 @@ async fn open(address: &Address, tls: &ServerTlsConfig) -> Result<Stream, Connec
     }
     .map_err(failed)?;
     let mut stream = Stream::tcp(tcp).map_err(failed)?;
-    if !tls.wanted() {
+    if way == Way::Plain {
         return Ok(stream);
+    }
+    if tls.direct()
+        && let Stream::Tcp(tcp) = stream
+    {
+        return tls.connect(tcp, host).await.map_err(ConnectError::Tls);
     }
 
     let mut request = Vec::with_capacity(8);
@@ -254,7 +287,7 @@ async fn open(address: &Address, tls: &ServerTlsConfig) -> Result<Stream, Connec
         stream.read_u8().await.map_err(|source| ConnectError::Io { step: "asking for TLS", source })?;
     match (answer, stream) {
         (b'S', Stream::Tcp(tcp)) => tls.connect(tcp, host).await.map_err(ConnectError::Tls),
-        (b'N', _) if tls.required() => Err(ConnectError::NoTls),
+        (b'N', _) if way == Way::Tls => Err(ConnectError::NoTls),
         (b'N', stream) => Ok(stream),
         _ => Err(ConnectError::Protocol { what: "neither yes nor no to a request for TLS" }),
     }

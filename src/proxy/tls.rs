@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
 use super::settings::{ClientTls, ClientTlsMode};
-use crate::tls::{self, ALPN, ChannelBinding, ServerTls, ServerTlsMode, TlsError, load};
+use crate::tls::{
+    self, ALPN, ChannelBinding, Negotiation, ServerTls, ServerTlsMode, TlsError, Visitors, Way, load,
+};
 
 /// TLS towards clients.
 #[derive(Clone)]
@@ -40,37 +40,18 @@ impl ClientTlsConfig {
         }
         let cert_file = settings.cert_file.as_deref().ok_or(TlsError::Missing { setting: "cert_file" })?;
         let key_file = settings.key_file.as_deref().ok_or(TlsError::Missing { setting: "key_file" })?;
-        let builder = ServerConfig::builder_with_provider(load::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|source| TlsError::Rustls { source })?;
-        let builder = match settings.ca_file.as_deref() {
-            Some(ca_file) => {
-                let roots = Arc::new(load::roots(ca_file)?.store);
-                let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, load::provider());
-                if let Some(crl_file) = settings.crl_file.as_deref() {
-                    verifier =
-                        verifier.with_crls(load::revocations(crl_file)?).allow_unknown_revocation_status();
-                }
-                if settings.mode != ClientTlsMode::VerifyCa {
-                    // Asked for, so that rules may look at it; who has none comes in as the rules say.
-                    verifier = verifier.allow_unauthenticated();
-                }
-                builder.with_client_cert_verifier(verifier.build()?)
-            }
-            None if settings.mode == ClientTlsMode::VerifyCa => {
-                return Err(TlsError::Missing { setting: "ca_file" });
-            }
-            None => builder.with_no_client_auth(),
+        let ca_file = settings.ca_file.as_deref();
+        if ca_file.is_none() && settings.mode == ClientTlsMode::VerifyCa {
+            return Err(TlsError::Missing { setting: "ca_file" });
+        }
+        let visitors = Visitors {
+            ca_file,
+            crl_file: settings.crl_file.as_deref(),
+            // Otherwise asked for, so that rules may look at it; who has none comes in as the rules say.
+            must_show: settings.mode == ClientTlsMode::VerifyCa,
         };
-        let chain = load::certificates(cert_file)?;
-        let end_point = chain.first().and_then(tls::end_point).map(Arc::from);
-        let mut config = builder.with_single_cert(chain, load::key(key_file)?).map_err(|source| {
-            TlsError::CertificateAndKey {
-                cert_file: cert_file.to_owned(),
-                key_file: key_file.to_owned(),
-                source,
-            }
-        })?;
+        let end_point = load::certificates(cert_file)?.first().and_then(tls::end_point).map(Arc::from);
+        let mut config = tls::at_our_port((cert_file, key_file), visitors)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self { mode: settings.mode, acceptor: Some(TlsAcceptor::from(Arc::new(config))), end_point })
     }
@@ -96,10 +77,7 @@ impl ClientTlsConfig {
         let Some(acceptor) = &self.acceptor else { return Err(std::io::ErrorKind::Unsupported.into()) };
         let tls = acceptor.accept(tcp).await?;
         if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "direct TLS without the protocol name postgresql (ALPN)",
-            ));
+            return Err(tls::without_name());
         }
         Ok(Stream::Tls(Box::new(TlsStream::Server(tls))))
     }
@@ -115,6 +93,7 @@ pub struct ServerTlsConfig {
 struct Prepared {
     mode: ServerTlsMode,
     channel_binding: ChannelBinding,
+    negotiation: Negotiation,
     connector: Option<TlsConnector>,
 }
 
@@ -129,6 +108,7 @@ impl Prepared {
         Ok(Self {
             mode: settings.mode,
             channel_binding: settings.channel_binding,
+            negotiation: settings.negotiation,
             connector: tls::towards_server(settings)?.map(TlsConnector::from),
         })
     }
@@ -140,6 +120,7 @@ impl ServerTlsConfig {
         let prepared = Prepared {
             mode: ServerTlsMode::Disable,
             channel_binding: ChannelBinding::default(),
+            negotiation: Negotiation::default(),
             connector: None,
         };
         Self { prepared: Arc::new(prepared) }
@@ -150,14 +131,25 @@ impl ServerTlsConfig {
         Ok(Self { prepared: Arc::new(Prepared::load(settings)?) })
     }
 
-    /// Whether TLS is asked for.
-    pub fn wanted(&self) -> bool {
-        self.prepared.connector.is_some()
+    /// How to connect, in the order in which it is tried.
+    pub(crate) fn ways(&self) -> &'static [Way] {
+        self.prepared.mode.ways()
     }
 
-    /// Whether a server without TLS is refused.
-    pub fn required(&self) -> bool {
-        !matches!(self.prepared.mode, ServerTlsMode::Disable | ServerTlsMode::Prefer)
+    /// How to cancel: over TLS where there may be any, lest the secret be seen.
+    pub(crate) fn way_to_cancel(&self) -> Way {
+        if self.prepared.mode == ServerTlsMode::Disable {
+            Way::Plain
+        } else if self.prepared.mode.required() {
+            Way::Tls
+        } else {
+            Way::Offered
+        }
+    }
+
+    /// Whether TLS begins without asking the server first.
+    pub(crate) fn direct(&self) -> bool {
+        self.prepared.negotiation == Negotiation::Direct && self.prepared.mode.required()
     }
 
     /// Whether SCRAM is bound to the server's certificate.
@@ -173,6 +165,9 @@ impl ServerTlsConfig {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
         let tls = connector.connect(name, tcp).await?;
+        if self.direct() && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(tls::without_name());
+        }
         Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
     }
 }

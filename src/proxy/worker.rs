@@ -244,6 +244,12 @@ impl Worker {
         pool
     }
 
+    /// Whether a server connection of this client, opened then, is closed when it comes back.
+    pub fn is_outdated(&self, who: &super::handle::Who, opened: Instant) -> bool {
+        let key = (Arc::clone(&who.database), Arc::clone(&who.user));
+        self.pools.borrow().get(&key).is_some_and(|pool| pool.outdated(opened))
+    }
+
     /// Every pool, for figures.
     pub fn pools(&self) -> Vec<Rc<UserPool>> {
         self.pools.borrow().values().map(Rc::clone).collect()
@@ -305,8 +311,9 @@ impl Worker {
         }
     }
 
-    /// Follows the topology: when the primary changes, nothing more counts that connections to the old one say.
-    pub fn follow_topology(&self) {
+    /// Follows the topology: when the primary changes, nothing more counts that connections to the old one say, and
+    /// connections to the new one are opened for those who wait.
+    pub fn follow_topology(self: &Rc<Self>) {
         let snapshot = self.board().snapshot();
         self.leave_silent_replicas(&snapshot);
         let (epoch, primary) = self.fenced.get();
@@ -319,6 +326,11 @@ impl Worker {
         self.fenced.set((snapshot.epoch, snapshot.primary));
         if let Some(old) = primary {
             self.fence(old, snapshot.epoch);
+        }
+        let Some(new) = snapshot.primary.filter(|new| Some(*new) != primary) else { return };
+        for pool in self.pools() {
+            let epoch = snapshot.epoch;
+            tokio::task::spawn_local(async move { pool.meet_line(new, epoch).await });
         }
     }
 

@@ -182,6 +182,7 @@ impl Machine {
     /// The transaction is over, wherever it was.
     pub(super) fn forget_move(&mut self) {
         self.roaming = None;
+        self.reading = None;
         self.hopped = false;
         self.set_aside = None;
     }

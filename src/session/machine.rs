@@ -135,6 +135,8 @@ pub struct Machine {
     pub(super) optimism: Optimism,
     /// The open transaction is on a replica and can go on elsewhere.
     pub(super) roaming: Option<Box<Roaming>>,
+    /// The open transaction is READ ONLY and on a replica.
+    pub(super) reading: Option<Box<Roaming>>,
     /// The transaction has been elsewhere before.
     pub(super) hopped: bool,
     /// The settings of a transaction between two servers; `current` are those from before it.
@@ -200,6 +202,7 @@ impl Machine {
             consistency: None,
             optimism: Optimism::default(),
             roaming: None,
+            reading: None,
             hopped: false,
             set_aside: None,
             changes: Vec::new(),
@@ -405,6 +408,9 @@ impl Machine {
             let committed = !failed && !was_failed && !ends_in_rollback(&executed);
             if !committed && (was_in_transaction || failed) {
                 self.restore(server);
+            }
+            if committed && !was_in_transaction {
+                self.drop_temporaries(&executed);
             }
             self.before = None;
             self.savepoints.clear();

@@ -11,7 +11,7 @@ use super::cutter::Cutter;
 use super::expected::Expect;
 use super::machine::Machine;
 use super::refusal::{Decided, decide};
-use super::statement::{PROBE, ServerSession};
+use super::statement::{PROBE, SERVER_NAME_BEGINS, ServerSession};
 use crate::model::SqlState;
 use crate::wire::backend::{ErrorFields, ready_status};
 use crate::wire::{FrameError, Header, Tag, TxStatus, encode};
@@ -105,6 +105,10 @@ impl Machine {
                 continue;
             }
             let Some(header) = Header::peek(rest)? else { break };
+            // Whoever asks for a password now might get one.
+            if !header.tag.is_answer() {
+                return Err(FrameError::UnexpectedTag { tag: header.tag });
+            }
             let whole = rest.get(..header.len);
             if whole.is_none() && header.len <= WHOLE_MAX {
                 break;
@@ -194,7 +198,7 @@ impl Machine {
                 if ends_connection(frame) {
                     return Ok(Some(Event::Fatal(frame.to_vec())));
                 }
-                self.take_error(frame, cutter);
+                self.take_error(frame, server, cutter);
             }
             Tag::COPY_IN_RESPONSE | Tag::COPY_BOTH_RESPONSE => {
                 cutter.keep(frame.len());
@@ -234,7 +238,14 @@ impl Machine {
     }
 
     /// An error that does not end the connection; where the server was made to fail, the client gets the reason.
-    fn take_error(&mut self, frame: &[u8], cutter: &mut Cutter<'_>) {
+    fn take_error(&mut self, frame: &[u8], server: &mut ServerSession, cutter: &mut Cutter<'_>) {
+        let fields = ErrorFields::new(frame.get(5..).unwrap_or_default());
+        if fields.code() == Some(SqlState::INVALID_SQL_STATEMENT_NAME)
+            && fields.message().contains(SERVER_NAME_BEGINS)
+        {
+            // Something has dropped them unseen. Once is enough.
+            server.doubt_prepared();
+        }
         if let Some(Expect::Fail(error)) = self.relay.queue.front() {
             error.encode(cutter.insert());
             cutter.cut(frame.len());

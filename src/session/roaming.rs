@@ -113,9 +113,15 @@ impl Machine {
         self.prepared.get(statement).is_some_and(|statement| moment::is_spelled(statement.text()))
     }
 
-    /// A batch has been written for a replica: a movable one begins to roam, and what it does to the transaction is kept.
+    /// A batch has been written for a replica: a movable one begins to roam, and what it does to the transaction is kept. Of a
+    /// READ ONLY transaction nothing but its BEGIN would have to be repeated.
     pub fn note_roaming(&mut self, batch: &[u8], plan: &Plan) {
         if !plan.movable {
+            if let Some((queries, mode)) =
+                self.relay.began.as_ref().filter(|(_, mode)| mode.read_only == Some(true))
+            {
+                self.reading = Some(Box::new(Roaming { log: queries.clone(), bytes: 0, mode: *mode }));
+            }
             return;
         }
         if let (None, Some((queries, mode))) = (&self.roaming, &self.relay.began) {
@@ -132,6 +138,7 @@ impl Machine {
         let text = self.relay.repeat.take();
         if self.tx == Tx::None {
             self.roaming = None;
+            self.reading = None;
             self.hopped = false;
         } else if let (Some(roaming), Some(text), false) = (&mut self.roaming, text, failed) {
             roaming.bytes += text.len();
@@ -142,8 +149,17 @@ impl Machine {
     /// Whether the transaction cannot go on with this batch on the replica that it is on.
     pub(super) fn must_move(&self, plan: &Plan) -> bool {
         let prepares = plan.solo().is_some_and(|verdict| verdict.kind == Kind::PrepareTransaction);
+        let sets = || self.before.as_ref().is_none_or(|before| before.overlay != self.current);
+        if prepares && self.reading.is_some() && matches!(self.tx, Tx::Open | Tx::Failed) && !sets() {
+            return true;
+        }
         // PREPARE TRANSACTION rolls a failed transaction back; a replica refuses the word itself.
         (self.is_roaming() && !plan.movable) || (prepares && self.roaming.is_some() && self.tx == Tx::Failed)
+    }
+
+    /// A READ ONLY transaction has to be prepared, which a replica cannot do: it can go on elsewhere from here on.
+    pub fn let_reading_go(&mut self) {
+        self.roaming = self.roaming.take().or_else(|| self.reading.take());
     }
 
     /// A failed transaction leaves its replica: nothing is left of it but its end, which needs no server.

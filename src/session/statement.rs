@@ -48,6 +48,9 @@ pub(super) const PROBE: u64 = 0;
 /// What `push_server_name` makes of it.
 pub(super) const PROBE_NAME: &[u8] = b"primacy_0";
 
+/// How the names begin by which servers know statements.
+pub(super) const SERVER_NAME_BEGINS: &str = "primacy_";
+
 /// The statements of a worker, shared between its sessions.
 #[derive(Debug, Default)]
 pub struct Statements {
@@ -184,7 +187,7 @@ impl ServerSession {
 /// Appends the name by which servers know the statement of this id.
 pub(super) fn push_server_name(id: u64, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(b"primacy_");
+    out.extend_from_slice(SERVER_NAME_BEGINS.as_bytes());
     let significant = (u64::BITS - id.leading_zeros()).div_ceil(4).max(1);
     for place in (0..significant).rev() {
         let digit = usize::try_from(id >> (place * 4) & 15).unwrap_or(0);

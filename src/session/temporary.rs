@@ -4,14 +4,16 @@
 //! A temporary relation hides a permanent one of its name. A read that mentions no such name, and calls nothing whose
 //! own text might, reads the same on a replica, tied session or not. Names are looked for everywhere in the text, in
 //! strings too ('name'::regclass), and whatever might look a name up that is put together elsewhere (a parameter, a
-//! concatenation) or ask the catalog what a name means stays with the session. Names are only ever added: one too many costs a
-//! read on the primary, one too few would be an answer from the wrong table.
+//! concatenation) or ask the catalog what a name means stays with the session. A name goes only when its relation was dropped
+//! outside of a transaction: one too many costs a read on the primary, one too few would be an answer from the wrong table.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
+use super::effects::is_doubtful;
 use super::machine::{Machine, Tx};
 use super::pins::Pins;
 use super::plan::Plan;
@@ -22,6 +24,49 @@ const NAMES_MAX: usize = 1_000;
 
 /// Longer names are cut: what they stand for is not looked for.
 const NAME_BYTES_MAX: usize = 63;
+
+/// Tables of the catalog, and the schema they are in: rows that are the same on every node, those of temporary relations too.
+/// None of their columns shows a relation by its name.
+const CATALOG_TABLES: [&[u8]; 38] = [
+    b"pg_am",
+    b"pg_amop",
+    b"pg_amproc",
+    b"pg_attrdef",
+    b"pg_attribute",
+    b"pg_cast",
+    b"pg_catalog",
+    b"pg_class",
+    b"pg_collation",
+    b"pg_constraint",
+    b"pg_conversion",
+    b"pg_database",
+    b"pg_depend",
+    b"pg_description",
+    b"pg_enum",
+    b"pg_extension",
+    b"pg_foreign_server",
+    b"pg_foreign_table",
+    b"pg_index",
+    b"pg_inherits",
+    b"pg_language",
+    b"pg_namespace",
+    b"pg_opclass",
+    b"pg_operator",
+    b"pg_opfamily",
+    b"pg_partitioned_table",
+    b"pg_policy",
+    b"pg_proc",
+    b"pg_publication",
+    b"pg_publication_rel",
+    b"pg_range",
+    b"pg_rewrite",
+    b"pg_roles",
+    b"pg_sequence",
+    b"pg_statistic_ext",
+    b"pg_tablespace",
+    b"pg_trigger",
+    b"pg_type",
+];
 
 /// Built-in types, functions and relations that look names up which stand in values, or say what a name means here.
 fn looks_names_up(word: &[u8]) -> bool {
@@ -42,7 +87,7 @@ fn looks_names_up(word: &[u8]) -> bool {
         b"row_security_active",
         b"format_type",
     ];
-    BEGINNINGS.iter().any(|beginning| word.starts_with(beginning))
+    (BEGINNINGS.iter().any(|beginning| word.starts_with(beginning)) && !CATALOG_TABLES.contains(&word))
         || WORDS.contains(&word)
         || word.windows(7).any(|part| part == b"_to_xml")
 }
@@ -59,6 +104,8 @@ pub(super) struct Temporary {
     names: HashSet<Vec<u8>, FxBuildHasher>,
     /// There may be others.
     unknown: bool,
+    /// Two of them may stand under one name.
+    mixed: bool,
 }
 
 impl Temporary {
@@ -66,7 +113,14 @@ impl Temporary {
         let mut words = sql::all_words(name.as_bytes());
         // What is no word would not be found as one.
         self.unknown |= words.next().map(<[u8]>::len) != Some(name.len()) || self.names.len() >= NAMES_MAX;
-        self.names.insert(name.to_ascii_lowercase().into_bytes());
+        let folded = name.to_ascii_lowercase();
+        self.mixed |= *folded != **name;
+        self.names.insert(folded.into_bytes());
+    }
+
+    /// Whether none is left after this one was dropped.
+    fn remove(&mut self, name: &str) -> bool {
+        !self.mixed && self.names.remove(name.as_bytes()) && self.names.is_empty() && !self.unknown
     }
 
     pub(super) fn clear(&mut self) {
@@ -96,6 +150,11 @@ impl Machine {
                     self.temporary.add(name);
                     named += 1;
                 }
+                // A permanent parent has parents of its own, whose names are not known.
+                SessionEffect::TemporaryChildOf(parent) => {
+                    let own = self.temporary.names.contains(parent.to_ascii_lowercase().as_bytes());
+                    self.temporary.unknown |= !own;
+                }
                 SessionEffect::Pin(PinCause::TemporaryTable) => made += 1,
                 // A view of a temporary table is temporary without saying so, and a new name may be one's of either kind.
                 SessionEffect::Ddl(
@@ -112,6 +171,20 @@ impl Machine {
             }
         }
         self.temporary.unknown |= made > named;
+    }
+
+    /// What was dropped outside of a transaction block stays so; the last temporary relation no longer ties the session.
+    pub(super) fn drop_temporaries(&mut self, executed: &[Rc<Verdict>]) {
+        if !self.pins.contains(PinCause::TemporaryTable) || is_doubtful(executed) {
+            return;
+        }
+        for effect in executed.iter().flat_map(|verdict| verdict.effects.iter()) {
+            if let SessionEffect::Dropped(name) = effect
+                && self.temporary.remove(name)
+            {
+                self.pins.remove(PinCause::TemporaryTable);
+            }
+        }
     }
 
     /// Notes what a statement of the batch needs of the connection that the session is tied to.

@@ -16,6 +16,8 @@ use super::words::{Words, name_of, string_value};
 pub(super) struct Calls {
     /// The first thing that a replica cannot do, and its name.
     pub(super) found: Option<(Reason, String)>,
+    /// The first such thing that planning runs into: calls of volatile functions and operators are not run by it.
+    pub(super) found_planning: Option<(Reason, String)>,
     /// What the calls do to the session.
     pub(super) effects: Vec<SessionEffect>,
     /// It is nothing but settings, given as literals.
@@ -114,7 +116,7 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
                 let operator = String::from_utf8_lossy(token.bytes(words.text));
                 calls.own_code |= catalog.operator_runs_own(&operator);
                 if catalog.operator_unsafe(&operator) {
-                    calls.note(Reason::VolatileFunction, &operator);
+                    calls.note_call(Reason::VolatileFunction, &operator);
                 }
             }
             _ => {}
@@ -125,9 +127,17 @@ pub(super) fn find(words: Words<'_>, catalog: &Catalog) -> Calls {
 
 impl Calls {
     fn note(&mut self, reason: Reason, detail: &str) {
-        if self.found.is_none() {
-            self.found = Some((reason, cut_detail(detail).to_string()));
+        if self.found_planning.is_none() {
+            self.found_planning = Some((reason, cut_detail(detail).to_string()));
         }
+        self.found = self.found.take().or_else(|| self.found_planning.clone());
+    }
+
+    fn note_call(&mut self, reason: Reason, detail: &str) {
+        if reason != Reason::VolatileFunction {
+            return self.note(reason, detail);
+        }
+        self.found = self.found.take().or_else(|| Some((reason, cut_detail(detail).to_string())));
     }
 
     fn effect(&mut self, effect: SessionEffect) {
@@ -171,7 +181,7 @@ impl Calls {
         let class = catalog.function(schema.as_deref(), &name, arguments.count());
         self.own_code |= class.runs_own() || catalog.type_runs_own(&name);
         if let Some(reason) = class.reason() {
-            self.note(reason, &name);
+            self.note_call(reason, &name);
         }
         if class.asks_sequences() {
             self.effect(SessionEffect::AsksSequences);

@@ -73,9 +73,10 @@ const SYNTAX: &[&str] = &[
 /// Judges a SELECT, VALUES, TABLE or WITH.
 pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
     let calls = calls::find(words, context.catalog);
+    let found = if context.planned { &calls.found_planning } else { &calls.found };
     let mut outcome = match writing(words) {
         Some(outcome) => outcome,
-        None => match (&calls.found, context.unparsable) {
+        None => match (found, context.unparsable) {
             (Some((reason, detail)), _) => Outcome::primary(*reason).with_detail(detail).alone(Alone::Query),
             (None, Some((reason, detail))) => {
                 Outcome::primary(reason).with_detail(detail).alone(Alone::Query)

@@ -6,6 +6,9 @@
 use super::scan::{Token, TokenKind};
 use super::words::Words;
 
+/// A clause with more columns than this is left to the parser.
+const CLAUSE_TOKENS_MAX: usize = 100;
+
 /// What to do at one token.
 enum Change {
     Keep,
@@ -77,14 +80,28 @@ impl Place<'_> {
             {
                 self.word(here)
             }
-            Some(TokenKind::Operator)
-                if self.is(self.token(1), &["any", "all", "some"])
-                    && Self::is_punctuation(self.token(2), b"(") =>
-            {
-                Change::Replace(1, "=")
-            }
+            Some(TokenKind::Operator) => self.operator(here),
             _ => Change::Keep,
         }
+    }
+
+    fn operator(&self, here: Option<Token>) -> Change {
+        let spelt = here.map(|token| token.bytes(self.words.text)).unwrap_or_default();
+        if self.compares_with_many(1) || spelt == b"===" || (spelt.len() > 1 && spelt.starts_with(b"*")) {
+            return Change::Replace(1, "=");
+        }
+        // `FROM parent*` is the same as without.
+        let relation = self.at.checked_sub(2).and_then(|at| self.words.tokens.get(at)).copied();
+        if spelt == b"*" && self.is(relation, &["from", "join"]) {
+            return Change::Replace(1, "");
+        }
+        Change::Keep
+    }
+
+    /// Whether `ANY (`, `ALL (` or `SOME (` stands so far ahead.
+    fn compares_with_many(&self, ahead: usize) -> bool {
+        self.is(self.token(ahead), &["any", "all", "some"])
+            && Self::is_punctuation(self.token(ahead + 1), b"(")
     }
 
     fn word(&self, here: Option<Token>) -> Change {
@@ -110,9 +127,38 @@ impl Place<'_> {
             Change::Replace(2, "")
         } else if self.is(here, &["select"]) && self.ends_selection(after) {
             Change::Replace(1, "SELECT 1")
+        } else if self.is(here, &["like", "ilike"]) && self.compares_with_many(1) {
+            Change::Replace(1, "=")
+        } else if self.is(here, &["not"]) && self.is(after, &["like", "ilike"]) && self.compares_with_many(2)
+        {
+            Change::Replace(2, "=")
+        } else if self.is(here, &["collation"]) && self.is(after, &["for"]) {
+            Change::Replace(2, "pg_collation_for")
         } else {
-            Change::Keep
+            self.search_or_cycle(here, after).map_or(Change::Keep, |tokens| Change::Replace(tokens, ""))
         }
+    }
+
+    /// How many tokens belong to a clause `SEARCH ... SET name` or `CYCLE ... USING name` behind a common table expression.
+    fn search_or_cycle(&self, here: Option<Token>, after: Option<Token>) -> Option<usize> {
+        let searches = self.is(here, &["search"]) && self.is(after, &["depth", "breadth"]);
+        let last = if searches {
+            "set"
+        } else if self.is(here, &["cycle"]) {
+            "using"
+        } else {
+            return None;
+        };
+        let behind = Self::is_punctuation(self.before(), b")") || self.sets_column();
+        let end = (1..CLAUSE_TOKENS_MAX).find(|&ahead| self.is(self.token(ahead), &[last]))?;
+        let query = (1..end).any(|ahead| self.is(self.token(ahead), &["select", "from", "with"]));
+        (behind && !query).then_some(end + 2)
+    }
+
+    /// Whether `SET name` stands before this token: the end of SEARCH.
+    fn sets_column(&self) -> bool {
+        let before = self.at.checked_sub(2).and_then(|at| self.words.tokens.get(at)).copied();
+        self.is(before, &["set"])
     }
 
     /// Whether a SELECT before this token has an empty list and no FROM.
@@ -140,6 +186,7 @@ mod tests {
             "SELECT a FROM t JOIN u USING (x)",
             "SELECT t.only, b AS collate",
             "SELECT a = ANY_VALUE(b) FROM t",
+            "SELECT cycle, search FROM t WHERE cycle IN (SELECT 1 FROM u) AND search = 2",
         ] {
             assert_eq!(rewritten(text), None, "{text}");
         }
@@ -164,6 +211,14 @@ mod tests {
             ("SELECT 1 ORDER BY a USING >", "SELECT 1 ORDER BY a"),
             ("SELECT trim(TRAILING FROM a)", "SELECT trim( a)"),
             ("SELECT UNION SELECT", "SELECT 1 UNION SELECT 1"),
+            ("SELECT a *<> b, c === d, e * f", "SELECT a = b, c = d, e * f"),
+            ("SELECT * FROM a* x JOIN b* ON true", "SELECT * FROM a x JOIN b ON true"),
+            ("SELECT a LIKE ALL (b), c NOT ILIKE ANY (d)", "SELECT a = ALL (b), c = ANY (d)"),
+            ("SELECT COLLATION FOR (a)", "SELECT pg_collation_for (a)"),
+            (
+                "WITH RECURSIVE x AS (SELECT 1) SEARCH DEPTH FIRST BY a, b SET c CYCLE a SET d TO 1 DEFAULT 0 USING e SELECT 1",
+                "WITH RECURSIVE x AS (SELECT 1) SELECT 1",
+            ),
         ] {
             assert_eq!(rewritten(text).as_deref(), Some(expected), "{text}");
         }

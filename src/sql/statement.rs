@@ -27,6 +27,8 @@ pub(super) struct Context<'c> {
     pub(super) catalog: &'c Catalog,
     /// Set where the text must not be parsed: it is too large, or its bytes or literals have two readings.
     pub(super) unparsable: Option<(Reason, &'static str)>,
+    /// It is planned and not run: what it calls that is volatile is not called, and planning calls nothing else.
+    pub(super) planned: bool,
 }
 
 /// Tokens of a text that are kept, whatever else it is: each takes more memory than the byte that it may come from.
@@ -48,7 +50,7 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
         vec![Outcome::primary(Reason::Unparsed).with_detail("unterminated literal or comment")]
     } else {
         let unparsable = unparsable(text, &tokens, scanner.doubtful(), settings);
-        let context = Context { catalog, unparsable };
+        let context = Context { catalog, unparsable, planned: false };
         split(text, &tokens).into_iter().map(|words| judge_statement(words, &context, 0)).collect()
     };
     let by_literal = outcomes.iter().any(|outcome| outcome.by_literal);
@@ -74,7 +76,9 @@ pub(super) fn judge(text: &[u8], catalog: &Catalog, settings: &Settings) -> Judg
 /// differ from node to node), in code of its own, or in a statement that was prepared before.
 fn shows_statements(words: Words<'_>, verdict: &Verdict) -> bool {
     let builtin = |detail: &str| detail.starts_with("pg_") || detail.starts_with("inet_");
-    let view = verdict.reason == Reason::NodeLocal && !verdict.detail.as_deref().is_some_and(builtin);
+    let view = verdict.reason == Reason::NodeLocal
+        && !words.sees("show")
+        && !verdict.detail.as_deref().is_some_and(builtin);
     view || verdict.effects.contains(&SessionEffect::TouchesStatements)
         || words.mentions("execute")
         || utility::session::STATEMENT_LISTS.iter().any(|name| words.mentions_name(name))
@@ -316,7 +320,8 @@ fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcom
             }
         }
     }
-    let mut inner = judge_statement(words.rest(), context, wrappers + 1);
+    let context = Context { planned: !analyze, ..*context };
+    let mut inner = judge_statement(words.rest(), &context, wrappers + 1);
     if inner.kind != Kind::Plain {
         return Outcome::primary(Reason::Unparsed).with_detail("explain");
     }

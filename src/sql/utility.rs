@@ -59,10 +59,13 @@ pub(super) fn set_effect(name: &str, sql: &str) -> SessionEffect {
 pub(super) fn effect_bytes(effect: &SessionEffect) -> usize {
     let heap = match effect {
         SessionEffect::Set { name, sql } => name.len() + sql.len(),
-        SessionEffect::Reset(name) | SessionEffect::PrepareSql(name) | SessionEffect::Deallocate(name) => {
-            name.len()
-        }
-        SessionEffect::Ddl(
+        SessionEffect::Reset(name)
+        | SessionEffect::PrepareSql(name)
+        | SessionEffect::Deallocate(name)
+        | SessionEffect::Dropped(name)
+        | SessionEffect::Temporary(name)
+        | SessionEffect::TemporaryChildOf(name)
+        | SessionEffect::Ddl(
             Change::New(_, name)
             | Change::Readable(name)
             | Change::View(name)

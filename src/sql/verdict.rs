@@ -277,6 +277,12 @@ pub enum SessionEffect {
     DiscardTemp,
     /// A temporary relation of this name was made; comes with `Pin(TemporaryTable)`.
     Temporary(Arc<str>),
+    /// A temporary relation was made that inherits from this one: who reads that reads it too.
+    TemporaryChildOf(Arc<str>),
+    /// A temporary table was made that goes with its transaction.
+    PassingTemporary,
+    /// A relation of this name was dropped; a temporary one, where there was one.
+    Dropped(Arc<str>),
     /// LISTEN on this channel: the session is tied to its connection, and listens again on another.
     Listen(Arc<str>),
     /// UNLISTEN of this channel.

@@ -1,6 +1,7 @@
 //! What a certificate says: the names of its owner, and the hash that binds a sign-in to it (RFC 5929, section 4).
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, Error};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
@@ -38,6 +39,45 @@ pub(crate) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
         Some(Sha512::digest(certificate).to_vec())
     } else {
         None
+    }
+}
+
+/// Whether it is this certificate's time.
+pub(super) fn in_force(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let parsed = Certificate::from_der(certificate).or(Err(Error::from(CertificateError::BadEncoding)))?;
+    let validity = parsed.tbs_certificate().validity();
+    if now.as_secs() < validity.not_before.to_unix_duration().as_secs() {
+        Err(CertificateError::NotValidYet.into())
+    } else if now.as_secs() > validity.not_after.to_unix_duration().as_secs() {
+        Err(CertificateError::Expired.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a certificate that has no name of a host or address beside its common name has the host's there, with a star
+/// for one label or without. Whoever made certificates as PostgreSQL's manual shows it has such ones (18.9.5).
+pub(super) fn common_name_is(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bool {
+    let Ok(parsed) = Certificate::from_der(certificate) else { return false };
+    let names_hosts = match parsed.tbs_certificate().get_extension::<SubjectAltName>() {
+        Ok(None) => false,
+        Ok(Some((_, names))) => {
+            names.0.iter().any(|name| matches!(name, GeneralName::DnsName(_) | GeneralName::IpAddress(_)))
+        }
+        Err(_) => true,
+    };
+    let Some(owner) = Owner::of(certificate).filter(|owner| !names_hosts && !owner.common_name.is_empty())
+    else {
+        return false;
+    };
+    let host = host.to_str();
+    match owner.common_name.strip_prefix("*.") {
+        // A star stands for a label, and not for a part of an address.
+        Some(domain) => {
+            matches!(host.split_once('.'), Some((label, rest)) if !label.is_empty() && rest.eq_ignore_ascii_case(domain))
+                && host.parse::<std::net::IpAddr>().is_err()
+        }
+        None => owner.common_name.eq_ignore_ascii_case(&host),
     }
 }
 

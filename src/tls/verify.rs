@@ -9,12 +9,13 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
+use super::certificate;
 use super::load::{self, Roots, TlsError};
 
 /// How much is checked.
 #[derive(Debug)]
 pub(super) enum Checks {
-    /// `prefer` and `require`: encryption against listening in, no protection against an impostor. As in libpq.
+    /// Below `verify-ca`, without authorities: encryption against listening in, no protection against an impostor. As in libpq.
     Nothing,
     /// `verify-ca`: a trusted authority signed it, for whichever name.
     Chain(Authorities),
@@ -48,19 +49,32 @@ impl Authorities {
         // A self-signed server certificate that is its own authority is what `openssl req -x509` makes and what many
         // clusters use. It is trusted by being listed; chain building would refuse it as an authority's.
         if self.listed.iter().any(|listed| listed == shown.server) {
-            let parsed = ParsedCertificate::try_from(shown.server)?;
-            return if named { rustls::client::verify_server_name(&parsed, shown.name) } else { Ok(()) };
+            certificate::in_force(shown.server, shown.now)?;
+            return if named { shown.is_named() } else { Ok(()) };
         }
         let verified =
             self.verifier.verify_server_cert(shown.server, shown.intermediates, shown.name, &[], shown.now);
         match verified {
             // The name is looked at last, when everything else has been found right.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !named => Ok(()),
+            Err(error) if is_about_the_name(&error) => {
+                if named {
+                    shown.is_named()
+                } else {
+                    Ok(())
+                }
+            }
             verified => verified.map(|_| ()),
         }
     }
+}
+
+fn is_about_the_name(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
+    )
 }
 
 /// What a server shows, and when and as whom.
@@ -69,6 +83,21 @@ struct Shown<'a> {
     intermediates: &'a [CertificateDer<'a>],
     name: &'a ServerName<'a>,
     now: UnixTime,
+}
+
+impl Shown<'_> {
+    /// Whether it is for this host: by its names of hosts, or where it has none by its common name, as in libpq.
+    fn is_named(&self) -> Result<(), Error> {
+        let parsed = ParsedCertificate::try_from(self.server)?;
+        match rustls::client::verify_server_name(&parsed, self.name) {
+            Err(error)
+                if is_about_the_name(&error) && certificate::common_name_is(self.server, self.name) =>
+            {
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
 }
 
 /// The verifier that rustls asks.

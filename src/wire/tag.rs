@@ -98,6 +98,36 @@ tags! {
     NEGOTIATE_PROTOCOL_VERSION = b'v';
 }
 
+impl Tag {
+    /// Whether a server sends it to a client that has signed in.
+    pub fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::COPY_DATA
+                | Self::COPY_DONE
+                | Self::READY_FOR_QUERY
+                | Self::ERROR_RESPONSE
+                | Self::NOTICE_RESPONSE
+                | Self::PARAMETER_STATUS
+                | Self::COMMAND_COMPLETE
+                | Self::DATA_ROW
+                | Self::ROW_DESCRIPTION
+                | Self::NO_DATA
+                | Self::PARSE_COMPLETE
+                | Self::BIND_COMPLETE
+                | Self::CLOSE_COMPLETE
+                | Self::PORTAL_SUSPENDED
+                | Self::PARAMETER_DESCRIPTION
+                | Self::EMPTY_QUERY_RESPONSE
+                | Self::COPY_IN_RESPONSE
+                | Self::COPY_OUT_RESPONSE
+                | Self::COPY_BOTH_RESPONSE
+                | Self::NOTIFICATION_RESPONSE
+                | Self::FUNCTION_CALL_RESPONSE
+        )
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_ascii_graphic() {

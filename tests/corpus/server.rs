@@ -53,13 +53,33 @@ impl Server {
             "initdb",
             &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
         );
+        server.run();
+        Some(server)
+    }
+
+    /// A hot standby of this server, which has everything that the server had when it was asked for.
+    pub(crate) fn standby(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let standby = Self { dir, bin: self.bin.clone(), user: self.user };
+        if let Some(user) = standby.user {
+            assert!(Command::new("chown").arg(user).arg(standby.dir.path()).status().unwrap().success());
+        }
+        let (data, from) = (standby.data(), self.dir.path().display().to_string());
+        self.tool(
+            "pg_basebackup",
+            &["-D", &data, "-h", &from, "-p", "5432", "-U", "postgres", "-R", "-c", "fast", "--no-sync"],
+        );
+        standby.run();
+        standby
+    }
+
+    fn run(&self) {
         let options = format!(
             "-p 5432 -c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c max_prepared_transactions=5 -c wal_level=replica",
-            server.dir.path().display()
+            self.dir.path().display()
         );
-        let log = server.dir.path().join("log").display().to_string();
-        server.tool("pg_ctl", &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]);
-        Some(server)
+        let log = self.dir.path().join("log").display().to_string();
+        self.tool("pg_ctl", &["-D", &self.data(), "-w", "-l", &log, "-o", &options, "start"]);
     }
 
     fn data(&self) -> String {

@@ -75,6 +75,20 @@ def transactions(_c):
 
 
 @step
+def requests(_c):
+    # As ATOMIC_REQUESTS has it: everything in one transaction, which reads before it writes, if it writes at all.
+    for n in range(5):
+        with transaction.atomic():
+            before = Thing.objects.count()
+            with transaction.atomic():
+                Thing.objects.create(name=f"request {n}")
+            same(Thing.objects.count(), before + 1)
+        with transaction.atomic():
+            same(Thing.objects.count(), before + 1)
+    same(Thing.objects.filter(name__startswith="request").delete()[0], 5)
+
+
+@step
 def server_side_cursor(_c):
     same(sum(1 for _ in Thing.objects.iterator(chunk_size=100)), 1051)
 

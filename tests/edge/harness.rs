@@ -259,7 +259,8 @@ impl Door {
                 encode::backend_key_data(&mut out, connected.pid, &connected.secret);
                 encode::ready(&mut out, TxStatus::Idle);
                 stream.write_all(&out).await.unwrap();
-                copy_bidirectional(&mut stream, &mut connected.stream).await.unwrap();
+                // Who hangs up without a word has got what it came for.
+                drop(copy_bidirectional(&mut stream, &mut connected.stream).await);
                 Ok(credential)
             }
             Err(ConnectError::Refused { frame, sqlstate }) => {

@@ -9,6 +9,7 @@
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod harness;
+mod matrix;
 mod tls;
 
 use std::time::Duration;

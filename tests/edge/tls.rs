@@ -5,12 +5,15 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use primacy::control::link::{Link, Target};
+use primacy::control::settings::{Credentials, NodeSettings};
+use primacy::model::{NodeId, Secret};
 use primacy::proxy::login::{LoginError, Outcome};
 use primacy::proxy::server::{self, ConnectError, SignIn};
 use primacy::proxy::settings::{ClientTls, ClientTlsMode};
 use primacy::proxy::tls::ServerTlsConfig;
 use primacy::session::ClientError;
-use primacy::tls::{ServerTls, ServerTlsMode, TlsError};
+use primacy::tls::{Negotiation, ServerTls, ServerTlsMode, TlsError};
 use primacy::wire::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,14 +21,15 @@ use tokio::net::TcpStream;
 use crate::harness::{DEADLINE, Door, Postgres};
 use crate::password;
 
-/// An authority, and certificates for localhost (self-signed, and by the authority) and for a client.
-struct Certificates {
+/// An authority, and certificates: for localhost (self-signed, by the authority, by common name only, for another host, revoked,
+/// expired) and for two clients.
+pub(crate) struct Certificates {
     dir: tempfile::TempDir,
 }
 
 impl Certificates {
     /// `None`, and a word about it, where openssl is not installed.
-    fn make() -> Option<Self> {
+    pub(crate) fn make() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let made = Self { dir };
@@ -40,16 +44,44 @@ impl Certificates {
         made.openssl(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
         );
-        for (name, extension) in [("server", names), ("client", "extendedKeyUsage=clientAuth")] {
+        let client = "extendedKeyUsage=clientAuth";
+        for (name, common_name, extension) in [
+            ("server", "server", names),
+            ("client", "client", client),
+            ("by_certificate", "by_certificate", client),
+            ("named", "localhost", ""),
+            ("starred", "*.localhost", "subjectAltName=DNS:elsewhere.example,IP:127.0.0.1"),
+            ("revoked", "localhost", names),
+            ("expired", "localhost", names),
+        ] {
             fs::write(made.path("extensions"), format!("{extension}\nbasicConstraints=CA:FALSE\n")).unwrap();
             made.openssl(&format!(
-                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={common_name} -keyout {name}.key -out {name}.csr"
             ));
-            made.openssl(&format!(
-                "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.crt"
-            ));
+            // In the past only where `openssl ca` is asked.
+            let end = if name == "expired" { "200102000000Z" } else { "400101000000Z" };
+            made.sign(&format!("-cert ca.crt -keyfile ca.key -enddate {end} -in {name}.csr -out {name}.crt"));
         }
+        made.openssl("ca -config authority.conf -cert ca.crt -keyfile ca.key -revoke revoked.crt");
+        made.openssl("ca -config authority.conf -cert ca.crt -keyfile ca.key -gencrl -out ca.crl");
+        made.openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout old.key -out old.csr");
+        made.sign("-selfsign -keyfile old.key -enddate 200102000000Z -in old.csr -out old.crt");
         Some(made)
+    }
+
+    /// Makes a certificate as an authority does, with the extensions that were written last.
+    fn sign(&self, arguments: &str) {
+        let conf = "[ca]\ndefault_ca=x\n[x]\ndatabase=index\nserial=serial\ncrlnumber=number\ndefault_md=sha256\n\
+                    default_crl_days=30\nnew_certs_dir=.\npolicy=any\nunique_subject=no\n[any]\ncommonName=supplied\n";
+        if !self.path("index").exists() {
+            for (name, text) in [("authority.conf", conf), ("index", ""), ("serial", "01"), ("number", "01")]
+            {
+                fs::write(self.path(name), text).unwrap();
+            }
+        }
+        self.openssl(&format!(
+            "ca -batch -notext -config authority.conf -startdate 200101000000Z -extfile extensions {arguments}"
+        ));
     }
 
     fn openssl(&self, arguments: &str) {
@@ -58,7 +90,31 @@ impl Certificates {
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A server with the certificate `server` that speaks TLS and does not say which protocol it speaks in it; its port.
+    async fn web_server(&self) -> (std::process::Child, u16) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("openssl")
+            .args([
+                "s_server",
+                "-quiet",
+                "-cert",
+                "server.crt",
+                "-key",
+                "server.key",
+                "-accept",
+                &port.to_string(),
+            ])
+            .current_dir(self.dir.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        crate::harness::eventually(async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
+        (child, port)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -87,7 +143,7 @@ fn hand_over(postgres_dir: &Path, certificates: &Certificates, name: &str) -> St
     format!("ssl_cert_file='{}'\nssl_key_file='{}'\n", copied[0], copied[1])
 }
 
-async fn use_certificate(postgres: &Postgres, certificates: &Certificates, name: &str) {
+pub(crate) async fn use_certificate(postgres: &Postgres, certificates: &Certificates, name: &str) {
     let settings = hand_over(postgres.dir(), certificates, name);
     for line in settings.lines().chain(["ssl=on"]) {
         postgres.sql(&format!("alter system set {line}")).await.unwrap();
@@ -264,4 +320,62 @@ async fn problems_with_files_name_the_file() {
     assert!(matches!(swapped, TlsError::Pem { .. }) && swapped.to_string().contains("self.key"), "{swapped}");
     let foreign = load(&|tls| tls.key_file = Some(certificates.path("ca.key")));
     assert!(matches!(foreign, TlsError::CertificateAndKey { .. }), "{foreign:?}");
+}
+
+#[tokio::test]
+async fn tls_begins_at_once_towards_servers_that_name_the_protocol() {
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(postgres) = Postgres::start("host all all 127.0.0.1/32 scram-sha-256", "").await else { return };
+    postgres.sql("create role app login password 'secret'").await.unwrap();
+    let tls = |mode, ca: &str| ServerTls {
+        mode,
+        ca_file: Some(certificates.path(ca)),
+        negotiation: Negotiation::Direct,
+        ..ServerTls::default()
+    };
+    let credential = password("secret");
+    let connect = async |port: u16, tls: ServerTls| {
+        let who = SignIn { user: "app", database: "postgres", startup: &[], credential: &credential };
+        let mut node = postgres.node("localhost", tls.clone());
+        node.address = primacy::model::Address::Tcp { host: "localhost".into(), port };
+        server::connect(&node, &ServerTlsConfig::load(&tls).unwrap(), &who, DEADLINE).await
+    };
+    // A port of ours is one that takes it, as a server of version 17 would.
+    let door =
+        Door::before(&postgres, certificates.client_tls(ClientTlsMode::Require, "server"), DEADLINE).await;
+    for mode in [ServerTlsMode::Require, ServerTlsMode::VerifyFull] {
+        let connected = async {
+            let connected = connect(door.port, tls(mode, "ca.crt")).await.unwrap();
+            assert!(connected.stream.is_tls());
+        };
+        let (served, ()) = tokio::join!(door.serve_one(), connected);
+        assert!(served.is_ok(), "{served:?}");
+    }
+    // The control plane does the same.
+    let mut node =
+        NodeSettings::new("n0", primacy::model::Address::Tcp { host: "localhost".into(), port: door.port });
+    node.tls = tls(ServerTlsMode::VerifyFull, "ca.crt");
+    let role = Credentials { user: "app".into(), password: Secret::new("secret") };
+    let target = Target::new(NodeId(0), &node, &role, "postgres").unwrap();
+    let asked = async {
+        let link = Link::open(&target, DEADLINE).await.unwrap();
+        assert_eq!(link.client().query_one("select 7", &[]).await.unwrap().get::<_, i32>(0), 7);
+    };
+    let (served, ()) = tokio::join!(door.serve_one(), asked);
+    assert!(served.is_ok(), "{served:?}");
+
+    // A server before version 17 takes it for nonsense.
+    use_certificate(&postgres, &certificates, "server").await;
+    let version: u32 = postgres.sql("show server_version_num").await.unwrap().parse().unwrap();
+    if version < 170_000 {
+        let error = connect(postgres.port, tls(ServerTlsMode::Require, "ca.crt")).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+    }
+    // TLS, and another protocol: nothing is said to it.
+    let mut stranger = certificates.web_server().await;
+    let error = connect(stranger.1, tls(ServerTlsMode::Require, "ca.crt")).await.unwrap_err();
+    stranger.0.kill().unwrap();
+    stranger.0.wait().unwrap();
+    let ConnectError::Tls(error) = error else { panic!("{error:?}") };
+    assert!(error.to_string().contains("ALPN"), "{error}");
 }

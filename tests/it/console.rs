@@ -323,7 +323,6 @@ async fn splitting_can_be_observed_before_it_is_believed() {
 }
 
 #[tokio::test]
-#[ignore = "a defect: after SHUTDOWN WAIT_FOR_CLIENTS new clients are still let in"]
 async fn settings_change_until_the_next_reload_and_the_process_ends_on_command() {
     let cluster = Cluster::with_replicas(0).await;
     let mut proxy = cluster.proxy().run().await;
@@ -353,4 +352,72 @@ async fn settings_change_until_the_next_reload_and_the_process_ends_on_command()
     let since = Instant::now();
     assert!(proxy.ended().await.success());
     assert!(since.elapsed() < LIMIT);
+}
+
+/// Whether somebody listens there.
+fn is_open(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+#[tokio::test]
+async fn each_way_to_shut_down_keeps_its_promise_to_those_who_are_there() {
+    let cluster = Cluster::with_replicas(0).await;
+    // Waiting for clients, until a signal says that there is no time for that.
+    let mut proxy = cluster.proxy().run().await;
+    let app = proxy.client().await;
+    console(&proxy).await.simple_query("SHUTDOWN WAIT_FOR_CLIENTS").await.unwrap();
+    eventually(LIMIT, "connections are refused", async || (!is_open(proxy.port())).then_some(())).await;
+    app.simple_query("BEGIN; SELECT 1; COMMIT").await.expect("who is there stays");
+    assert!(proxy.terminate().await.success());
+
+    // Waiting for servers: an open transaction may end, an idle client leaves at once.
+    let mut proxy = cluster.proxy().run().await;
+    let (app, idle) = (proxy.client().await, proxy.client().await);
+    app.batch_execute("BEGIN; CREATE TABLE kept (x int)").await.unwrap();
+    console(&proxy).await.simple_query("SHUTDOWN WAIT_FOR_SERVERS").await.unwrap();
+    eventually(LIMIT, "the idle client is gone", async || idle.is_closed().then_some(())).await;
+    assert!(!is_open(proxy.port()), "connections are refused");
+    app.batch_execute("INSERT INTO kept VALUES (1); COMMIT")
+        .await
+        .expect("the transaction ends as it should");
+    assert!(proxy.ended().await.success());
+
+    // Now: what is open is rolled back.
+    let mut proxy = cluster.proxy().run().await;
+    let app = proxy.client().await;
+    app.batch_execute("BEGIN; INSERT INTO kept VALUES (2)").await.unwrap();
+    // The console goes down with it, perhaps before its answer is through.
+    drop(console(&proxy).await.simple_query("SHUTDOWN").await);
+    let since = Instant::now();
+    assert!(proxy.ended().await.success());
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert!(app.batch_execute("COMMIT").await.is_err());
+    assert_eq!(cluster.value(0, "SELECT count(*) FROM kept").await, "1");
+}
+
+#[tokio::test]
+async fn wait_close_waits_for_the_connections_that_reconnect_gave_up_and_no_others() {
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster.proxy().run().await;
+    let (app, other, admin) = (proxy.client().await, proxy.client().await, console(&proxy).await);
+    app.batch_execute("BEGIN; CREATE TABLE kept (x int)").await.unwrap();
+    admin.simple_query("RECONNECT app").await.unwrap();
+    let stale = async || {
+        let (columns, rows) = show(&admin, "SHOW SERVERS").await;
+        let at = columns.iter().position(|name| name == "close_needed").unwrap();
+        rows.iter().filter(|row| row[at].as_deref() == Some("1")).count()
+    };
+    assert_eq!(stale().await, 1);
+    let closing = admin.simple_query("WAIT_CLOSE app");
+    tokio::pin!(closing);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), &mut closing).await.is_err(),
+        "one is still used"
+    );
+    // A new one, open as long as it likes, is nothing to wait for.
+    other.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    app.batch_execute("COMMIT").await.unwrap();
+    closing.await.unwrap();
+    assert_eq!(stale().await, 0);
+    other.batch_execute("COMMIT").await.unwrap();
 }

@@ -145,3 +145,77 @@ async fn bytes_that_are_no_protocol_end_in_an_error_and_in_nothing_else() {
     .await;
     assert!(!proxy.log().contains("panicked"), "seed {seed}");
 }
+
+/// Sends a pipeline of these frames up to Sync; the errors in its answer, by code.
+async fn errors_of(client: &mut Raw, frames: impl Iterator<Item = Vec<u8>>) -> Vec<String> {
+    let mut errors = Vec::new();
+    let all: Vec<Vec<u8>> = frames.collect();
+    for some in all.chunks(500) {
+        client.send(&[&some.concat()[..], &frame(b'S', b"")].concat()).await;
+        let seen = client.until_ready().await;
+        assert!(seen.last().unwrap().starts_with('Z'), "{seen:?}");
+        errors.extend(seen.into_iter().filter(|one| one.starts_with("E ")));
+    }
+    errors
+}
+
+/// Statements, portals, settings, channels, notifications: one session piles up as much of each as it likes.
+#[tokio::test]
+async fn what_one_session_piles_up_is_bounded() {
+    const MANY: usize = 20_000;
+    let cluster = Cluster::with_replicas(1).await;
+    let proxy = cluster.proxy().set("limits.max_client_prepared", 2000).run().await;
+    let bystander = proxy.client().await;
+    let mut hoarder = Raw::connect(proxy.port(), &[]).await;
+    hoarder.query("SELECT 1").await;
+    let before = resident_kib(&proxy);
+    let grown = |what: &str, most_kib: u64| {
+        let grown = resident_kib(&proxy).saturating_sub(before);
+        eprintln!("MEASURED {what}: {grown} KiB more");
+        assert!(grown < most_kib, "{what}: {grown} KiB more");
+    };
+
+    let parse =
+        |n: usize| frame(b'P', format!("s{n}\0SELECT {n} /* {} */\0\0\0", "x".repeat(200)).as_bytes());
+    let errors = errors_of(&mut hoarder, (0..MANY).map(parse)).await;
+    // One a pipeline, because the rest of it is skipped.
+    assert_eq!(errors.len(), (MANY - 2000) / 500, "{:?}", errors.first());
+    assert!(errors.iter().all(|one| one.starts_with("E 54000")), "{:?}", errors.first());
+    grown("prepared statements", 16 * 1024);
+
+    // The text of one is counted too.
+    let mut wordy = Raw::connect(proxy.port(), &[]).await;
+    let parse =
+        |n: usize| frame(b'P', format!("s{n}\0SELECT {n} /* {} */\0\0\0", "x".repeat(60_000)).as_bytes());
+    let errors = errors_of(&mut wordy, (0..600).map(parse)).await;
+    assert!(errors.iter().any(|one| one.starts_with("E 54000")), "{errors:?}");
+    grown("long prepared statements", 96 * 1024);
+    drop(wordy);
+
+    hoarder.query("BEGIN").await;
+    let bind = |n: usize| frame(b'B', format!("p{n}\0s1\0\0\0\0\0\0\0").as_bytes());
+    assert_eq!(errors_of(&mut hoarder, (0..MANY).map(bind)).await, [""; 0]);
+    hoarder.query("COMMIT").await;
+    grown("portals", 96 * 1024);
+
+    for n in 0..MANY / 10 {
+        let seen = hoarder.query(&format!("SET a{n}.b = '{}'", "x".repeat(500))).await;
+        assert_eq!(seen, ["C SET", "Z I"]);
+    }
+    grown("settings", 96 * 1024);
+    assert_eq!(hoarder.query("SHOW a7.b").await[2], "C SHOW", "and each of them holds");
+
+    for n in 0..MANY / 10 {
+        hoarder.query(&format!("LISTEN c{n}")).await;
+    }
+    for n in 0..MANY / 10 {
+        bystander.batch_execute(&format!("NOTIFY c{n}")).await.unwrap();
+    }
+    grown("channels and notifications", 96 * 1024);
+    drop(hoarder);
+    bystander.simple_query("SELECT 1").await.unwrap();
+    eventually(LIMIT, "the session is gone", async || {
+        proxy.metrics().await.lines().any(|line| line == "primacy_clients 1").then_some(())
+    })
+    .await;
+}

@@ -52,6 +52,63 @@ async fn run(client: &Client, sql: &str) {
 }
 
 #[tokio::test]
+async fn what_a_function_drops_unseen_is_prepared_again() {
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = proxy(&cluster, 1).await;
+    let client = proxy.client().await;
+    // The text stands in no function's body.
+    let runs = "CREATE FUNCTION runs(text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; END'";
+    run(&client, runs).await;
+    let reads = client.prepare("/* primacy: primary */ SELECT v FROM kept").await.unwrap();
+    assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
+    run(&client, "SELECT runs('DEALLOCATE ALL')").await;
+    let failed = client.query(&reads, &[]).await.unwrap_err();
+    assert_eq!(failed.code().unwrap().code(), "26000");
+    assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = proxy(&cluster, 20).await;
+    let client = proxy.client().await;
+    let pins = async || value(&client, "SHOW primacy.pins").await;
+    run(&client, "CREATE TEMP TABLE one (v text)").await;
+    run(&client, "CREATE TEMP VIEW two AS SELECT * FROM one").await;
+    run(&client, "BEGIN; DROP VIEW two; DROP TABLE one; ROLLBACK").await;
+    assert_eq!(value(&client, "SELECT count(*) FROM two").await, "0");
+    run(&client, "DROP VIEW two").await;
+    assert_eq!(pins().await, "temporary-table");
+    assert_eq!(value(&client, "DROP TABLE one, nosuch").await, "42P01");
+    assert_eq!(value(&client, "SELECT count(*) FROM one").await, "0");
+    run(&client, "DROP TABLE IF EXISTS nosuch, pg_temp.one").await;
+    assert_eq!(pins().await, "");
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
+    run(&client, "CREATE TEMP TABLE one (v text); CREATE TEMP TABLE \"One\" (v text); DROP TABLE \"One\"")
+        .await;
+    run(&client, "DROP TABLE IF EXISTS \"One\"").await;
+    assert_eq!(pins().await, "temporary-table");
+    run(&client, "DISCARD TEMP").await;
+    // What goes with its transaction ties nobody beyond that.
+    run(&client, "BEGIN; CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT 'passing' AS v").await;
+    assert_eq!(value(&client, "SELECT v FROM kept").await, "passing");
+    run(&client, "COMMIT").await;
+    assert_eq!(pins().await, "");
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
+    assert_eq!(value(&client, "SELECT v FROM kept").await, "kept");
+    // Who reads the parent reads its temporary child.
+    run(&client, "CREATE TABLE parents (v text)").await;
+    run(&client, "CREATE TEMP TABLE child () INHERITS (parents)").await;
+    run(&client, "INSERT INTO child VALUES ('c')").await;
+    assert_eq!(value(&client, "SELECT v FROM parents").await, "c");
+    assert!(!on_replica(&proxy, &client, "SELECT v FROM parents").await);
+    run(&client, "DISCARD TEMP").await;
+    run(&client, "CREATE TEMP TABLE parents (w text)").await;
+    run(&client, "CREATE TEMP TABLE child () INHERITS (parents)").await;
+    assert!(on_replica(&proxy, &client, "SELECT v FROM kept").await);
+}
+
+#[tokio::test]
 async fn a_session_with_temporary_tables_reads_others_on_replicas() {
     let cluster = Cluster::with_replicas(2).await;
     let proxy = proxy(&cluster, 20).await;
@@ -72,6 +129,8 @@ async fn a_session_with_temporary_tables_reads_others_on_replicas() {
         ("SELECT relpersistence FROM pg_class WHERE oid = 'hidden'::regclass", false, "t"),
         ("SELECT ('hid' || 'den')::regclass::oid = pg_my_temp_schema() FROM kept", false, "f"),
         ("SELECT count(*) FROM pg_class WHERE relname = 'hidden' AND pg_table_is_visible(oid)", false, "1"),
+        ("SELECT count(*) FROM pg_class WHERE relname = 'kept' AND pg_table_is_visible(oid)", false, "1"),
+        ("SELECT count(*) FROM pg_catalog.pg_class WHERE relname LIKE 'hid_en'", true, "2"),
     ] {
         assert_eq!(on_replica(&proxy, &client, sql).await, replica, "{sql}");
         assert_eq!(value(&client, sql).await, expected, "{sql}");

@@ -72,7 +72,11 @@ async fn servers_are_reached_over_tls_in_peace_and_in_a_failover() {
     let proxy = async |mode: &str| {
         let proxy = cluster.proxy().set_nodes("host", "localhost").set_nodes("sslmode", mode);
         let ca = certificates.path("ca.crt");
-        if mode == "require" { proxy.run().await } else { proxy.set_nodes("sslrootcert", &ca).run().await }
+        if mode == "require" {
+            proxy.run().await
+        } else {
+            proxy.set_nodes("sslrootcert", ca.as_str()).run().await
+        }
     };
     // The harness signs in as primacy-setup, without TLS.
     let plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE NOT ssl \
@@ -130,11 +134,11 @@ async fn servers_that_fail_the_check_are_not_used() {
     let certificates = Certificates::make().await;
     let cluster = Cluster::builder(1).tls(&certificates).run().await;
     let other = certificates.path("other.crt");
-    let stranger = cluster.proxy().set_nodes("sslmode", "verify-ca").set_nodes("sslrootcert", &other);
+    let stranger = cluster.proxy().set_nodes("sslmode", "verify-ca").set_nodes("sslrootcert", other.as_str());
     refused(stranger.set_nodes("host", "localhost").start(), "certificate").await;
     // The certificate names localhost only.
     let ca = certificates.path("ca.crt");
-    let address = cluster.proxy().set_nodes("sslmode", "verify-full").set_nodes("sslrootcert", &ca);
+    let address = cluster.proxy().set_nodes("sslmode", "verify-full").set_nodes("sslrootcert", ca.as_str());
     refused(address.start(), "certificate").await;
 
     let plain = Cluster::with_replicas(0).await;

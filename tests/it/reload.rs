@@ -54,7 +54,6 @@ async fn requests(proxy: &Proxy, node: &str) -> u64 {
 }
 
 #[tokio::test]
-#[ignore = "a defect: after a removal the failover at its end is not done within hold_timeout, so removals are refused"]
 async fn nodes_are_added_and_removed_while_clients_go_on() {
     let cluster = Cluster::with_replicas(3).await;
     cluster.sql(0, "CREATE TABLE kept (n int); GRANT ALL ON kept TO app").await;
@@ -73,11 +72,9 @@ async fn nodes_are_added_and_removed_while_clients_go_on() {
 
     let told = proxy.with_nodes(&cluster, &[0, 2, 3]).reload(&cluster).await.unwrap();
     assert!(told.contains("nodes.node1.address"), "{told}");
-    eventually(LIMIT, "the removed one counts no more", async || {
-        let text = names().await;
-        (!text.contains("node1") && text.contains("node2")).then_some(())
-    })
-    .await;
+    assert!(told.contains("removed  node1: it may be switched off"), "{told}");
+    let text = names().await;
+    assert!(!text.contains("node1") && text.contains("node2"), "{text}");
     let status = proxy.program(&cluster, &["status"]).await.unwrap();
     assert!(!status.contains("node1") && status.contains("node3"), "{status}");
     let before = requests(&proxy, "node1").await;

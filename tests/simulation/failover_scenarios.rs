@@ -5,7 +5,8 @@
 //!
 //! Lines: `nodes N` and `set KEY VALUE` first; `# comment`; `> MS INPUT`; everything else is an effect.
 //! Inputs: `see NODE primary|standby KEY=VALUE..`, `see NODE refused|reset|timeout|starting|stopping|auth|other`,
-//! `done ACTION [NODE] OUTCOME..` (the newest of that kind), `command ..`, `suspect NODE`, `tick`, `restart`.
+//! `done ACTION [NODE] OUTCOME..` (the newest of that kind), `command ..`, `suspect NODE`, `tick`, `restart`, `restart
+//! without NODE` (which is not configured any more).
 
 #![expect(clippy::panic, clippy::expect_used, reason = "a test crate: loud failures")]
 
@@ -22,6 +23,7 @@ use simulation::model::{Address, Epoch, Lsn, NodeId, SystemId, Timeline};
 struct Stage {
     settings: Settings,
     nodes: u16,
+    removed: Option<NodeId>,
     base: Instant,
     core: Option<Core>,
     journal: Option<Record>,
@@ -34,6 +36,7 @@ impl Stage {
         Self {
             settings: Settings::default(),
             nodes: 3,
+            removed: None,
             base: simulation::clock::now(),
             core: None,
             journal: None,
@@ -55,7 +58,11 @@ impl Stage {
 
     fn members(&self) -> Vec<Member> {
         let address = |i: u16| Address::Tcp { host: "db".into(), port: 5432 + i };
-        (0..self.nodes).map(|i| Member::new(&format!("n{i}"), address(i))).collect()
+        let member = |i: u16| Member {
+            removed: self.removed == Some(NodeId(i)),
+            ..Member::new(&format!("n{i}"), address(i))
+        };
+        (0..self.nodes).map(member).collect()
     }
 
     /// Takes one input line; returns the effects as text.
@@ -64,11 +71,15 @@ impl Stage {
         let ms: u64 = words.next().expect("a time").parse().expect("milliseconds");
         let now = self.base + Duration::from_millis(ms);
         let words: Vec<&str> = words.collect();
-        if words == ["restart"] {
+        let restart = words[0] == "restart";
+        if restart {
+            if let ["without", node] = words[1..] {
+                self.removed = Some(node_id(node));
+            }
             self.core = None;
             self.sent.clear();
         }
-        let input = if words == ["restart"] { Input::Tick } else { self.input(now, &words) };
+        let input = if restart { Input::Tick } else { self.input(now, &words) };
         if self.core.is_none() {
             self.core = Some(Core::new(self.settings.clone(), self.members(), self.journal.clone(), now));
         }
@@ -133,7 +144,9 @@ impl Stage {
             timeline,
             name: value("as").map(str::to_owned),
         });
-        let names: Vec<String> = (0..self.nodes).map(|i| format!("n{i}")).collect();
+        let all = || (0..self.nodes).map(|i| format!("n{i}")).collect();
+        let names: Vec<String> =
+            value("names").map_or_else(all, |names| names.split(',').map(str::to_owned).collect());
         let text = format!("ANY 1 ({})", names.join(", "));
         Reach::Answered(Box::new(Facts {
             system_id: SystemId(number("system").unwrap_or(7)),

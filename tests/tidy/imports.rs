@@ -40,7 +40,15 @@ const TABLE: &[(&str, &[&str])] = &[
     // Beside a server: it speaks the control plane's language, and keeps its journal as that does.
     (
         "agent",
-        &["postgres", "model", "control::agents", "control::conninfo", "control::link", "control::store"],
+        &[
+            "postgres",
+            "model",
+            "tls",
+            "control::agents",
+            "control::conninfo",
+            "control::link",
+            "control::store",
+        ],
     ),
     // It tests primacy from outside: through the proxy's port, its HTTP API and the servers' processes.
     ("chaos", &["postgres", "model", "admin"]),

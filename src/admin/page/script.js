@@ -223,11 +223,13 @@ function openDialog(which, title, text, go) {
   byId("dialog").showModal();
 }
 byId("do-switchover").onclick = () => openDialog("switchover", "Switchover", "The primary hands its role to a replica. Statements wait for a moment; nothing is lost, nothing fails.", "Switch over");
+byId("do-token").onclick = () => openDialog("look", "Token", "What is refused without it is shown with it. This page forgets it when it is closed.", "Use it");
 byId("do-pause").onclick = () => openDialog("pause", "Pause automatic failover", "From then on nobody replaces a primary that fails, until somebody resumes.", "Pause");
 byId("do-resume").onclick = () => openDialog("resume", "Resume automatic failover", "A primary that fails is replaced again.", "Resume");
+const bearer = headers => { if (byId("token").value) headers.Authorization = "Bearer " + byId("token").value; return headers; };
 byId("go").onclick = async () => {
-  const token = byId("token").value, headers = { "Content-Type": "application/json" };
-  if (token) headers.Authorization = "Bearer " + token;
+  if (verb === "look") { asked = 0; return byId("dialog").close(); }
+  const headers = bearer({ "Content-Type": "application/json" });
   const to = byId("to").value, body = verb === "switchover" ? JSON.stringify(to ? { to } : {}) : "{}";
   byId("go").disabled = true;
   byId("answer").textContent = "working …";
@@ -241,7 +243,22 @@ byId("go").onclick = async () => {
 };
 
 // ---- again and again ----
-const ask = path => fetch(path, { cache: "no-store" }).then(r => { if (!r.ok) throw new Error(r.status); return r.json(); });
+const REFUSED = 401;
+async function ask(path) {
+  const answer = await fetch(path, { cache: "no-store", headers: bearer({}) });
+  if (answer.status === REFUSED) byId("do-token").hidden = false;
+  if (!answer.ok) throw Object.assign(new Error("status " + answer.status), { status: answer.status });
+  return answer.json();
+}
+// Where statement texts need a token, the rest of the page does without.
+async function askReads() {
+  try {
+    drawReads(await ask("/api/v1/routes?top=8"));
+  } catch (error) {
+    if (error.status !== REFUSED) throw error;
+    show("reads", el("div", { class: "empty" }, "Statement texts are shown with a token."));
+  }
+}
 let asked = 0;
 async function refresh() {
   try {
@@ -252,10 +269,10 @@ async function refresh() {
       drawSessions(await ask("/api/v1/sessions"));
       drawEvents(await ask("/api/v1/events"));
     }
-    if (asked % 5 === 1) drawReads(await ask("/api/v1/routes?top=8"));
+    if (asked % 5 === 1) await askReads();
   } catch (error) {
     byId("service").className = "pill bad";
-    byId("service").textContent = "primacy does not answer";
+    byId("service").textContent = error.status === REFUSED ? "a token is needed" : "primacy does not answer";
   }
   setTimeout(refresh, 1000);
 }

@@ -73,6 +73,23 @@ fn a_broken_connection_counts_unless_the_proxy_was_killed() {
 }
 
 #[test]
+fn what_comes_after_all_was_whole_again_is_not_the_pause() {
+    let mut notes = Notes::default();
+    // A pause of 90 ms by the kill, whole at 400 ms; then a rest of the clients of one second.
+    let ends = [100_000, 190_000, 300_000, 395_000, 1_395_000, 1_400_000];
+    notes.entries.extend((0..).zip(ends).map(|(n, ended)| entry(n, ended - 1_000, ended, End::Committed)));
+    let kill = blow(Fault::Kill, 100_500, 400_000, true);
+    let seen = &report(&notes, &[0, 1, 2, 3, 4, 5], &[kill]).faults[0];
+    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (110.0, Some(200.0)));
+    // An answer that was under way when the primary died does not end the pause.
+    let mut notes = Notes::default();
+    let ends = [100_000, 101_000, 401_000, 402_000];
+    notes.entries.extend((0..).zip(ends).map(|(n, ended)| entry(n, ended - 1_000, ended, End::Committed)));
+    let seen = &report(&notes, &[0, 1, 2, 3], &[blow(Fault::Kill, 100_500, 400_000, true)]).faults[0];
+    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (300.0, Some(301.0)));
+}
+
+#[test]
 fn percentiles_are_of_what_was_seen() {
     let values: Vec<f64> = (1..=100).map(f64::from).collect();
     let seen = [50, 99, 100].map(|percent| format!("{:.1}", percentile(&values, percent)));

@@ -91,7 +91,7 @@ fn headline(heard: &Heard) -> Paragraph<'static> {
     Paragraph::new([first, second].into_iter().chain(alarms).collect::<Vec<_>>())
 }
 
-fn titled(title: &'static str) -> Block<'static> {
+fn titled(title: impl Into<std::borrow::Cow<'static, str>>) -> Block<'static> {
     Block::new().borders(Borders::TOP).title(Span::styled(title, STRONG)).border_style(DIM)
 }
 
@@ -207,7 +207,11 @@ fn statements_table(heard: &Heard, wish: Wish) -> Table<'static> {
         Constraint::Length(20),
         Constraint::Fill(1),
     ];
-    let title = if wish.slowest_first { " Statements by total time " } else { " Statements by count " };
+    let title = match (&heard.untold, wish.slowest_first) {
+        (Some(why), _) => format!(" Statements: {why} "),
+        (None, true) => " Statements by total time ".to_owned(),
+        (None, false) => " Statements by count ".to_owned(),
+    };
     Table::new(rows, widths)
         .header(header(&["COUNT", "PRIMARY", "REPLICAS", "MEAN MS", "TOTAL MS", "WHY", "STATEMENT"]))
         .block(titled(title))

@@ -63,6 +63,7 @@ fn heard() -> Heard {
             text: "does not answer".into(),
             ..EventReport::default()
         }],
+        untold: None,
         silence: None,
     }
 }

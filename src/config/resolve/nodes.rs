@@ -11,7 +11,7 @@ use crate::config::url::{self, NodeUrl};
 use crate::config::written::{self, Document};
 use crate::model::{Address, NODES_MAX, Secret};
 use crate::proxy::settings::{Node, Service};
-use crate::tls::{ChannelBinding, ServerTls, ServerTlsMode};
+use crate::tls::{ChannelBinding, Negotiation, ServerTls, ServerTlsMode};
 
 /// Longest name: a PostgreSQL identifier with room for a prefix.
 const NAME_LEN_MAX: usize = 50;
@@ -59,8 +59,19 @@ fn server_tls(
     let sslmode = written.sslmode.as_deref().or(url.and_then(|url| url.sslmode.as_deref()));
     let mode = check.word(&key("sslmode"), sslmode, &ServerTlsMode::WORDS);
     let ca_file = written.sslrootcert.as_deref().or(url.and_then(|url| url.sslrootcert.as_deref()));
+    // libpq's word for the authorities that this machine trusts anyway.
+    let system = ca_file == Some(Path::new("system"));
+    if system && mode != ServerTlsMode::VerifyFull {
+        let (found, allowed) = ("\"system\" with a weaker sslmode", "sslmode \"verify-full\"");
+        check.problem(
+            &key("sslrootcert"),
+            found,
+            allowed,
+            Some("anybody can get a certificate from these authorities"),
+        );
+    }
     let files = [
-        ("sslrootcert", ca_file),
+        ("sslrootcert", ca_file.filter(|_| !system)),
         ("sslcrl", written.sslcrl.as_deref()),
         ("sslcert", written.sslcert.as_deref()),
         ("sslkey", written.sslkey.as_deref()),
@@ -85,7 +96,13 @@ fn server_tls(
             None,
         );
     }
-    ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding }
+    let negotiation =
+        check.word(&key("sslnegotiation"), written.sslnegotiation.as_deref(), &Negotiation::WORDS);
+    if negotiation == Negotiation::Direct && !mode.required() {
+        let found = "\"direct\" with an sslmode that does without TLS";
+        check.problem(&key("sslnegotiation"), found, "sslmode \"require\" or stricter", None);
+    }
+    ServerTls { mode, ca_file, crl_file, cert_file, key_file, channel_binding, negotiation }
 }
 
 fn node_url(key: &str, text: &str, check: &mut Checker) -> Option<NodeUrl> {

@@ -1,18 +1,14 @@
-//! Promotion: followers are pointed at the candidate, the candidate is promoted, its first write gets its quorum.
+//! Promotion: followers are pointed at the candidate, and the candidate is promoted.
 
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
 use super::recruit::lsn;
-use super::{Actuator, DeedError};
+use super::{Actuator, DeedError, term};
 use crate::control::hands::{Change, alter};
-use crate::control::link::{Link, within};
 use crate::failover::{FollowerName, Outcome};
-use crate::model::{Epoch, NodeId, Timeline};
-
-/// To sign in for the term row.
-const OPEN_MAX: Duration = Duration::from_secs(3);
+use crate::model::{NodeId, Timeline};
 
 const CREATE_SLOT: &str = "SELECT pg_create_physical_replication_slot($1) \
     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)";
@@ -33,16 +29,14 @@ const DROP_STALE_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM 
     WHERE slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL AND slot_name = ANY ($1) \
     AND pg_is_in_recovery()";
 
-const TERM_TABLE: &str = "\
-CREATE SCHEMA IF NOT EXISTS primacy;
-CREATE TABLE IF NOT EXISTS primacy.term (
-  epoch bigint PRIMARY KEY,
-  node text NOT NULL,
-  at timestamptz NOT NULL DEFAULT now()
-)";
+const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
-const TERM_ROW: &str = "INSERT INTO primacy.term (epoch, node) VALUES ($1, $2) \
-    ON CONFLICT (epoch) DO UPDATE SET node = excluded.node, at = excluded.at";
+/// The timeline of a primary, and where its own WAL begins.
+const PROMOTED: &str = "\
+SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), pg_last_wal_replay_lsn()::text";
+
+/// What is prepared before it is needed.
+pub(super) const STATEMENTS: [&str; 4] = [BEFORE_REPOINT, CREATE_SLOT, RECOVERING, PROMOTED];
 
 impl Actuator {
     /// Points a standby at `upstream` under that name. Takes effect at once; replay is not waited for.
@@ -57,7 +51,7 @@ impl Actuator {
         let slots = self.slot_names();
         let look = async {
             let lease = hand.lease().await?;
-            let row = lease.query_one(BEFORE_REPOINT, &[&slots]).await?;
+            let row = lease.query_one(&lease.prepare(BEFORE_REPOINT).await?, &[&slots]).await?;
             Ok::<_, DeedError>((lease, row))
         };
         let slot = async {
@@ -92,7 +86,7 @@ impl Actuator {
     pub(super) async fn make_slot(&self, server: NodeId, slot: &str) -> bool {
         let made = async {
             let lease = self.hand(server)?.lease().await?;
-            lease.execute(CREATE_SLOT, &[&slot]).await?;
+            lease.execute(&lease.prepare(CREATE_SLOT).await?, &[&slot]).await?;
             lease.done();
             Ok::<_, DeedError>(())
         };
@@ -127,58 +121,33 @@ impl Actuator {
     }
 
     /// Promotes a standby and looks every `poll` until it is a primary. The server's own way of waiting looks only
-    /// every 100 ms.
+    /// every 100 ms. Meanwhile the connection for the term row is opened.
     pub(super) async fn promote(&self, node: NodeId, poll: Duration) -> Result<Outcome, DeedError> {
-        let lease = self.hand(node)?.lease().await?;
-        lease.batch_execute("SELECT pg_promote(false) WHERE pg_is_in_recovery()").await?;
-        let question = lease.prepare("SELECT pg_is_in_recovery()").await?;
-        while lease.query_one(&question, &[]).await?.try_get(0)? {
-            tokio::time::sleep(poll).await;
-        }
-        let row = lease
-            .query_one(
-                "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), \
-                 pg_last_wal_replay_lsn()::text",
-                &[],
-            )
-            .await?;
+        let hand = self.hand(node)?;
+        let lease = hand.lease().await?;
+        let promotion = async {
+            let (question, promoted) = tokio::try_join!(lease.prepare(RECOVERING), lease.prepare(PROMOTED))?;
+            lease.batch_execute("SELECT pg_promote(false) WHERE pg_is_in_recovery()").await?;
+            while lease.query_one(&question, &[]).await?.try_get(0)? {
+                tokio::time::sleep(poll).await;
+            }
+            Ok::<_, DeedError>(lease.query_one(&promoted, &[]).await?)
+        };
+        let ahead = async {
+            if let Ok(link) = term::open(&hand.target).await {
+                hand.keep_for_term(link);
+            }
+            std::future::pending().await
+        };
+        let row = tokio::select! {
+            row = promotion => row?,
+            never = ahead => never,
+        };
         let digits: &str = row.try_get(0)?;
         let timeline = u32::from_str_radix(digits, 16)
             .map_err(|error| DeedError::State(format!("timeline {digits:?}: {error}")))?;
         let fork = lsn(row.try_get(1)?)?;
         lease.done();
         Ok(Outcome::Promoted { timeline: Timeline(timeline), fork })
-    }
-
-    /// Writes the epoch's row on the new primary and waits for its quorum.
-    pub(super) async fn write_term_row(&self, node: NodeId, epoch: Epoch) -> Result<Outcome, DeedError> {
-        // A connection of its own: it hears the server's warnings, and is closed if the wait is given up.
-        let link = Link::open(&self.hand(node)?.target, OPEN_MAX).await?;
-        let name = self.settings.name(node);
-        let number = i64::try_from(epoch.0).map_err(|error| DeedError::State(error.to_string()))?;
-        let write = async {
-            let client = link.client();
-            client.batch_execute("BEGIN READ WRITE; SET LOCAL synchronous_commit = on").await?;
-            // Only where it is missing: making it takes locks and rights that a later row does not need.
-            if client.query_opt("SELECT 1 WHERE to_regclass('primacy.term') IS NULL", &[]).await?.is_some() {
-                client.batch_execute(TERM_TABLE).await?;
-            }
-            client.execute(TERM_ROW, &[&number, &&*name]).await?;
-            client.batch_execute("COMMIT").await?;
-            Ok::<_, tokio_postgres::Error>(())
-        };
-        // Given up a little before the core gives it up, so that the wait can be ended on the server, too.
-        let limit = self.settings.failover.term_row_timeout.mul_f32(0.9);
-        let written = within(limit, write).await;
-        if link.quorum_wait_cancelled() {
-            // The commit stands on this node alone and looks like a success (T4).
-            return Err(DeedError::State("the wait for the quorum was cancelled".into()));
-        }
-        if let Err(error) = written {
-            link.cancel(&self.hand(node)?.target).await;
-            return Err(error.into());
-        }
-        let row = link.client().query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?;
-        Ok(Outcome::Established(lsn(row.try_get(0)?)?))
     }
 }

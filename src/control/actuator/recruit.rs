@@ -1,11 +1,12 @@
 //! Revocation: standbys stop receiving, finish replaying, and say what became of the commits in doubt.
 
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use super::{Actuator, DeedError, POLL};
 use crate::clock;
 use crate::control::conninfo::Conninfo;
-use crate::control::hands::{Change, alter};
+use crate::control::hands::{Change, Lease, alter};
 use crate::control::in_doubt::Fate;
 use crate::failover::{Outcome, Recruit};
 use crate::model::{Epoch, Lsn, NodeId, Secret, Timeline};
@@ -52,19 +53,31 @@ SELECT x, CASE
   END
 FROM unnest($1::text[]) x";
 
+/// What a standby is and follows, before its receiver is stopped.
+const BEFORE_STOP: &str = "\
+SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'),
+  (SELECT received_tli FROM pg_stat_wal_receiver), CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END";
+
+const RECEIVES: &str = "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)";
+
+/// Where a standby without a receiver stands; whether it has one again.
+const POSITION: &str = "\
+SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text,
+  greatest((SELECT timeline_id FROM pg_control_checkpoint()),
+    (SELECT min_recovery_end_timeline FROM pg_control_recovery())),
+  EXISTS (SELECT FROM pg_stat_wal_receiver)";
+
+const RECOVERING: &str = "SELECT pg_is_in_recovery()";
+
+/// What is prepared before it is needed.
+pub(super) const STATEMENTS: [&str; 6] = [BEFORE_STOP, RECEIVES, POSITION, REPLAY_STATE, FATES, RECOVERING];
+
 impl Actuator {
     /// Has a standby stop receiving and waits until it is seen to have stopped. The reload alone is no fence (T1).
     pub(super) async fn stop_receiver(&self, node: NodeId) -> Result<Outcome, DeedError> {
         let hand = self.hand(node)?;
         let lease = hand.lease().await?;
-        let row = lease
-            .query_one(
-                "SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'), \
-                 (SELECT received_tli FROM pg_stat_wal_receiver), \
-                 CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END",
-                &[],
-            )
-            .await?;
+        let row = lease.query_one(&lease.prepare(BEFORE_STOP).await?, &[]).await?;
         if !row.try_get::<_, bool>(0)? {
             return Err(DeedError::State("is no standby".into()));
         }
@@ -91,7 +104,8 @@ impl Actuator {
             // notice whom it is pointed to nor acknowledge anything to the new primary.
             lease.batch_execute(RESUME_REPLAY).await?;
         }
-        while lease.query_opt("SELECT 1 FROM pg_stat_wal_receiver", &[]).await?.is_some() {
+        let receives = lease.prepare(RECEIVES).await?;
+        while lease.query_one(&receives, &[]).await?.try_get(0)? {
             tokio::time::sleep(POLL).await;
         }
         let received_on = Timeline(receiving.and_then(|tli| u32::try_from(tli).ok()).unwrap_or(0));
@@ -193,12 +207,15 @@ impl Actuator {
             return Ok(Outcome::Done);
         }
         let lease = self.hand(candidate)?.lease().await?;
-        let recovering: bool = lease.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
-        if !recovering {
+        let (fates, recovering) = tokio::try_join!(lease.prepare(FATES), lease.prepare(RECOVERING))?;
+        let xids: Vec<String> = asked.iter().map(u64::to_string).collect();
+        // One after the other in one round trip: a standby still *after* it answered was one when it did.
+        let params: [&(dyn ToSql + Sync); 1] = [&xids];
+        let (rows, recovering) =
+            tokio::try_join!(lease.query(&fates, &params), lease.query_one(&recovering, &[]))?;
+        if !recovering.try_get::<_, bool>(0)? {
             return Err(DeedError::State("is a primary already".into()));
         }
-        let xids: Vec<String> = asked.iter().map(u64::to_string).collect();
-        let rows = lease.query(FATES, &[&xids]).await?;
         lease.done();
         let mut fates = Vec::with_capacity(rows.len());
         for row in rows {
@@ -214,16 +231,8 @@ impl Actuator {
 }
 
 /// Where a standby without a receiver stands. Its received position cannot grow any more.
-async fn position(client: &Client, known: Timeline) -> Result<Recruit, DeedError> {
-    let row = client
-        .query_one(
-            "SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, \
-             greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
-             (SELECT min_recovery_end_timeline FROM pg_control_recovery())), \
-             EXISTS (SELECT FROM pg_stat_wal_receiver)",
-            &[],
-        )
-        .await?;
+async fn position(lease: &Lease, known: Timeline) -> Result<Recruit, DeedError> {
+    let row = lease.query_one(&lease.prepare(POSITION).await?, &[]).await?;
     if row.try_get::<_, bool>(3)? {
         return Err(DeedError::State("its receiver came back".into()));
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +10,7 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -23,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::api::{BODY_BYTES_MAX, DeedReport, Kind, PREFIX, Refusal};
 use super::{AgentSettings, AgentTls};
 use crate::model::Secret;
+use crate::tls::TlsError;
 
 /// To connect and shake hands; an agent that is not there must not hold up what can be done without it.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -30,17 +27,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Why an agent cannot be talked to at all.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentSetupError {
-    /// A file cannot be read, or is not PEM.
-    #[error("cannot read {}", file.display())]
-    File {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: pem::Error,
-    },
-    /// The certificate and its key.
+    /// A file, or certificate and key.
     #[error("TLS towards agents cannot be set up")]
-    Rustls(#[from] rustls::Error),
+    Tls(#[from] TlsError),
     /// A name that no certificate could be for.
     #[error("the agent's host is no name that a certificate could be for")]
     Name(#[from] InvalidDnsNameError),
@@ -202,31 +191,7 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-fn connector(tls: &AgentTls) -> Result<TlsConnector, AgentSetupError> {
-    let mut roots = RootCertStore::empty();
-    match &tls.ca_file {
-        Some(file) => roots.add_parsable_certificates(certificates(file)?),
-        None => roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
-    };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let config = match &tls.own {
-        Some((cert_file, key_file)) => {
-            let key = PrivateKeyDer::from_pem_file(key_file).map_err(failed(key_file))?;
-            builder.with_client_auth_cert(certificates(cert_file)?, key)?
-        }
-        None => builder.with_no_client_auth(),
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, AgentSetupError> {
-    let read = CertificateDer::pem_file_iter(file).map_err(failed(file))?;
-    read.collect::<Result<_, _>>().map_err(failed(file))
-}
-
-fn failed(file: &Path) -> impl FnOnce(pem::Error) -> AgentSetupError + use<> {
-    let file = file.to_path_buf();
-    move |source| AgentSetupError::File { file, source }
+fn connector(tls: &AgentTls) -> Result<TlsConnector, TlsError> {
+    let own = tls.own.as_ref().map(|(cert_file, key_file)| (cert_file.as_path(), key_file.as_path()));
+    Ok(TlsConnector::from(Arc::new(crate::tls::towards(tls.ca_file.as_deref(), own)?)))
 }

@@ -9,7 +9,7 @@ use crate::failover::effect::Action;
 use crate::failover::input::{Command, CommandId, Recruit};
 use crate::failover::observation::{Facts, Reach, Receiver};
 use crate::failover::{Alarm, RULES};
-use crate::model::{Address, Lsn, NodeId, Service, SystemId, Timeline};
+use crate::model::{Address, Lsn, NodeId, Service, SystemId, Timeline, Unreadable};
 
 fn members(count: u16) -> Vec<Member> {
     let address = |i: u16| Address::Tcp { host: "h".into(), port: 5432 + i };
@@ -158,17 +158,46 @@ const STANDBY: Said = Said { in_recovery: true, timeline: 1, lsn: 100, follows: 
 /// A cluster of which n0 is the primary, in peace.
 fn open(base: Instant, nodes: u16) -> Core {
     let mut core = Core::new(Settings::default(), members(nodes), None, base);
-    for node in 0..nodes {
-        let said = if node == 0 { Said { in_recovery: false, follows: None, ..STANDBY } } else { STANDBY };
+    let follows: Vec<Option<u16>> = (0..nodes).map(|node| (node > 0).then_some(0)).collect();
+    hear(&mut core, base, &follows);
+    assert_eq!(core.status().phase, Phase::Steady);
+    core
+}
+
+/// All nodes answer, and follow these; what is to be durable becomes it. What else was asked for comes back.
+fn hear(core: &mut Core, base: Instant, follows: &[Option<u16>]) -> Vec<Effect> {
+    let mut all = Vec::new();
+    for (node, follows) in (0..).zip(follows) {
+        let said = Said { in_recovery: follows.is_some(), follows: *follows, ..STANDBY };
         for effect in core.step(base, observation(node, base, Reach::Answered(Box::new(facts(said))))) {
             if matches!(effect.action, Action::WriteJournal(_)) {
                 let done = Input::EffectDone { id: effect.id, epoch: effect.epoch, outcome: Outcome::Done };
-                core.step(base, done);
+                all.extend(core.step(base, done));
+            } else {
+                all.push(effect);
             }
         }
     }
-    assert_eq!(core.status().phase, Phase::Steady);
-    core
+    all
+}
+
+/// The acknowledgement of a standby that hangs on another one reaches the primary through nobody (T15).
+#[test]
+fn who_counts_for_the_quorum_streams_from_the_primary_itself() {
+    for (without, turned) in [(None, true), (Some(RuleId::R8i), false)] {
+        let base = crate::clock::now();
+        let settings = Settings { without, ..Settings::default() };
+        let mut core = Core::new(settings, members(3), None, base);
+        let chain = [None, Some(0), Some(1)];
+        let mut asked = hear(&mut core, base, &chain);
+        for seconds in 1..=3 {
+            asked.extend(hear(&mut core, base + Duration::from_secs(seconds), &chain));
+        }
+        let to_primary = |effect: &Effect| {
+            matches!(effect.action, Action::Repoint { node: NodeId(2), upstream: NodeId(0), .. })
+        };
+        assert_eq!(asked.iter().any(to_primary), turned, "without {without:?}");
+    }
 }
 
 /// The replica that is frozen too must not delay the verdict for longer than the timeout.
@@ -197,6 +226,25 @@ fn observations_out_of_order_do_not_go_back_in_time() {
     let said = Said { in_recovery: false, follows: None, ..STANDBY };
     core.step(at, observation(0, before, Reach::Answered(Box::new(facts(said)))));
     assert_eq!(core.status().phase, Phase::Suspect);
+}
+
+/// A probe may see the new run of a server before the end of the job that restarted it is heard.
+#[test]
+fn a_node_that_was_heard_since_its_restart_is_not_starting() {
+    for (run, seen) in [(5, true), (0, false)] {
+        let base = crate::clock::now();
+        let mut core = open(base, 3);
+        let rejoin = Command::Rejoin(NodeId(1));
+        let effects = core.step(base, Input::Command { id: CommandId(1), command: rejoin });
+        let job = effects.iter().find(|effect| matches!(effect.action, Action::Rejoin { .. }));
+        let (id, epoch) = job.map(|job| (job.id, job.epoch)).expect("a rejoin");
+        let at = base + Duration::from_millis(50);
+        let said = Facts { started_micros: run, ..facts(STANDBY) };
+        core.step(at, observation(1, at, Reach::Answered(Box::new(said))));
+        core.step(at, Input::EffectDone { id, epoch, outcome: Outcome::Done });
+        let unreadable = core.snapshot().node(NodeId(1)).and_then(|node| node.unreadable);
+        assert_eq!(unreadable != Some(Unreadable::Starting), seen, "{unreadable:?}");
+    }
 }
 
 #[test]

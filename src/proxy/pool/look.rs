@@ -62,6 +62,11 @@ impl UserPool {
             .collect()
     }
 
+    /// Whether a connection that was opened then is closed when it comes back.
+    pub fn outdated(&self, opened: Instant) -> bool {
+        self.renewed.get().is_some_and(|renewed| opened < renewed)
+    }
+
     /// Closes the idle connections now, and the lent ones when they come back.
     pub fn renew(&self, now: Instant) {
         self.renewed.set(Some(now));

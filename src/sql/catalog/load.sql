@@ -29,7 +29,12 @@ node_local (name) AS (VALUES
     ('pg_last_wal_replay_lsn'), ('pg_last_xact_replay_timestamp'), ('pg_current_wal_lsn'), ('pg_lock_status'),
     ('pg_current_wal_insert_lsn'), ('pg_current_wal_flush_lsn'), ('pg_jit_available'), ('pg_sequence_last_value'),
     ('pg_current_logfile'), ('pg_notification_queue_usage'), ('pg_hba_file_rules'), ('pg_show_all_file_settings'),
-    ('pg_prepared_xact'), ('pg_get_shmem_allocations'), ('pg_get_backend_memory_contexts')),
+    ('pg_prepared_xact'), ('pg_get_shmem_allocations'), ('pg_get_backend_memory_contexts'), ('pg_walfile_name'),
+    ('pg_walfile_name_offset'), ('pg_replication_origin_oid')),
+-- Not volatile, and yet they read whichever relation they are given, or all: views that write, unlogged tables.
+read_anything (name) AS (VALUES
+    ('table_to_xml'), ('table_to_xml_and_xmlschema'), ('schema_to_xml'), ('schema_to_xml_and_xmlschema'),
+    ('database_to_xml'), ('database_to_xml_and_xmlschema')),
 -- Regular expressions are E'' strings: those do not depend on standard_conforming_strings.
 -- What a body must not call to be the same everywhere, as one regular expression.
 suspect (calls) AS (SELECT E'\\m(' || string_agg(name, '|') || E'|pg_stat_get_\\w+)\\s*\\(' FROM node_local),
@@ -41,6 +46,8 @@ functions AS (
            p.proargtypes[0] AS first_type,
            CASE WHEN n.nspname = 'pg_catalog' AND (p.proname ~ '^pg_stat_' OR p.proname IN (SELECT name FROM node_local))
                      THEN 'n'
+                WHEN n.nspname = 'pg_catalog' AND p.proname IN (SELECT name FROM read_anything)
+                     THEN 'v'
                 WHEN p.provolatile = 'v'
                      AND NOT (l.lanname IN ('internal', 'c', 'sql') AND (n.nspname = 'pg_catalog' OR l.lanname = 'c')
                               AND p.proname IN (SELECT name FROM harmless))

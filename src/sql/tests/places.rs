@@ -69,6 +69,8 @@ fn proven_reads_may_run_anywhere() {
         "EXPLAIN ANALYZE VERBOSE SELECT * FROM users",
         "EXPLAIN (ANALYZE, BUFFERS) WITH x AS (SELECT 1) SELECT * FROM x",
         "EXPLAIN (SELECT 1)",
+        "EXPLAIN SELECT log_visit(1)",
+        "EXPLAIN (ANALYZE off) SELECT nextval('s')",
         "COPY users TO STDOUT",
         "COPY app.users (id, name) TO STDOUT WITH (FORMAT csv)",
         "COPY (SELECT * FROM users) TO STDOUT",

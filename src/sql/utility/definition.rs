@@ -20,12 +20,63 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>, known: &Known<'_>) 
         words.eat_any(&["local", "global"]);
         // A temporary object belongs to the session; the facts that others are routed by do not change.
         if words.sees_any(&["temp", "temporary"]) || words.mentions("pg_temp") {
+            if drops_on_commit(words) {
+                return outcome.with_effect(SessionEffect::PassingTemporary);
+            }
             let name = temporary_name(words).map(SessionEffect::Temporary);
-            return name.into_iter().fold(outcome.pinned(PinCause::TemporaryTable), Outcome::with_effect);
+            let effects = inherited(words).into_iter().map(SessionEffect::TemporaryChildOf).chain(name);
+            return effects.fold(outcome.pinned(PinCause::TemporaryTable), Outcome::with_effect);
         }
+    }
+    if keyword == "drop" {
+        outcome.effects.extend(dropped(words).into_iter().map(SessionEffect::Dropped));
     }
     outcome.effects.extend(changes);
     outcome
+}
+
+/// Whether what is made goes with its transaction. What inherits from it, or it from, does not change that.
+fn drops_on_commit(words: Words<'_>) -> bool {
+    (0..words.tokens.len()).any(|at| {
+        let tail = words.tokens.get(at..).unwrap_or_default();
+        Words::new(words.text, tail).eat_all(&["on", "commit", "drop"])
+    })
+}
+
+/// The names of relations that DROP names without a schema, or in that of temporary ones: there these go first.
+fn dropped(mut words: Words<'_>) -> Vec<Arc<str>> {
+    let mut names = Vec::new();
+    if words.eat_any(&["table", "view", "sequence"]) {
+        words.eat_all(&["if", "exists"]);
+        while let Some(parts) = words.qualified_name() {
+            match parts.as_slice() {
+                [name] => names.push(Arc::from(name.as_str())),
+                [schema, name] if schema == "pg_temp" => names.push(Arc::from(name.as_str())),
+                _ => {}
+            }
+            if !words.eat_punctuation(b',') {
+                break;
+            }
+        }
+    }
+    names
+}
+
+/// The tables behind INHERITS, with their schemas.
+fn inherited(mut words: Words<'_>) -> Vec<Arc<str>> {
+    while !words.at_end() && !words.eat("inherits") {
+        words.advance();
+    }
+    let mut parents = Vec::new();
+    if words.eat_punctuation(b'(') {
+        while let Some(parts) = words.qualified_name() {
+            parents.push(Arc::from(parts.join(".")));
+            if !words.eat_punctuation(b',') {
+                break;
+            }
+        }
+    }
+    parents
 }
 
 /// The name of what `CREATE TEMP ...` or `CREATE ... pg_temp.name` makes.

@@ -51,10 +51,11 @@ impl<'a> ProxyBuilder<'a> {
     }
 
     /// Changes one key of every node.
-    pub(crate) fn set_nodes(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn set_nodes(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let value = value.into();
         let nodes = self.config.get_mut("nodes").and_then(Value::as_array_mut).unwrap();
         for node in nodes {
-            node.as_table_mut().unwrap().insert(key.to_owned(), value.into());
+            node.as_table_mut().unwrap().insert(key.to_owned(), value.clone());
         }
         self
     }
@@ -161,12 +162,21 @@ impl Proxy {
 
     /// Ends the process that has taken this one's place.
     pub(crate) async fn stop_successor(&self, cluster: &Cluster) {
-        let log = self.log();
-        let pid = log.rsplit("started to take this process's place").next().unwrap();
-        let pid = pid.split("pid=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        let pid = *self.successors().last().expect("one was started");
+        kill(pid, Signal::SIGTERM).unwrap();
         let gone = async || self.program(cluster, &["status"]).await.err();
         eventually(LIMIT, "the successor has ended", gone).await;
+    }
+
+    /// Processes that were started to take this one's place, and run: they are nobody's children when it is gone.
+    fn successors(&self) -> Vec<Pid> {
+        let log = self.log();
+        let started = log.split("started to take this process's place").skip(1);
+        let pids = started
+            .filter_map(|rest| rest.split("pid=").nth(1)?.split_whitespace().next()?.parse::<i32>().ok());
+        let dir = std::fs::canonicalize(&self.dir).ok();
+        let ours = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/cwd")).ok() == dir && dir.is_some();
+        pids.filter(ours).map(Pid::from_raw).collect()
     }
 
     /// `primacy reload`: what it printed, or its complaint.
@@ -301,6 +311,9 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
+        for pid in self.successors() {
+            kill(pid, Signal::SIGKILL).ok();
+        }
         if std::thread::panicking() {
             eprintln!("---- the proxy's log ----\n{}", self.log());
         }

@@ -4,6 +4,24 @@ use super::{Script, script};
 
 pub(super) const TRANSACTIONS: &[Script] = &[
     script(
+        "READ ONLY transactions that are prepared",
+        "Q BEGIN READ ONLY
+         Q SELECT count(*) FROM t
+         Q PREPARE TRANSACTION 'reads'
+         Q SELECT gid FROM pg_prepared_xacts
+         Q COMMIT PREPARED 'reads'
+         Q BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
+         Q SELECT count(*) FROM t
+         Q SELECT nothing
+         Q PREPARE TRANSACTION 'fails'
+         Q SELECT gid FROM pg_prepared_xacts
+         Q BEGIN READ ONLY
+         Q SELECT count(*) FROM t
+         Q PREPARE TRANSACTION 'undone'
+         Q ROLLBACK PREPARED 'undone'
+         Q SELECT 'fine'",
+    ),
+    script(
         "BEGIN and what ends it",
         "Q BEGIN
          Q COMMIT
