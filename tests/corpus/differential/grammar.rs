@@ -138,43 +138,40 @@ fn query(dice: &mut Rng, depth: u32) -> String {
 }
 
 fn select(dice: &mut Rng, depth: u32) -> String {
-    let mut text =
-        format!("SELECT {}{}", one(dice, &["", "", "", "DISTINCT ", "ALL "]), expression(dice, depth));
+    let what = expression(dice, depth);
+    let mut parts = vec![format!("SELECT {}{what}", one(dice, &["", "", "", "DISTINCT ", "ALL "]))];
     if yes(dice, 6) {
-        return text;
+        return parts.concat();
     }
-    text += &format!(" FROM {}", source(dice, depth));
+    parts.push(format!(" FROM {}", source(dice, depth)));
     if yes(dice, 3) {
-        text += &format!(" WHERE {} IS NOT NULL", expression(dice, depth));
+        parts.push(format!(" WHERE {} IS NOT NULL", expression(dice, depth)));
     }
     if yes(dice, 10) {
-        text += &format!(" GROUP BY {} HAVING {} IS NULL", expression(dice, depth), expression(dice, depth));
+        let (by, having) = (expression(dice, depth), expression(dice, depth));
+        parts.push(format!(" GROUP BY {by} HAVING {having} IS NULL"));
     }
     if yes(dice, 10) {
-        text += &format!(" WINDOW w AS (PARTITION BY {})", expression(dice, depth));
+        parts.push(format!(" WINDOW w AS (PARTITION BY {})", expression(dice, depth)));
     }
     if yes(dice, 6) {
-        text += &format!(" ORDER BY {}", expression(dice, depth));
+        parts.push(format!(" ORDER BY {}", expression(dice, depth)));
     }
     if yes(dice, 6) {
-        text += &format!(
-            " LIMIT {}",
-            one(dice, &["1", "ALL", "NULL", "(SELECT nextval('numbers'))", "fixed(1)", "writes(1)"])
-        );
+        let most = ["1", "ALL", "NULL", "(SELECT nextval('numbers'))", "fixed(1)", "writes(1)"];
+        parts.push(format!(" LIMIT {}", one(dice, &most)));
     }
     if yes(dice, 9) {
-        text += one(
-            dice,
-            &[
-                " FOR UPDATE",
-                " FOR SHARE OF t",
-                " FOR KEY SHARE",
-                " FOR NO KEY UPDATE NOWAIT",
-                " FOR READ ONLY",
-            ],
-        );
+        let locks = [
+            " FOR UPDATE",
+            " FOR SHARE OF t",
+            " FOR KEY SHARE",
+            " FOR NO KEY UPDATE NOWAIT",
+            " FOR READ ONLY",
+        ];
+        parts.push(one(dice, &locks).to_owned());
     }
-    text
+    parts.concat()
 }
 
 fn source(dice: &mut Rng, depth: u32) -> String {
@@ -276,7 +273,7 @@ fn expression(dice: &mut Rng, depth: u32) -> String {
     if depth == 0 || yes(dice, 3) {
         return simple(dice);
     }
-    let mut inner = |dice: &mut Rng| expression(dice, depth);
+    let inner = |dice: &mut Rng| expression(dice, depth);
     match dice.u32(..24) {
         0 | 1 => format!(
             "{} {} {}",

@@ -23,7 +23,7 @@ const SQL: &str = "'select nextval(''numbers'')::text, null::tsvector'";
 pub(super) async fn calls(client: &Client) -> Vec<String> {
     let mut texts = Vec::new();
     for function in rows(client, FUNCTIONS).await {
-        let [name, types, kind, set] = &function[..] else { panic!("{function:?}") };
+        let [name, types, kind, set] = <[String; 4]>::try_from(function).unwrap();
         let types: Vec<&str> = types.split('|').filter(|name| !name.is_empty()).collect();
         let tail = if kind == "w" { " OVER ()" } else { "" };
         let mut add = |values: Vec<String>| {
@@ -56,13 +56,12 @@ pub(super) async fn calls(client: &Client) -> Vec<String> {
 
 fn value(name: &str) -> String {
     let text = match name {
-        "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" => "1",
+        "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision" | "money" => "1",
         "boolean" => "true",
         "oid" => return "'plain'::regclass::oid".to_owned(),
-        "regclass" => "plain",
         "regproc" => "now",
         "regtype" => "int",
-        "name" | "text" | "character varying" | "character" | "cstring" | "unknown" => "plain",
+        "regclass" | "name" | "text" | "character varying" | "character" | "cstring" | "unknown" => "plain",
         "\"char\"" => "r",
         "date" => "2020-02-29",
         "timestamp without time zone" | "timestamp with time zone" => "2020-02-29 12:00",
@@ -86,7 +85,6 @@ fn value(name: &str) -> String {
         "polygon" => "((0,0),(1,1),(1,0))",
         "circle" => "<(0,0),1>",
         "line" => "{1,2,3}",
-        "money" => "1",
         "xml" => "<a/>",
         "int4range" | "int8range" | "numrange" => "[1,2)",
         "int4multirange" | "int8multirange" | "nummultirange" => "{[1,2)}",
