@@ -170,6 +170,10 @@ const CUT_OFF: [&str; 4] =
 fn is_clean(role: &str, seen: &[String]) -> bool {
     let errors = seen.iter().filter(|one| one.starts_with("E ")).count();
     let (last, ends) = (seen.last().unwrap(), |word: &str| seen.iter().any(|one| one == word));
+    // Whether there is a transaction, only the server knows: its session keeps the connection, and nobody else gets it.
+    if role == "a_transaction_from_nowhere" {
+        return errors == 0 && last == "Z T";
+    }
     if CUT_OFF.contains(&role) && last == "closed" && errors <= 1 {
         return true;
     }
@@ -194,6 +198,8 @@ async fn whatever_a_server_says_ends_in_one_error_and_touches_nobody_else() {
         .proxy()
         .set_nodes("port", i64::from(relay.port()))
         .set("pool.query_wait_timeout", "5s")
+        // A server that hangs up may be one that is starting: it is tried again up to here.
+        .set("limits.client_login_timeout", "15s")
         .run()
         .await;
     let bystander = proxy.client().await;

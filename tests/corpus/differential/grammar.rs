@@ -138,50 +138,40 @@ fn query(dice: &mut Rng, depth: u32) -> String {
 }
 
 fn select(dice: &mut Rng, depth: u32) -> String {
-    let mut text =
-        vec![format!("SELECT {}{}", one(dice, &["", "", "", "DISTINCT ", "ALL "]), expression(dice, depth))];
+    let what = expression(dice, depth);
+    let mut parts = vec![format!("SELECT {}{what}", one(dice, &["", "", "", "DISTINCT ", "ALL "]))];
     if yes(dice, 6) {
-        return text.concat();
+        return parts.concat();
     }
-    text.push(format!(" FROM {}", source(dice, depth)));
+    parts.push(format!(" FROM {}", source(dice, depth)));
     if yes(dice, 3) {
-        text.push(format!(" WHERE {} IS NOT NULL", expression(dice, depth)));
+        parts.push(format!(" WHERE {} IS NOT NULL", expression(dice, depth)));
     }
     if yes(dice, 10) {
-        text.push(format!(
-            " GROUP BY {} HAVING {} IS NULL",
-            expression(dice, depth),
-            expression(dice, depth)
-        ));
+        let (by, having) = (expression(dice, depth), expression(dice, depth));
+        parts.push(format!(" GROUP BY {by} HAVING {having} IS NULL"));
     }
     if yes(dice, 10) {
-        text.push(format!(" WINDOW w AS (PARTITION BY {})", expression(dice, depth)));
+        parts.push(format!(" WINDOW w AS (PARTITION BY {})", expression(dice, depth)));
     }
     if yes(dice, 6) {
-        text.push(format!(" ORDER BY {}", expression(dice, depth)));
+        parts.push(format!(" ORDER BY {}", expression(dice, depth)));
     }
     if yes(dice, 6) {
-        text.push(format!(
-            " LIMIT {}",
-            one(dice, &["1", "ALL", "NULL", "(SELECT nextval('numbers'))", "fixed(1)", "writes(1)"])
-        ));
+        let most = ["1", "ALL", "NULL", "(SELECT nextval('numbers'))", "fixed(1)", "writes(1)"];
+        parts.push(format!(" LIMIT {}", one(dice, &most)));
     }
     if yes(dice, 9) {
-        text.push(
-            one(
-                dice,
-                &[
-                    " FOR UPDATE",
-                    " FOR SHARE OF t",
-                    " FOR KEY SHARE",
-                    " FOR NO KEY UPDATE NOWAIT",
-                    " FOR READ ONLY",
-                ],
-            )
-            .to_owned(),
-        );
+        let locks = [
+            " FOR UPDATE",
+            " FOR SHARE OF t",
+            " FOR KEY SHARE",
+            " FOR NO KEY UPDATE NOWAIT",
+            " FOR READ ONLY",
+        ];
+        parts.push(one(dice, &locks).to_owned());
     }
-    text.concat()
+    parts.concat()
 }
 
 fn source(dice: &mut Rng, depth: u32) -> String {

@@ -23,7 +23,7 @@ const SQL: &str = "'select nextval(''numbers'')::text, null::tsvector'";
 pub(super) async fn calls(client: &Client) -> Vec<String> {
     let mut texts = Vec::new();
     for function in rows(client, FUNCTIONS).await {
-        let [name, types, kind, set] = &function[..] else { unreachable!("four columns: {function:?}") };
+        let [name, types, kind, set] = <[String; 4]>::try_from(function).unwrap();
         let types: Vec<&str> = types.split('|').filter(|name| !name.is_empty()).collect();
         let tail = if kind == "w" { " OVER ()" } else { "" };
         let mut add = |values: Vec<String>| {
