@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::hba::{Hba, Network};
 use crate::model::{Address, Secret};
+use crate::session;
 pub use crate::session::ReplayLimits;
 use crate::tls::ServerTls;
 
@@ -236,4 +237,20 @@ pub struct Settings {
     pub limits: Limits,
     /// Statements that take at least this long are logged, without their literals. Zero: none.
     pub slow_statement: Duration,
+}
+
+impl Settings {
+    /// What of it every session's machine goes by.
+    pub(super) fn machine(&self) -> session::Settings {
+        let limits = &self.limits;
+        session::Settings {
+            session_mode: self.pool_mode == PoolMode::Session,
+            prepared_max: limits.prepared_max as usize,
+            prepared_bytes_max: limits.prepared_bytes_max as usize,
+            server_prepared_max: limits.server_prepared_max as usize,
+            settings_bytes_max: 64 * 1024,
+            resolve_commits: self.resolve_commits,
+            replay: self.replay,
+        }
+    }
 }

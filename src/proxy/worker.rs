@@ -24,7 +24,7 @@ use super::links::Links;
 use super::pace::Pace;
 use super::pool::{ServerConn, UserPool};
 use super::server::Credential;
-use super::settings::{PoolMode, PoolSettings, Settings};
+use super::settings::{PoolSettings, Settings};
 use crate::clock;
 use crate::control::Board;
 use crate::model::{Epoch, Lsn, NODES_MAX, NodeId, Snapshot, Unreadable};
@@ -126,7 +126,7 @@ pub const SCRATCH_LEN: usize = 64 * 1024;
 impl Worker {
     /// A worker without clients.
     pub fn new(index: usize, shared: Arc<Shared>, sql: &crate::sql::Settings) -> Rc<Self> {
-        let machine_settings = RefCell::new(Rc::new(machine_settings(&shared)));
+        let machine_settings = RefCell::new(Rc::new(shared.settings.load().machine()));
         let published = shared.board.published();
         let snapshot = shared.board.snapshot();
         let fenced = Cell::new((snapshot.epoch, snapshot.primary));
@@ -189,7 +189,7 @@ impl Worker {
 
     /// Takes changed settings in.
     pub fn reload(&self) {
-        *self.machine_settings.borrow_mut() = Rc::new(machine_settings(&self.shared));
+        *self.machine_settings.borrow_mut() = Rc::new(self.shared.settings.load().machine());
         self.slow.set(super::timing::slow_statements(&self.shared));
         let (part, links) = (self.pool_settings(), self.shared.links.load());
         for pool in self.pools.borrow().values() {
@@ -484,19 +484,5 @@ impl Worker {
     /// Gives the place back.
     pub fn dismiss(&self) {
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn machine_settings(shared: &Shared) -> session::Settings {
-    let settings = shared.settings.load();
-    let limits = &settings.limits;
-    session::Settings {
-        session_mode: settings.pool_mode == PoolMode::Session,
-        prepared_max: limits.prepared_max as usize,
-        prepared_bytes_max: limits.prepared_bytes_max as usize,
-        server_prepared_max: limits.server_prepared_max as usize,
-        settings_bytes_max: 64 * 1024,
-        resolve_commits: settings.resolve_commits,
-        replay: settings.replay,
     }
 }
