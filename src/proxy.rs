@@ -14,6 +14,7 @@ mod command;
 pub mod console;
 pub mod counts;
 pub mod driver;
+mod entrance;
 mod facts;
 mod flow;
 pub mod frames;
