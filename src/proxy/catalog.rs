@@ -247,6 +247,7 @@ impl CatalogHub {
     /// Keeps the facts of one database, for as long as the program runs.
     async fn keep(self: Arc<Self>, facts: Arc<Facts>) {
         let mut from_replica = true;
+        let mut epoch = self.board.snapshot().epoch;
         loop {
             let mut served = false;
             let Err(error) = self.serve(&facts, from_replica, &mut served).await else {
@@ -260,8 +261,14 @@ impl CatalogHub {
                 // Nor does a query that replay has cancelled, or a connection that is lost, make anything known untrue. Where
                 // the next connection does not serve at once, changes made elsewhere would go unnoticed.
                 CatalogError::Query(_) | CatalogError::Timeout(_) | CatalogError::Unreadable if served => {}
+                // Without a primary nothing is defined, so that replicas go on to serve reads by what is known; with another
+                // one there may be something that nobody has told of.
+                CatalogError::NoPrimary if self.board.snapshot().epoch == epoch => {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
                 _ => {
                     from_replica = true;
+                    epoch = self.board.snapshot().epoch;
                     facts.clear();
                     tokio::time::sleep(RETRY_AFTER).await;
                 }

@@ -152,11 +152,13 @@ async fn servers_of_one_s_own_and_the_console_are_reached_as_the_readme_says() {
             .zip(&urls)
             .fold(command.to_owned(), |command, (name, url)| command.replace(name, url))
     };
+    let state = tempfile::tempdir().unwrap();
     let (mut checked, mut served) = (0, 0);
     for command in commands(section(&text, "Sixty seconds"), &["primacy"]) {
         let mut words: Vec<String> = real(&command).split_whitespace().skip(1).map(str::to_owned).collect();
         let mut program = Command::new(env!("CARGO_BIN_EXE_primacy"));
         program.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        program.env("STATE_DIRECTORY", state.path());
         if words[0] == "check" {
             checked += 1;
             let ended = tokio::time::timeout(LIMIT, program.args(&words).output()).await.unwrap().unwrap();
