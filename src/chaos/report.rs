@@ -28,6 +28,11 @@ pub struct Blow {
     pub whole: bool,
     /// There is another primary than before.
     pub promoted: bool,
+    /// The epoch after it.
+    pub epoch: Option<u64>,
+    /// How long the proxy took for the change of primary, from the first sign that it saw, which came after the blow. No write
+    /// that was acknowledged sooner is the new primary's.
+    pub took: u64,
 }
 
 /// What a fault did to the clients.
@@ -40,7 +45,7 @@ pub struct BlowReport {
     /// Seconds since the run began.
     pub at_s: f64,
     /// Milliseconds to the first acknowledged write among those that were sent after it. Where another primary took over: to
-    /// the one that ended the pause, for the last moments of the old one are not the new one's merit.
+    /// its first one, for the last moments of the old one are not the new one's merit.
     pub first_write_ms: Option<f64>,
     /// The longest time without an acknowledged write from then until all was whole, in milliseconds.
     pub pause_ms: f64,
@@ -348,12 +353,15 @@ fn wrong_promotion(blow: &Blow) -> Option<String> {
 
 /// What the inserts say of one fault; `acks` are begin and end of the acknowledged ones, by their end.
 fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
-    let first = acks.iter().find(|(begun, _)| *begun >= blow.at).map(|(_, ended)| millis(ended - blow.at));
+    let is_first = |(begun, ended): &&(u64, u64)| {
+        if blow.promoted && blow.took > 0 { *ended >= blow.at + blow.took } else { *begun >= blow.at }
+    };
+    let first = acks.iter().find(is_first).map(|(_, ended)| millis(ended - blow.at));
     // From the last one before it to the first one after.
     let before = acks.iter().rev().find(|(_, ended)| *ended <= blow.at).map(|(_, ended)| *ended);
     let during = acks.iter().map(|(_, ended)| *ended).filter(|ended| *ended > blow.at);
     let mut last = before.unwrap_or(blow.at);
-    let (mut pause, mut over) = (0, None);
+    let mut pause = 0;
     for ended in during {
         if last > blow.whole_at {
             break;
@@ -361,11 +369,10 @@ fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
         // Where all was whole before it ended, only the part until then is this blow's: the rest may be a rest of the clients,
         // or the next blow's.
         if ended.min(blow.whole_at) - last > pause {
-            (pause, over) = (ended - last, Some(ended));
+            pause = ended - last;
         }
         last = ended;
     }
-    let first = if blow.promoted { over.map(|over| millis(over - blow.at)) } else { first };
     BlowReport {
         fault: blow.fault.as_str().to_owned(),
         node: blow.node.clone(),

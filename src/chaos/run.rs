@@ -107,6 +107,11 @@ pub async fn run(
         progress("the cluster is not whole in the end");
     }
     seen.changes = arena.history().await.unwrap_or_default();
+    for blow in &mut seen.blows {
+        let change =
+            seen.changes.iter().find(|change| change.to.is_some() && Some(change.epoch) == blow.epoch);
+        blow.took = change.map_or(0, times::took);
+    }
     let last = Last::read(arena).await?;
     Ok(judge(plan, seconds, &seen, (&notes, &last)))
 }
@@ -164,7 +169,7 @@ async fn strike_on(
                 "not whole again".to_owned()
             },
         ));
-        seen.blows.push(Blow { fault, node: name, at, whole_at, whole, promoted });
+        seen.blows.push(Blow { fault, node: name, at, whole_at, whole, promoted, epoch: after, took: 0 });
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,12 @@ pub(super) fn phases(changes: &[ChangeReport]) -> Vec<PhaseReport> {
         }
     }
     phases
+}
+
+/// Microseconds from the first sign of trouble to the last step.
+pub(super) fn took(change: &ChangeReport) -> u64 {
+    let last = change.steps.last().map_or(0.0, |step| step.after_ms);
+    Duration::try_from_secs_f64(last / 1000.0).map_or(0, |took| u64::try_from(took.as_micros()).unwrap_or(0))
 }
 
 /// The phases of several runs together.

@@ -355,7 +355,9 @@ impl Machine {
         }
         let Some(verdict) = plan.solo() else {
             let own = self.executed.is_empty() && plan.prepares_own().is_some();
-            return (own && self.tx != Tx::Failed) || (!held && plan.needs_no_server);
+            // Close and Sync change nothing for a server, inside of a transaction block either. Drivers do not look at the answer
+            // to a Close: were it sent and its server lost, nobody would read that the transaction is lost with it.
+            return (own && self.tx != Tx::Failed) || plan.needs_no_server;
         };
         match &verdict.kind {
             Kind::ShowPrimacy(_) | Kind::SetPrimacy(..) => self.tx != Tx::Failed,

@@ -177,3 +177,23 @@ async fn a_rule_that_answers_answers_through_the_proxy_too() {
     let settings = "UPDATE pg_settings SET setting = 'x' WHERE name = 'application_name'";
     assert_eq!(through.query(settings).await, direct.query(settings).await);
 }
+
+/// Drivers close a statement that is dropped and do not look at the answer. An error there would be read by nobody, and the
+/// COMMIT behind it would be answered with ROLLBACK, as in any failed transaction, which few look at either.
+#[tokio::test]
+async fn a_transaction_that_is_lost_is_told_to_who_reads_it() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    ready(&proxy).await;
+    let mut client = client(&proxy, "closing").await;
+    let begun = client.run("Q BEGIN\nP:one INSERT INTO t VALUES ('lost')\nB::one\nE:\nS").await;
+    assert_eq!(begun, ["C BEGIN", "Z T", "1", "2", "C INSERT 0 1", "Z T"]);
+    // It answers nothing any more.
+    cluster.stop(0);
+    assert_eq!(client.run("C:S:one\nS").await, ["3", "Z T"]);
+    cluster.kill(0).await;
+    let told = client.query("COMMIT").await;
+    assert!(told[0].starts_with("E 40001") && told[1] == "Z I", "{told:?}");
+    assert_eq!(client.query("SELECT count(*) FROM t WHERE v = 'lost'").await[1], "D 0");
+}

@@ -7,7 +7,7 @@ fn entry(token: i64, begun: u64, ended: u64, end: End) -> Entry {
 }
 
 fn blow(fault: Fault, at: u64, whole_at: u64, promoted: bool) -> Blow {
-    Blow { fault, node: "node0".to_owned(), at, whole_at, whole: true, promoted }
+    Blow { fault, node: "node0".to_owned(), at, whole_at, whole: true, promoted, epoch: None, took: 0 }
 }
 
 fn report(notes: &Notes, tokens: &[i64], blows: &[Blow]) -> Report {
@@ -78,15 +78,21 @@ fn what_comes_after_all_was_whole_again_is_not_the_pause() {
     // A pause of 90 ms by the kill, whole at 400 ms; then a rest of the clients of one second.
     let ends = [100_000, 190_000, 300_000, 395_000, 1_395_000, 1_400_000];
     notes.entries.extend((0..).zip(ends).map(|(n, ended)| entry(n, ended - 1_000, ended, End::Committed)));
-    let kill = blow(Fault::Kill, 100_500, 400_000, true);
+    let kill = Blow { took: 85_000, ..blow(Fault::Kill, 100_500, 400_000, true) };
     let seen = &report(&notes, &[0, 1, 2, 3, 4, 5], &[kill]).faults[0];
-    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (110.0, Some(200.0)));
-    // An answer that was under way when the primary died does not end the pause.
+    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (110.0, Some(90.0)));
+}
+
+#[test]
+fn the_first_write_is_the_new_primarys_and_no_later_pause_counts_for_it() {
+    // An answer that was under way when the primary died is not the new one's; nor does it end the pause.
     let mut notes = Notes::default();
-    let ends = [100_000, 101_000, 401_000, 402_000];
-    notes.entries.extend((0..).zip(ends).map(|(n, ended)| entry(n, ended - 1_000, ended, End::Committed)));
-    let seen = &report(&notes, &[0, 1, 2, 3], &[blow(Fault::Kill, 100_500, 400_000, true)]).faults[0];
-    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (300.0, Some(301.0)));
+    let ends = [100_000, 101_000, 401_000, 402_000, 1_002_000];
+    notes.entries.extend((0..).zip(ends).map(|(n, ended)| entry(n, ended - 500, ended, End::Committed)));
+    let kill = Blow { took: 250_000, ..blow(Fault::Kill, 100_400, 2_000_000, true) };
+    let seen = &report(&notes, &[0, 1, 2, 3, 4], &[kill]).faults[0];
+    // The longest pause came later, when the old primary returned.
+    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (600.0, Some(301.0)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Revocation: standbys stop receiving, finish replaying, and say what became of the commits in doubt.
 
+use std::time::{Duration, Instant};
+
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
@@ -38,11 +40,18 @@ WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
 
 const RESUME_REPLAY: &str = "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()";
 
-/// How far replay is, whether it waits for more WAL, whether there is any.
+/// How far replay is, whether it waits for more WAL, whether there is any, and the longest that it waits before it looks into
+/// `pg_wal` again, in milliseconds.
 const REPLAY_STATE: &str = "\
 SELECT pg_last_wal_replay_lsn()::text, coalesce((SELECT wait_event IN ('RecoveryWalStream', 'RecoveryWalAll',
   'RecoveryRetrieveRetryInterval') FROM pg_stat_activity WHERE backend_type = 'startup'), false),
-  pg_is_in_recovery()";
+  pg_is_in_recovery(),
+  (extract(epoch FROM current_setting('wal_retrieve_retry_interval')::interval) * 1000)::bigint";
+
+const RELOAD: &str = "SELECT pg_reload_conf()";
+
+/// The startup process is woken where it waits at the end of its WAL; by then it has looked into `pg_wal` again.
+const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Fates of transactions as a standby knows them. An id at or past the snapshot's `xmax` has not ended there: what is
 /// not there when the standby is promoted never happened.
@@ -145,22 +154,37 @@ impl Actuator {
         let question = lease.prepare(REPLAY_STATE).await?;
         let patience = self.settings.failover.conflict_after;
         let (mut at, mut moved) = (Lsn::ZERO, clock::now());
-        let mut idle_at = None;
+        let mut idle: Option<(Lsn, Instant)> = None;
         loop {
             let row = lease.query_one(&question, &[]).await?;
             if !row.try_get::<_, bool>(2)? {
                 return Err(DeedError::State("is no standby".into()));
             }
             let replayed = lsn(row.try_get(0)?)?;
-            let idle: bool = row.try_get(1)?;
-            // Waiting for WAL twice at the same position: there is nothing more to replay. Once may be a moment between
-            // two records.
-            if replayed >= target || (idle && idle_at == Some(replayed)) {
+            if replayed >= target {
                 lease.done();
                 return Ok(Outcome::Replayed(replayed));
             }
-            idle_at = idle.then_some(replayed);
+            // What was received may end within a record, which is nobody's commit. But a standby whose receiver has just ended
+            // may also wait before it reads what that has written: at its end is only who stands there for longer than that
+            // wait takes, or has been woken from it.
             let now = clock::now();
+            idle = match (row.try_get::<_, bool>(1)?, idle) {
+                (false, _) => None,
+                (true, Some((at, since))) if at == replayed => {
+                    let interval =
+                        Duration::from_millis(u64::try_from(row.try_get::<_, i64>(3)?).unwrap_or(0));
+                    if now.duration_since(since) > interval.min(LOOKED_AGAIN_AFTER) {
+                        lease.done();
+                        return Ok(Outcome::Replayed(replayed));
+                    }
+                    idle
+                }
+                (true, _) => {
+                    lease.batch_execute(RELOAD).await?;
+                    Some((replayed, clock::now()))
+                }
+            };
             if replayed > at {
                 (at, moved) = (replayed, now);
             } else if now.duration_since(moved) >= patience {
