@@ -145,7 +145,8 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
     };
     let who = who(&admitted, (&user, &database), &application_name);
     let (key, handle) = enter(worker, who, admitted.version)?;
-    let mut hello = Vec::with_capacity(512);
+    let mut hello = std::mem::take(&mut admitted.unsent);
+    hello.reserve(512);
     push_greeting(&greeting, &application_name, &handle, &mut hello);
     stay.key = Some(key);
     if admitted.stream.write_all(&hello).await.is_err() || admitted.stream.flush().await.is_err() {
@@ -190,7 +191,7 @@ async fn tunnel(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
         Who { replication: admitted.replication.as_deref().map(Box::from), ..who(&admitted, names, "") };
     let Some((key, handle)) = enter(worker, who, admitted.version) else { return };
     stay.key = Some(key);
-    let mut hello = Vec::with_capacity(512);
+    let mut hello = std::mem::take(&mut admitted.unsent);
     tunnel.greet(&handle, &mut hello);
     if admitted.stream.write_all(&hello).await.is_ok() && admitted.stream.flush().await.is_ok() {
         worker.meter.client_signed_in();
@@ -212,6 +213,9 @@ async fn console(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
     let who = Who { is_console: true, ..who(&admitted, names, &application_name) };
     let Some((key, handle)) = enter(worker, who, admitted.version) else { return };
     stay.key = Some(key);
+    if admitted.stream.write_all(&admitted.unsent).await.is_err() {
+        return;
+    }
     super::console::visit(console, worker, admitted, handle).await;
 }
 

@@ -105,6 +105,9 @@ impl fmt::Debug for Outcome {
 pub struct Admitted {
     /// The connection.
     pub stream: Stream,
+    /// What is still to be sent, ahead of AuthenticationOk: the server's proof. It needs no answer, so it goes in one packet
+    /// with what follows. (An error may come in its place.)
+    pub unsent: Vec<u8>,
     /// The role.
     pub user: String,
     /// The database that it wants.
@@ -178,6 +181,7 @@ pub async fn login(stream: Stream, context: &LoginContext) -> Result<Outcome, Lo
         tls: context.tls.load_full(),
         address: None,
         places: Vec::new(),
+        unsent: Vec::new(),
     };
     let limit = context.settings.load().limits.login_timeout;
     let result = timeout(limit, door.admit())
@@ -203,6 +207,7 @@ struct Door<'a> {
     /// Whose connection it is.
     address: Option<SocketAddr>,
     places: Vec<Place>,
+    unsent: Vec<u8>,
 }
 
 impl Door<'_> {
@@ -233,6 +238,7 @@ impl Door<'_> {
         self.take_place(database, limits.clients_per_database_max, "database")?;
         Ok(Outcome::Admitted(Box::new(Admitted {
             stream: self.take()?,
+            unsent: std::mem::take(&mut self.unsent),
             user: request.user,
             database: request.database,
             params,

@@ -107,9 +107,7 @@ impl Door<'_> {
             Err(ScramError::WrongProof) => return Ok(None),
             result => result.map_err(broken)?,
         };
-        message.clear();
-        encode::auth_sasl_final(&mut message, signature.as_bytes());
-        self.write(&message).await?;
+        encode::auth_sasl_final(&mut self.unsent, signature.as_bytes());
         Ok(Some(keys))
     }
 
