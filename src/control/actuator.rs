@@ -228,7 +228,7 @@ impl Actuator {
             Action::SetSyncNames { node, text } => self.set_sync_names(*node, text).await,
             Action::SetReceiverTimeout { node, timeout } => self.set_receiver_timeout(*node, *timeout).await,
             Action::ArmStandbySignal(node) => self.arm_standby_signal(*node).await,
-            Action::Demote { node, upstream } => self.demote(*node, *upstream).await,
+            Action::Demote { node, upstream, immediate } => self.demote(*node, *upstream, *immediate).await,
             Action::Rejoin { node, upstream, rewind } => self.rejoin(*node, *upstream, *rewind).await,
             Action::Start(node) => self.start_crashed(*node).await,
         }

@@ -138,10 +138,12 @@ impl Establishing {
             return;
         }
         let order = if self.attempt.cause == Cause::Switchover {
-            let action = Action::Demote { node: old, upstream };
+            let action = Action::Demote { node: old, upstream, immediate: world.holds(RuleId::S1f) };
             Order::new(RuleId::S1f, world.settings.rejoin_timeout, action)
-        } else {
+        } else if world.holds(RuleId::R2a) {
             Order::new(RuleId::R2a, limit, Action::FenceOld(old))
+        } else {
+            return;
         };
         let id = self.attempt.ask(world, now, order);
         care::assign(world, old, id);

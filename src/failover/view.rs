@@ -131,7 +131,7 @@ fn streams_from(world: &World, facts: &Facts, primary: NodeId, hops: usize) -> b
     }
 }
 
-/// Bytes and time behind the primary.
+/// Bytes and time behind the primary. A node that does not answer is where it was when it did, and the primary goes on.
 pub(super) fn lag(world: &World, node: &Node) -> (u64, Duration) {
     if world.primary() == Some(node.id) {
         return (0, Duration::ZERO);
@@ -139,6 +139,10 @@ pub(super) fn lag(world: &World, node: &Node) -> (u64, Duration) {
     let Some(seen) = node.seen.as_ref() else { return (0, Duration::ZERO) };
     let primary = world.primary().and_then(|id| world.node(id)).and_then(|node| node.seen.as_ref());
     let bytes = primary.map_or(0, |primary| primary.facts.applied().bytes_since(seen.facts.applied()));
-    let since = world.trail.behind_since(seen.facts.applied(), seen.sent);
-    (bytes, since.map_or(Duration::ZERO, |since: Instant| seen.answered.saturating_duration_since(since)))
+    let (asked, answered) = match primary {
+        Some(primary) if node.facts().is_none() => (primary.answered, primary.answered),
+        _ => (seen.sent, seen.answered),
+    };
+    let since = world.trail.behind_since(seen.facts.applied(), asked);
+    (bytes, since.map_or(Duration::ZERO, |since: Instant| answered.saturating_duration_since(since)))
 }

@@ -26,6 +26,7 @@ mod local_servers;
 mod program;
 mod proxy_abuse;
 mod proxy_access;
+mod proxy_after;
 mod proxy_consistency;
 mod proxy_doubt;
 mod proxy_evil;

@@ -121,6 +121,24 @@ fn the_proxy_may_die_at_every_step() {
     }
 }
 
+/// T14: at every step of a change of primary the proxy's machine is paused for seconds. Its clock says so afterwards, or does
+/// not; what it was about to do it then does to a cluster that has gone on without it.
+#[test]
+fn the_proxy_may_be_paused_at_every_step_whatever_its_clock_says() {
+    for story in [Story::Kill, Story::KillTwo, Story::Freeze, Story::Switchover] {
+        let (steps, mut bad) = die_at(story, None, false);
+        let steps = steps.min(120);
+        for step in 1..=steps {
+            for clock_stands in [false, true] {
+                let pause = Crash::Pause { clock_stands };
+                bad.extend(die_at(story, Some((step, pause)), false).1.into_iter().take(2));
+            }
+        }
+        println!("{story:?}: paused at each of {steps} steps, twice");
+        assert!(bad.is_empty(), "{} bad:\n{}", bad.len(), bad[..bad.len().min(8)].join("\n"));
+    }
+}
+
 /// Many more lives than a build has time for.
 #[test]
 #[ignore = "takes minutes"]

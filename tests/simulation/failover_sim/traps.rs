@@ -2,7 +2,7 @@
 //! That is the evidence that the checker sees what it claims to see.
 
 use simulation::failover::{Command, CommandId, Degrade, Durability, Input, RuleId, Settings};
-use simulation::model::NodeId;
+use simulation::model::{NodeId, Service};
 
 use super::cluster::Cluster;
 use super::shell::{Odds, Shell};
@@ -14,7 +14,7 @@ fn shell(nodes: usize, without: Option<RuleId>, direct_clients: bool) -> Shell {
         arm_standby_signal: false,
         ..Settings::default()
     };
-    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, direct_clients };
+    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, rewinds: true, direct_clients };
     let mut shell = Shell::new(nodes, 1, settings, odds);
     shell.tracing = true;
     run(&mut shell, 500);
@@ -59,6 +59,119 @@ fn a_receiver_that_survives_the_reload_is_not_taken_for_stopped() {
         run(&mut shell, 1500);
         shell.cluster.nodes[2].blocked = false;
         run(&mut shell, 2000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// T4: somebody cancels the waits for the quorum, the clients' and that of the term row.
+#[test]
+fn a_cancelled_wait_for_the_quorum_is_no_success() {
+    trap(RuleId::R6c, |without| {
+        let mut shell = shell(3, without, false);
+        for i in [1, 2] {
+            shell.cluster.part(0, i, true);
+        }
+        run(&mut shell, 50);
+        shell.cluster.cancel_waits(0);
+        run(&mut shell, 5);
+        shell.cluster.kill(0);
+        run(&mut shell, 3000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// T4: the row of a promotion has not got its quorum, and its primary dies.
+#[test]
+fn a_promotion_is_not_final_because_the_wait_for_its_row_was_cancelled() {
+    trap(RuleId::R6c, |without| {
+        let mut shell = shell(3, without, false);
+        shell.odds.agent = false;
+        shell.cluster.part(1, 2, true);
+        let command = Command::Failover { to: Some(NodeId(1)), allow_data_loss: false };
+        shell.cluster.kill(0);
+        shell.feed(Input::Command { id: CommandId(1), command });
+        for _ in 0..1000 {
+            shell.tick();
+            if !shell.cluster.nodes[1].in_recovery {
+                break;
+            }
+        }
+        run(&mut shell, 100);
+        shell.cluster.cancel_waits(1);
+        run(&mut shell, 200);
+        if shell.snapshot.service == Service::Open {
+            shell.violations.push("open, and nobody else has a thing of this epoch".into());
+        }
+        shell
+    });
+}
+
+/// T5: the postmaster is dead, and a session that it has left behind goes on committing.
+#[test]
+fn what_an_orphaned_session_of_the_old_primary_says_counts_for_nothing() {
+    trap(RuleId::R2a, |without| {
+        // Without a quorum nothing but the proxy keeps such an answer from the client.
+        let mut shell = shell(2, without, false);
+        let epoch = shell.snapshot.epoch.0;
+        shell.cluster.kill_postmaster(0, epoch);
+        run(&mut shell, 3000);
+        assert_eq!(shell.snapshot.primary, Some(NodeId(1)), "it was never replaced");
+        shell
+    });
+}
+
+/// T9: an orderly stop writes a checkpoint, and nobody can rewind the old primary.
+#[test]
+fn the_old_primary_of_a_switchover_is_not_stopped_in_order() {
+    trap(RuleId::S1f, |without| {
+        let mut shell = shell(3, without, false);
+        shell.odds.rewinds = false;
+        let command = Command::Switchover { to: Some(NodeId(1)), dry_run: false };
+        shell.feed(Input::Command { id: CommandId(1), command });
+        run(&mut shell, 8000);
+        assert_eq!(shell.snapshot.primary, Some(NodeId(1)), "no switchover");
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        shell
+    });
+}
+
+/// T10: a frozen server still accepts connections.
+#[test]
+fn a_primary_that_only_accepts_connections_is_replaced() {
+    trap(RuleId::R1c, |without| {
+        let mut shell = shell(3, without, false);
+        shell.cluster.nodes[0].frozen = true;
+        run(&mut shell, 3000);
+        if shell.snapshot.writable_primary().is_none() {
+            shell.violations.push("nobody takes writes".into());
+        }
+        shell
+    });
+}
+
+/// A node that is taken out of the configuration has what was acknowledged before its acknowledgements ceased to count.
+#[test]
+fn a_node_that_is_not_configured_any_more_is_asked_while_its_acknowledgements_count() {
+    trap(RuleId::Q1g, |without| {
+        let mut shell = shell(4, without, false);
+        shell.odds.agent = false;
+        shell.members[1].removed = true;
+        shell.kill_proxy(10);
+        for _ in 0..3000 {
+            shell.tick();
+            if shell.core.record().is_some_and(|record| record.cohort_next.is_some()) {
+                break;
+            }
+        }
+        shell.cluster.kill(0);
+        run(&mut shell, 4000);
+        if shell.snapshot.writable_primary().is_none() {
+            shell.violations.push("too few are recruited, and the one who would do is not asked".into());
+        }
         lost(&mut shell);
         shell
     });
