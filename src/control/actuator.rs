@@ -183,6 +183,10 @@ impl Actuator {
         let (rule, epoch) = (effect.rule.as_str(), effect.epoch.0);
         let took_ms = millis(took);
         match outcome {
+            // People are told by an alarm, once, however often it is tried.
+            Outcome::Failed(why) if matches!(effect.action, Action::WriteJournal(_)) => {
+                tracing::debug!(step, rule, epoch, took_ms, why, "step failed");
+            }
             Outcome::Failed(why) => {
                 tracing::warn!(step, %node, rule, epoch, took_ms, why, "step failed");
             }

@@ -47,6 +47,9 @@ pub(super) struct Attempt {
     pub(super) turned: BTreeSet<NodeId>,
     /// Nodes that were told to promote. From then on the old primary cannot simply go on.
     pub(super) promoted: BTreeSet<NodeId>,
+    /// Recruits that count no more until they are recruited again: a node that was told to promote and failed us, and whoever
+    /// was turned to it, may have acknowledged something to its own clients.
+    pub(super) stale: BTreeSet<NodeId>,
     /// Switchover: what the target must have.
     pub(super) floor: Lsn,
 }
@@ -68,6 +71,7 @@ impl Attempt {
             recruits: BTreeMap::new(),
             turned: BTreeSet::new(),
             promoted: BTreeSet::new(),
+            stale: BTreeSet::new(),
             floor: Lsn::ZERO,
         }
     }
@@ -108,6 +112,16 @@ impl Attempt {
         half.chain(turned).copied().collect()
     }
 
+    /// The recruits that count.
+    pub(super) fn counted(&self) -> impl Iterator<Item = NodeId> {
+        self.recruits.keys().copied().filter(|node| !self.stale.contains(node))
+    }
+
+    /// Whether these recruits are enough for it. Once somebody was told to promote, the old primary need not have everything.
+    pub(super) fn suffices(&self, world: &World, recruits: &[NodeId]) -> Result<RuleId, Refusal> {
+        enough_of(world, self.wish, recruits, self.promoted.is_empty())
+    }
+
     /// Asks for an effect of this attempt.
     pub(super) fn ask(&self, world: &mut World, now: Instant, order: Order) -> EffectId {
         world.ask(now, self.epoch, order)
@@ -124,14 +138,18 @@ impl Attempt {
     }
 }
 
-/// Whether these recruits are enough, and which rule says so.
+/// Whether these recruits would be enough, and which rule says so.
 pub(super) fn enough(world: &World, wish: Wish, recruits: &[NodeId]) -> Result<RuleId, Refusal> {
+    enough_of(world, wish, recruits, true)
+}
+
+fn enough_of(world: &World, wish: Wish, recruits: &[NodeId], untried: bool) -> Result<RuleId, Refusal> {
     let have = recruits.len();
     if wish.allow_data_loss || world.settings.durability == Durability::Async {
         let rule = if wish.allow_data_loss { RuleId::R3e } else { RuleId::R3f };
         return if have > 0 { Ok(rule) } else { Err(Refusal::NotEnoughRecruits { have, need: 1 }) };
     }
-    if holder(world, recruits).is_some() {
+    if untried && holder(world, recruits).is_some() {
         return Ok(RuleId::R3g);
     }
     for cohort in cohorts(world) {

@@ -206,7 +206,9 @@ impl Establishing {
 fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
     let Some(old) = world.record.clone() else { return };
     let old_timeline = old.timeline;
-    let ready = super::candidate::followers(&attempt.recruits, crowned.node);
+    // Who was told to promote may have written since it was recruited: what it says then is looked at first.
+    let mut ready = super::candidate::followers(&attempt.recruits, crowned.node);
+    ready.retain(|node| !attempt.promoted.contains(node));
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
     displaced.sort_unstable();

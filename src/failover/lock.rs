@@ -54,7 +54,7 @@ impl Locking {
             let what = if self.right { "the journal" } else { "the right to promote" };
             let why = format!("{what}: {}", outcome.words());
             if self.right {
-                world.raise(RuleId::R7a, Alarm::JournalFailed { why: why.clone() });
+                world.raise(RuleId::R7a, Alarm::JournalFailed { why: outcome.words().to_owned() });
             }
             return give_up(
                 world,

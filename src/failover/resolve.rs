@@ -178,6 +178,9 @@ pub(super) fn choose_again(
     let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
     let why = format!("{name}: {why}");
     attempt.excluded.insert(failed);
+    if attempt.promoted.contains(&failed) {
+        attempt.stale.extend(attempt.turned.iter().chain([&failed]));
+    }
     if attempt.excluded.len() >= world.nodes.len() || attempt.wish.target == Some(failed) {
         let why = Refusal::NoCandidate { why };
         return give_up(world, now, attempt, GivenUp { rule: RuleId::R10b, why });

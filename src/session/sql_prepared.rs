@@ -37,10 +37,10 @@ impl SqlPrepared {
     /// Takes a statement in, with the text of the batch in flight as far as there is room for it.
     fn add(&mut self, name: &Arc<str>, (count_max, bytes_max): (usize, usize)) {
         let text = self.preparing.take().filter(|(preparing, _)| preparing == name).map(|(_, text)| text);
+        self.remove(name);
         let bytes: usize = self.all.iter().filter_map(|(_, text)| text.as_ref()).map(|text| text.len()).sum();
         let room = |text: &Rc<[u8]>| self.all.len() < count_max && bytes + text.len() <= bytes_max;
         let text = text.filter(room);
-        self.remove(name);
         self.all.push((Arc::clone(name), text));
     }
 

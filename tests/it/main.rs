@@ -18,6 +18,7 @@ mod containers;
 mod control;
 mod dashboard;
 mod demo;
+mod disk_full;
 mod documents;
 mod harness;
 mod killed;

@@ -96,6 +96,8 @@ pub(crate) struct Shell {
     arrived: Vec<(usize, Instant, Reach)>,
     /// For so many milliseconds the proxy's clock has stood still (T14).
     pub(crate) clock_behind: u64,
+    /// It does so while the proxy is frozen.
+    clock_stands: bool,
     /// Statements that a proxy had sent before it died: the servers go on with them for a moment.
     pub(crate) ghosts: Vec<Run>,
     /// The proxy is killed at this step of its core, before or after what the step asks for is begun.
@@ -160,6 +162,7 @@ impl Shell {
             proxy_frozen_until: 0,
             arrived: Vec::new(),
             clock_behind: 0,
+            clock_stands: false,
             ghosts: Vec::new(),
             crash_at: None,
         }
@@ -188,6 +191,7 @@ impl Shell {
         }
         self.haunt();
         if self.cluster.now < self.proxy_frozen_until {
+            self.clock_behind += u64::from(self.clock_stands);
             return;
         }
         match self.proxy_down_until {
@@ -242,7 +246,7 @@ impl Shell {
             Some(Crash::After) => self.kill_proxy(30),
             Some(Crash::Pause { clock_stands }) => {
                 self.freeze_proxy(PAUSE_MS);
-                self.clock_behind += if clock_stands { PAUSE_MS } else { 0 };
+                self.clock_stands = clock_stands;
                 self.cluster.start(0, 600);
             }
             _ => {}

@@ -5,6 +5,7 @@ use simulation::failover::{Command, CommandId, Degrade, Durability, Input, RuleI
 use simulation::model::{NodeId, Service};
 
 use super::cluster::Cluster;
+use super::faults::heal;
 use super::shell::{Odds, Shell};
 
 fn shell(nodes: usize, without: Option<RuleId>, direct_clients: bool) -> Shell {
@@ -455,6 +456,111 @@ fn a_diverged_node_is_rewound() {
         }
         shell
     });
+}
+
+/// Two of three servers are dead and nobody can be promoted: unless they are started, that is the end.
+#[test]
+fn servers_that_crashed_are_started_again() {
+    trap(RuleId::R8h, |without| {
+        let mut shell = shell(3, without, false);
+        (0..3).for_each(|i| shell.cluster.kill(i));
+        run(&mut shell, 8000);
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        shell
+    });
+}
+
+/// A network that comes and goes looks like one dead primary after another.
+#[test]
+fn primaries_are_not_replaced_again_and_again_on_soft_evidence() {
+    trap(RuleId::R10a, |without| {
+        let mut shell = shell(3, without, false);
+        for _ in 0..3 {
+            let Some(primary) = shell.snapshot.writable_primary() else { break };
+            shell.cluster.nodes[primary.index()].frozen = true;
+            run(&mut shell, 2000);
+            shell.cluster.nodes[primary.index()].frozen = false;
+            run(&mut shell, 2000);
+        }
+        let changes = shell.history.iter().filter(|entry| entry.to.is_some()).count();
+        if changes > 1 {
+            shell.violations.push(format!("{changes} changes of primary within seconds"));
+        }
+        shell
+    });
+}
+
+/// A candidate was promoted and given up, and another one has made a timeline of the same number: what the first one says of
+/// itself looks right, and is another history.
+#[test]
+fn another_history_under_the_number_of_the_timeline_is_not_taken_for_ours() {
+    trap(RuleId::R8g, |without| {
+        let mut shell = shell(3, without, true);
+        shell.cluster.kill(0);
+        let told = |shell: &Shell| [1, 2].into_iter().find(|i| shell.cluster.nodes[*i].promote_at.is_some());
+        for _ in 0..1000 {
+            shell.tick();
+            if told(&shell).is_some() {
+                break;
+            }
+        }
+        let half = told(&shell).expect("a candidate is told to promote");
+        // Its answer gets lost; it is a primary, and its own clients write.
+        for peer in [0, 3 - half, 3] {
+            shell.cluster.part(half, peer, true);
+        }
+        shell.cluster.start(0, 100);
+        run(&mut shell, 5000);
+        assert_eq!(shell.snapshot.primary, Some(NodeId(3 - half as u16)), "the other one leads");
+        shell.cluster.kill(half);
+        shell.cluster.cut = vec![vec![false; 4]; 4];
+        shell.cluster.nodes[half].in_recovery = true;
+        shell.cluster.start(half, 10);
+        for _ in 0..6 {
+            run(&mut shell, 2000);
+            shell.person();
+        }
+        run(&mut shell, 2000);
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// A candidate is promoted and its answer gets lost, together with those who follow it; its own clients are told that their
+/// writes are safe, which they are, on it and on its follower. Then the old primary returns as a standby.
+#[test]
+fn what_was_acknowledged_by_a_half_promoted_node_is_not_lost() {
+    for follower_is_cut_after in [100, 300, 500] {
+        let mut shell = shell(3, None, true);
+        shell.cluster.kill(0);
+        for _ in 0..1000 {
+            shell.tick();
+            if shell.cluster.nodes[1].promote_at.is_some() {
+                break;
+            }
+        }
+        assert!(shell.cluster.nodes[1].promote_at.is_some(), "the first one is told to promote");
+        shell.cluster.part(1, 3, true);
+        let before = shell.acked.len();
+        run(&mut shell, follower_is_cut_after);
+        shell.cluster.part(2, 3, true);
+        shell.cluster.nodes[0].in_recovery = true;
+        shell.cluster.start(0, 10);
+        run(&mut shell, 4000);
+        assert!(shell.acked.len() > before, "nothing was acknowledged by the half promoted one");
+        heal(&mut shell);
+        for _ in 0..10 {
+            run(&mut shell, 2000);
+            shell.person();
+        }
+        lost(&mut shell);
+        assert!(shell.violations.is_empty(), "{:#?}\n{}", shell.violations, shell.trace.join("\n"));
+    }
 }
 
 #[test]
