@@ -47,9 +47,9 @@ pub(super) struct Attempt {
     pub(super) turned: BTreeSet<NodeId>,
     /// Nodes that were told to promote. From then on the old primary cannot simply go on.
     pub(super) promoted: BTreeSet<NodeId>,
-    /// Recruits that count no more until they are recruited again: a node that was told to promote and failed us, and whoever
-    /// was turned to it, may have acknowledged something to its own clients.
-    pub(super) stale: BTreeSet<NodeId>,
+    /// Nodes that were turned to one that was told to promote and failed us, and were not recruited again since: they may have
+    /// acknowledged something to it.
+    pub(super) strays: BTreeSet<NodeId>,
     /// Switchover: what the target must have.
     pub(super) floor: Lsn,
 }
@@ -71,7 +71,7 @@ impl Attempt {
             recruits: BTreeMap::new(),
             turned: BTreeSet::new(),
             promoted: BTreeSet::new(),
-            stale: BTreeSet::new(),
+            strays: BTreeSet::new(),
             floor: Lsn::ZERO,
         }
     }
@@ -112,14 +112,16 @@ impl Attempt {
         half.chain(turned).copied().collect()
     }
 
-    /// The recruits that count.
-    pub(super) fn counted(&self) -> impl Iterator<Item = NodeId> {
-        self.recruits.keys().copied().filter(|node| !self.stale.contains(node))
-    }
-
-    /// Whether these recruits are enough for it. Once somebody was told to promote, the old primary need not have everything.
+    /// Whether these recruits are enough for it. Once somebody was told to promote, the old primary need not have everything,
+    /// and what the half promoted node can have got acknowledged has to be among the recruits, too.
     pub(super) fn suffices(&self, world: &World, recruits: &[NodeId]) -> Result<RuleId, Refusal> {
-        enough_of(world, self.wish, recruits, self.promoted.is_empty())
+        let rule = enough_of(world, self.wish, recruits, self.promoted.is_empty())?;
+        let standbys = cohorts(world).map(|cohort| cohort.standbys).min().unwrap_or(0);
+        if lossy(world, self) || standbys == 0 || self.strays.len() < standbys {
+            return Ok(rule);
+        }
+        let have = recruits.iter().filter(|node| !self.strays.contains(node)).count();
+        Err(Refusal::NotEnoughRecruits { have, need: have + self.strays.len() + 1 - standbys })
     }
 
     /// Asks for an effect of this attempt.
@@ -181,6 +183,7 @@ pub(super) fn recruitable(world: &World) -> Vec<NodeId> {
 /// Gives an attempt up. Where nothing was told to promote, what was recruited goes back to the old primary.
 pub(super) fn give_up(world: &mut World, now: Instant, attempt: Attempt, end: GivenUp) -> State {
     let GivenUp { rule, why } = end;
+    world.coming = None;
     world.decided(rule);
     let entry = attempt.entry(world, None, why.to_string());
     world.tell(rule, Action::RecordHistory(entry));

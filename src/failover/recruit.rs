@@ -67,7 +67,7 @@ impl Recruiting {
         if let Outcome::Recruited(recruit) = outcome {
             self.attempt.recruits.insert(node, *recruit);
             self.attempt.turned.remove(&node);
-            self.attempt.stale.remove(&node);
+            self.attempt.strays.remove(&node);
             self.answered.insert(node);
         } else {
             self.failed.insert(node, now + world.settings.conflict_after);
@@ -77,7 +77,7 @@ impl Recruiting {
     fn advance(mut self, world: &mut World, now: Instant) -> State {
         self.recruit(world, now);
         self.nudge(world, now);
-        let recruited: Vec<NodeId> = self.attempt.counted().collect();
+        let recruited: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
         match self.attempt.suffices(world, &recruited) {
             Ok(rule) => {
                 let since = *self.enough_since.get_or_insert(now);
@@ -191,15 +191,13 @@ impl Recruiting {
         let all: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
         let removed = |node: &NodeId| world.node(*node).is_some_and(|node| node.member.removed);
         let ours: Vec<NodeId> = all.iter().copied().filter(|node| !removed(node)).collect();
-        let counted: Vec<NodeId> =
-            ours.iter().copied().filter(|node| !self.attempt.stale.contains(node)).collect();
-        if self.attempt.suffices(world, &counted).is_ok() { ours } else { all }
+        if self.attempt.suffices(world, &ours).is_ok() { ours } else { all }
     }
 
     /// What is wished for. Where only the recorded primary makes the recruits enough, it is the candidate, even if it has not
     /// replayed yet what it has, and seems to be behind.
     fn wish(&self, world: &World) -> Wish {
-        let recruits: Vec<NodeId> = self.attempt.counted().collect();
+        let recruits: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
         let holder = holder(world, &recruits).filter(|_| self.attempt.promoted.is_empty());
         let Some(holder) = holder else { return self.attempt.wish };
         let others: Vec<NodeId> = recruits.into_iter().filter(|node| *node != holder).collect();

@@ -90,7 +90,8 @@ async fn a_full_disk_under_the_journal_is_said_once_and_nothing_ends() {
     eventually(LIMIT, "it is tried again", async || (tries(&proxy) > before + 1).then_some(())).await;
     assert_eq!((told(&proxy), complaints(&proxy)), (1, lines), "{}", proxy.log());
     // Reads go on, and nobody is promoted.
-    assert_eq!(client.query("SELECT v FROM t", &[]).await.unwrap().len(), 1);
+    let reader = proxy.client().await;
+    assert_eq!(reader.query("SELECT v FROM t", &[]).await.unwrap().len(), 1);
     for replica in [1, 2] {
         assert_eq!(cluster.value(replica, "SELECT pg_is_in_recovery()").await, "t");
     }

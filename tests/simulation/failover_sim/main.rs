@@ -14,6 +14,7 @@
 
 mod actuator;
 mod cluster;
+mod duo;
 mod exhaust;
 mod faults;
 mod shell;

@@ -181,6 +181,12 @@ impl Shell {
 
     /// One millisecond.
     pub(crate) fn tick(&mut self) {
+        self.tick_servers();
+        self.tick_proxy();
+    }
+
+    /// Of the servers, and of what was sent to them.
+    pub(crate) fn tick_servers(&mut self) {
         self.cluster.now += 1;
         if self.cluster.now.is_multiple_of(5) {
             (0..self.cluster.nodes.len()).for_each(|i| self.cluster.haunt(i));
@@ -189,6 +195,10 @@ impl Shell {
         for one in released {
             self.acknowledged(one);
         }
+    }
+
+    /// Of the proxy.
+    pub(crate) fn tick_proxy(&mut self) {
         self.haunt();
         if self.cluster.now < self.proxy_frozen_until {
             self.clock_behind += u64::from(self.clock_stands);
