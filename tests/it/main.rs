@@ -47,4 +47,5 @@ mod proxy_transparency;
 mod readme;
 mod reload;
 mod switchover;
+mod two_deciders;
 mod upgrade;
