@@ -346,6 +346,9 @@ fn wrong_promotion(blow: &Blow) -> Option<String> {
     }
 }
 
+/// Writes that stop because of a blow stop so soon after it.
+const OUTAGE_BEGINS_US: u64 = 1_000_000;
+
 /// What the inserts say of one fault; `acks` are begin and end of the acknowledged ones, by their end.
 fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
     let first = acks.iter().find(|(begun, _)| *begun >= blow.at).map(|(_, ended)| millis(ended - blow.at));
@@ -353,15 +356,20 @@ fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
     let before = acks.iter().rev().find(|(_, ended)| *ended <= blow.at).map(|(_, ended)| *ended);
     let during = acks.iter().map(|(_, ended)| *ended).filter(|ended| *ended > blow.at);
     let mut last = before.unwrap_or(blow.at);
-    let (mut pause, mut over) = (0, None);
+    let (mut pause, mut outage, mut over) = (0, 0, None);
     for ended in during {
         if last > blow.whole_at {
             break;
         }
         // Where all was whole before it ended, only the part until then is this blow's: the rest may be a rest of the clients,
         // or the next blow's.
-        if ended.min(blow.whole_at) - last > pause {
-            (pause, over) = (ended - last, Some(ended));
+        let within = ended.min(blow.whole_at) - last;
+        if within > pause {
+            pause = ended - last;
+        }
+        // What comes later is no outage for want of a primary: the old one is being rewound or copied, and the disks are busy.
+        if within > outage && last <= blow.at + OUTAGE_BEGINS_US {
+            (outage, over) = (within, Some(ended));
         }
         last = ended;
     }

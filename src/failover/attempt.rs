@@ -202,6 +202,24 @@ pub(super) fn give_up(world: &mut World, now: Instant, attempt: Attempt, end: Gi
     if back { Steady::resume(world, now, rule) } else { ReadOnly::begin(world, now, why, None) }
 }
 
+/// Somebody else has promoted a node while this attempt had not yet promoted one: that node is adopted, and nothing is turned
+/// back to the old primary, which could get acknowledgements again.
+pub(super) fn overtaken(world: &mut World, now: Instant, attempt: &Attempt) -> Option<State> {
+    if !attempt.promoted.is_empty() {
+        return None;
+    }
+    let (node, rule) = super::claims::adoptable(world)?;
+    world.coming = None;
+    let why = "others have promoted a node meanwhile".to_owned();
+    let entry = attempt.entry(world, None, why.clone());
+    world.tell(rule, Action::RecordHistory(entry));
+    if let Some(command) = attempt.command {
+        let result = Err(Refusal::Abandoned(why));
+        world.tell(RuleId::C1a, Action::Answer { command, result });
+    }
+    Some(super::record::Recording::begin(world, now, node, rule))
+}
+
 /// Why an attempt is given up.
 #[derive(Debug)]
 pub(super) struct GivenUp {

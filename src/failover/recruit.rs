@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::attempt::{Attempt, GivenUp, give_up, holder, recruitable};
+use super::attempt::{Attempt, GivenUp, give_up, holder, overtaken, recruitable};
 use super::candidate::{NoCandidate, Runner, Wish, choose};
 use super::effect::{Action, EffectId};
 use super::history::{Cause, Step};
@@ -48,6 +48,9 @@ impl Recruiting {
     }
 
     pub(super) fn on(mut self, world: &mut World, now: Instant, event: &Event) -> State {
+        if let Some(adopted) = overtaken(world, now, &self.attempt) {
+            return adopted;
+        }
         if self.attempt.came_back(world) {
             let why = Refusal::Check("the primary is back".into());
             return give_up(world, now, self.attempt, GivenUp { rule: RuleId::R10e, why });

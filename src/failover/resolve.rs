@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::attempt::{Attempt, GivenUp, give_up};
+use super::attempt::{Attempt, GivenUp, give_up, overtaken};
 use super::candidate::followers;
 use super::cohort;
 use super::effect::{Action, EffectId, FollowerName};
@@ -71,6 +71,9 @@ impl Resolving {
     }
 
     pub(super) fn on(mut self, world: &mut World, now: Instant, event: &Event) -> State {
+        if let Some(adopted) = overtaken(world, now, &self.attempt) {
+            return adopted;
+        }
         if self.attempt.came_back(world) {
             let why = Refusal::Check("the primary is back".into());
             return give_up(world, now, self.attempt, GivenUp { rule: RuleId::R10e, why });

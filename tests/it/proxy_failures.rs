@@ -505,7 +505,8 @@ async fn an_orphaned_session_of_a_dead_primary_is_not_believed() {
     ready(&proxy).await;
     let mut client = Raw::connect(proxy.port(), &[]).await;
     // It never waits for anything in which a server process notices that its postmaster is gone.
-    let busy = "DO $$ DECLARE until timestamptz := clock_timestamp() + interval '8 seconds'; n int := 0; BEGIN
+    let busy =
+        "DO $$ DECLARE until timestamptz := clock_timestamp() + interval '8 seconds'; n int := 0; BEGIN
         WHILE clock_timestamp() < until LOOP
             n := n + 1; INSERT INTO t VALUES ('orphan ' || n); COMMIT; RAISE NOTICE '%', n;
             FOR i IN 1..50000 LOOP END LOOP;

@@ -42,9 +42,8 @@ async fn two_deciders_over_one_cluster_lose_nothing_and_agree() {
     ready(&first).await;
     ready(&second).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let writers = [("first", &first), ("second", &second)].map(|(name, proxy)| {
-        tokio::spawn(insert(proxy.url("app", "app"), name, stop.clone()))
-    });
+    let writers = [("first", &first), ("second", &second)]
+        .map(|(name, proxy)| tokio::spawn(insert(proxy.url("app", "app"), name, stop.clone())));
     let written = "SELECT count(*) > 20 FROM t WHERE v LIKE 'first%'";
     eventually(LIMIT, "writes go on", async || (cluster.value(0, written).await == "t").then_some(())).await;
     cluster.kill(0).await;
