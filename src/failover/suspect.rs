@@ -133,7 +133,7 @@ fn may(world: &mut World, now: Instant, soft: bool) -> Result<(), Refusal> {
     if world.paused {
         return Err(Refusal::Paused);
     }
-    if world.save_again.is_some() {
+    if world.alarms.iter().any(|alarm| matches!(alarm, Alarm::JournalFailed { .. })) {
         // Nothing could be intended; that it is possible again is found out by saving what is known.
         return Err(Refusal::Check("the journal cannot be written".into()));
     }

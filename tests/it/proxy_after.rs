@@ -58,6 +58,9 @@ async fn a_cursor_that_was_held_is_gone_and_its_session_is_not() {
     client.run("Q DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 10)\nQ COMMIT").await;
     assert_eq!(client.query("FETCH c").await, ["T 1", "D 1", "C FETCH 1", "Z I"]);
     cluster.kill(0).await;
+    // While it rests: of a FETCH that was under way nobody could tell what it had done.
+    let mut other = Raw::connect(proxy.port(), &[]).await;
+    assert_eq!(other.query("INSERT INTO t VALUES ('other')").await, ["C INSERT 0 1", "Z I"]);
     let seen = client.query("FETCH c").await;
     assert!(seen[0].starts_with("E 34000"), "{seen:?}");
     assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
