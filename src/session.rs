@@ -24,6 +24,7 @@ mod relay;
 mod replay;
 mod roaming;
 mod sequences;
+mod sql_prepared;
 mod statement;
 mod stream;
 mod temporary;

@@ -124,6 +124,8 @@ fn row(node: &NodeReport, place: usize, status: &StatusReport) -> Vec<Cell> {
         Some(why) => Cell::toned(why, Tone::Warn),
     };
     let dash = || Cell::number("-");
+    // One that has never answered may be anywhere.
+    let incomparable = primary || node.answered_ms_ago.is_none();
     vec![
         Cell::new(&node.name),
         Cell::new(&node.address),
@@ -132,8 +134,8 @@ fn row(node: &NodeReport, place: usize, status: &StatusReport) -> Vec<Cell> {
         reads,
         Cell::number(node.timeline.to_string()),
         Cell::number(&node.replayed),
-        if primary { dash() } else { Cell::number(bytes(node.lag_bytes)) },
-        if primary { dash() } else { Cell::number(millis(node.lag_ms)) },
+        if incomparable { dash() } else { Cell::number(bytes(node.lag_bytes)) },
+        if incomparable { dash() } else { Cell::number(millis(node.lag_ms)) },
         Cell::new(node.sync_state.as_deref().unwrap_or("-")),
         Cell::number(format!("{}/{}", traffic.leased, traffic.connections)),
         Cell::number(traffic.requests.to_string()),

@@ -183,6 +183,10 @@ impl Actuator {
         let (rule, epoch) = (effect.rule.as_str(), effect.epoch.0);
         let took_ms = millis(took);
         match outcome {
+            // People are told by an alarm, once, however often it is tried.
+            Outcome::Failed(why) if matches!(effect.action, Action::WriteJournal(_)) => {
+                tracing::debug!(step, rule, epoch, took_ms, why, "step failed");
+            }
             Outcome::Failed(why) => {
                 tracing::warn!(step, %node, rule, epoch, took_ms, why, "step failed");
             }
@@ -228,7 +232,7 @@ impl Actuator {
             Action::SetSyncNames { node, text } => self.set_sync_names(*node, text).await,
             Action::SetReceiverTimeout { node, timeout } => self.set_receiver_timeout(*node, *timeout).await,
             Action::ArmStandbySignal(node) => self.arm_standby_signal(*node).await,
-            Action::Demote { node, upstream } => self.demote(*node, *upstream).await,
+            Action::Demote { node, upstream, immediate } => self.demote(*node, *upstream, *immediate).await,
             Action::Rejoin { node, upstream, rewind } => self.rejoin(*node, *upstream, *rewind).await,
             Action::Start(node) => self.start_crashed(*node).await,
         }

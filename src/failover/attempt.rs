@@ -47,6 +47,9 @@ pub(super) struct Attempt {
     pub(super) turned: BTreeSet<NodeId>,
     /// Nodes that were told to promote. From then on the old primary cannot simply go on.
     pub(super) promoted: BTreeSet<NodeId>,
+    /// Nodes that were turned to one that was told to promote and failed us, and were not recruited again since: they may have
+    /// acknowledged something to it.
+    pub(super) strays: BTreeSet<NodeId>,
     /// Switchover: what the target must have.
     pub(super) floor: Lsn,
 }
@@ -68,6 +71,7 @@ impl Attempt {
             recruits: BTreeMap::new(),
             turned: BTreeSet::new(),
             promoted: BTreeSet::new(),
+            strays: BTreeSet::new(),
             floor: Lsn::ZERO,
         }
     }
@@ -108,6 +112,18 @@ impl Attempt {
         half.chain(turned).copied().collect()
     }
 
+    /// Whether these recruits are enough for it. Once somebody was told to promote, the old primary need not have everything,
+    /// and what the half promoted node can have got acknowledged has to be among the recruits, too.
+    pub(super) fn suffices(&self, world: &World, recruits: &[NodeId]) -> Result<RuleId, Refusal> {
+        let rule = enough_of(world, self.wish, recruits, self.promoted.is_empty())?;
+        let standbys = cohorts(world).map(|cohort| cohort.standbys).min().unwrap_or(0);
+        if lossy(world, self) || standbys == 0 || self.strays.len() < standbys {
+            return Ok(rule);
+        }
+        let have = recruits.iter().filter(|node| !self.strays.contains(node)).count();
+        Err(Refusal::NotEnoughRecruits { have, need: have + self.strays.len() + 1 - standbys })
+    }
+
     /// Asks for an effect of this attempt.
     pub(super) fn ask(&self, world: &mut World, now: Instant, order: Order) -> EffectId {
         world.ask(now, self.epoch, order)
@@ -124,14 +140,18 @@ impl Attempt {
     }
 }
 
-/// Whether these recruits are enough, and which rule says so.
+/// Whether these recruits would be enough, and which rule says so.
 pub(super) fn enough(world: &World, wish: Wish, recruits: &[NodeId]) -> Result<RuleId, Refusal> {
+    enough_of(world, wish, recruits, true)
+}
+
+fn enough_of(world: &World, wish: Wish, recruits: &[NodeId], untried: bool) -> Result<RuleId, Refusal> {
     let have = recruits.len();
     if wish.allow_data_loss || world.settings.durability == Durability::Async {
         let rule = if wish.allow_data_loss { RuleId::R3e } else { RuleId::R3f };
         return if have > 0 { Ok(rule) } else { Err(Refusal::NotEnoughRecruits { have, need: 1 }) };
     }
-    if holder(world, recruits).is_some() {
+    if untried && holder(world, recruits).is_some() {
         return Ok(RuleId::R3g);
     }
     for cohort in cohorts(world) {
@@ -163,6 +183,7 @@ pub(super) fn recruitable(world: &World) -> Vec<NodeId> {
 /// Gives an attempt up. Where nothing was told to promote, what was recruited goes back to the old primary.
 pub(super) fn give_up(world: &mut World, now: Instant, attempt: Attempt, end: GivenUp) -> State {
     let GivenUp { rule, why } = end;
+    world.coming = None;
     world.decided(rule);
     let entry = attempt.entry(world, None, why.to_string());
     world.tell(rule, Action::RecordHistory(entry));
@@ -179,6 +200,24 @@ pub(super) fn give_up(world: &mut World, now: Instant, attempt: Attempt, end: Gi
     let back = rule == RuleId::R10e || attempt.cause == Cause::Switchover;
     put_back(world, now, &attempt);
     if back { Steady::resume(world, now, rule) } else { ReadOnly::begin(world, now, why, None) }
+}
+
+/// Somebody else has promoted a node while this attempt had not yet promoted one: that node is adopted, and nothing is turned
+/// back to the old primary, which could get acknowledgements again.
+pub(super) fn overtaken(world: &mut World, now: Instant, attempt: &Attempt) -> Option<State> {
+    if !attempt.promoted.is_empty() {
+        return None;
+    }
+    let (node, rule) = super::claims::adoptable(world)?;
+    world.coming = None;
+    let why = "others have promoted a node meanwhile".to_owned();
+    let entry = attempt.entry(world, None, why.clone());
+    world.tell(rule, Action::RecordHistory(entry));
+    if let Some(command) = attempt.command {
+        let result = Err(Refusal::Abandoned(why));
+        world.tell(RuleId::C1a, Action::Answer { command, result });
+    }
+    Some(super::record::Recording::begin(world, now, node, rule))
 }
 
 /// Why an attempt is given up.

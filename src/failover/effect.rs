@@ -174,12 +174,14 @@ pub enum Action {
     /// Put `standby.signal` on the running primary, and a multi-host `primary_conninfo` under its *neutral* name. Ends with `Done`.
     ArmStandbySignal(NodeId),
     /// Make a fenced primary that nobody misses anything of a standby of `upstream` under its neutral name: standby signal,
-    /// then restart in *immediate* mode, because a shutdown checkpoint would diverge (T9). Ends with `Done`.
+    /// then restart. Ends with `Done`.
     Demote {
         /// The old primary.
         node: NodeId,
         /// The new one.
         upstream: NodeId,
+        /// Stopped in immediate mode: the shutdown checkpoint of an orderly stop would be WAL that nobody else has (T9).
+        immediate: bool,
     },
     /// Bring a node back as a standby of `upstream` under its neutral name: stop it if it runs, rewind if asked, start. Never
     /// re-clones. Ends with `Done`.

@@ -138,10 +138,12 @@ impl Establishing {
             return;
         }
         let order = if self.attempt.cause == Cause::Switchover {
-            let action = Action::Demote { node: old, upstream };
+            let action = Action::Demote { node: old, upstream, immediate: world.holds(RuleId::S1f) };
             Order::new(RuleId::S1f, world.settings.rejoin_timeout, action)
-        } else {
+        } else if world.holds(RuleId::R2a) {
             Order::new(RuleId::R2a, limit, Action::FenceOld(old))
+        } else {
+            return;
         };
         let id = self.attempt.ask(world, now, order);
         care::assign(world, old, id);
@@ -202,9 +204,12 @@ impl Establishing {
 
 /// The record and the standing of the nodes in the new epoch.
 fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
+    world.coming = None;
     let Some(old) = world.record.clone() else { return };
     let old_timeline = old.timeline;
-    let ready = super::candidate::followers(&attempt.recruits, crowned.node);
+    // Who was told to promote may have written since it was recruited: what it says then is looked at first.
+    let mut ready = super::candidate::followers(&attempt.recruits, crowned.node);
+    ready.retain(|node| !attempt.promoted.contains(node));
     let mut displaced = old.displaced.clone();
     displaced.extend(attempt.promoted.iter().chain([&attempt.from, &old.primary]));
     displaced.sort_unstable();

@@ -81,6 +81,10 @@ fn soft(world: &World, now: Instant, failing: Instant) -> Verdict {
     if now < until {
         return Verdict::Wait { rule: RuleId::R1h, until: Some(until) };
     }
+    if !world.holds(RuleId::R1c) {
+        // What a core would do that takes an accepted connection for a sign of life (T10); only a test comes here.
+        return Verdict::Wait { rule: RuleId::R1h, until: None };
+    }
     match witnesses(world, failing) {
         Witnesses::Hear => contradiction(world, now, failing),
         Witnesses::NotAsked | Witnesses::Silent => Verdict::Gone { rule: RuleId::R1c, soft: true },

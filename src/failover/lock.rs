@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::attempt::{Attempt, GivenUp, give_up};
+use super::attempt::{Attempt, GivenUp, give_up, overtaken};
 use super::effect::{Action, EffectId};
 use super::history::Step;
 use super::input::Outcome;
@@ -39,6 +39,9 @@ impl Locking {
     }
 
     pub(super) fn on(self, world: &mut World, now: Instant, event: &Event) -> State {
+        if let Some(adopted) = overtaken(world, now, &self.attempt) {
+            return adopted;
+        }
         if self.attempt.came_back(world) {
             let why = Refusal::Check("the primary is back".into());
             return give_up(world, now, self.attempt, GivenUp { rule: RuleId::R10e, why });
@@ -54,7 +57,7 @@ impl Locking {
             let what = if self.right { "the journal" } else { "the right to promote" };
             let why = format!("{what}: {}", outcome.words());
             if self.right {
-                world.raise(RuleId::R7a, Alarm::JournalFailed { why: why.clone() });
+                world.raise(RuleId::R7a, Alarm::JournalFailed { why: outcome.words().to_owned() });
             }
             return give_up(
                 world,

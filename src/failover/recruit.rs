@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::attempt::{Attempt, GivenUp, enough, give_up, holder, recruitable};
+use super::attempt::{Attempt, GivenUp, give_up, holder, overtaken, recruitable};
 use super::candidate::{NoCandidate, Runner, Wish, choose};
 use super::effect::{Action, EffectId};
 use super::history::{Cause, Step};
@@ -48,6 +48,9 @@ impl Recruiting {
     }
 
     pub(super) fn on(mut self, world: &mut World, now: Instant, event: &Event) -> State {
+        if let Some(adopted) = overtaken(world, now, &self.attempt) {
+            return adopted;
+        }
         if self.attempt.came_back(world) {
             let why = Refusal::Check("the primary is back".into());
             return give_up(world, now, self.attempt, GivenUp { rule: RuleId::R10e, why });
@@ -67,6 +70,7 @@ impl Recruiting {
         if let Outcome::Recruited(recruit) = outcome {
             self.attempt.recruits.insert(node, *recruit);
             self.attempt.turned.remove(&node);
+            self.attempt.strays.remove(&node);
             self.answered.insert(node);
         } else {
             self.failed.insert(node, now + world.settings.conflict_after);
@@ -77,7 +81,7 @@ impl Recruiting {
         self.recruit(world, now);
         self.nudge(world, now);
         let recruited: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
-        match enough(world, self.attempt.wish, &recruited) {
+        match self.attempt.suffices(world, &recruited) {
             Ok(rule) => {
                 let since = *self.enough_since.get_or_insert(now);
                 if self.stopping.is_empty() || now >= since + self.linger(world) {
@@ -190,16 +194,17 @@ impl Recruiting {
         let all: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
         let removed = |node: &NodeId| world.node(*node).is_some_and(|node| node.member.removed);
         let ours: Vec<NodeId> = all.iter().copied().filter(|node| !removed(node)).collect();
-        if enough(world, self.attempt.wish, &ours).is_ok() { ours } else { all }
+        if self.attempt.suffices(world, &ours).is_ok() { ours } else { all }
     }
 
     /// What is wished for. Where only the recorded primary makes the recruits enough, it is the candidate, even if it has not
     /// replayed yet what it has, and seems to be behind.
     fn wish(&self, world: &World) -> Wish {
         let recruits: Vec<NodeId> = self.attempt.recruits.keys().copied().collect();
-        let Some(holder) = holder(world, &recruits) else { return self.attempt.wish };
+        let holder = holder(world, &recruits).filter(|_| self.attempt.promoted.is_empty());
+        let Some(holder) = holder else { return self.attempt.wish };
         let others: Vec<NodeId> = recruits.into_iter().filter(|node| *node != holder).collect();
-        if enough(world, self.attempt.wish, &others).is_ok() {
+        if self.attempt.suffices(world, &others).is_ok() {
             return self.attempt.wish;
         }
         Wish { target: Some(holder), allow_data_loss: true }

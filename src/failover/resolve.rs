@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::attempt::{Attempt, GivenUp, give_up};
+use super::attempt::{Attempt, GivenUp, give_up, overtaken};
 use super::candidate::followers;
 use super::cohort;
 use super::effect::{Action, EffectId, FollowerName};
@@ -20,7 +20,7 @@ use super::status::Refusal;
 use super::world::{Order, World};
 use crate::model::{Lsn, NodeId};
 
-/// Awaits four things that run side by side.
+/// Awaits what runs side by side: the journal, the candidate's replay and answers, its settings.
 #[derive(Clone, Debug)]
 pub(super) struct Resolving {
     attempt: Attempt,
@@ -30,15 +30,16 @@ pub(super) struct Resolving {
     candidate_work: Option<EffectId>,
     resolved: bool,
     replayed: Lsn,
-    /// Followers being repointed, and settings of the candidate.
-    repoints: BTreeSet<EffectId>,
-    /// When the promotion goes ahead without the followers that are still being repointed.
-    repoints_until: Instant,
+    /// Settings of the candidate that are being made: it has to have them with its first commit.
+    settings: BTreeSet<EffectId>,
+    /// When the promotion goes ahead without them: nothing is acknowledged by the wrong nodes because of that, only later.
+    settings_until: Instant,
 }
 
 impl Resolving {
     pub(super) fn begin(world: &mut World, now: Instant, mut attempt: Attempt, candidate: NodeId) -> State {
         world.decided(RuleId::R4a);
+        world.coming = Some(candidate);
         let intent = attempt.intent(IntentPhase::Promoting, Some(candidate));
         let limit = world.settings.effect_timeout;
         let record = world.intend(intent);
@@ -50,10 +51,12 @@ impl Resolving {
         let limit = world.settings.replay_timeout;
         let replay = attempt.ask(world, now, Order::new(RuleId::R4b, limit, replay));
         let unresolved = world.holds(RuleId::R5a);
-        let mut repoints = repoint_followers(world, now, &mut attempt, candidate);
+        // Nobody waits for them: by the time the candidate is a primary they have turned, and one that has not is looked after.
+        repoint_followers(world, now, &mut attempt, candidate);
+        let mut settings = BTreeSet::new();
         for action in cohort::prepare(world, candidate) {
             let order = Order::new(RuleId::Q1a, world.settings.repoint_timeout, action);
-            repoints.insert(attempt.ask(world, now, order));
+            settings.insert(attempt.ask(world, now, order));
         }
         State::Resolving(Self {
             attempt,
@@ -62,12 +65,15 @@ impl Resolving {
             candidate_work: Some(replay),
             resolved: !unresolved,
             replayed: target,
-            repoints,
-            repoints_until: now + world.settings.repoint_timeout,
+            settings,
+            settings_until: now + world.settings.repoint_timeout,
         })
     }
 
     pub(super) fn on(mut self, world: &mut World, now: Instant, event: &Event) -> State {
+        if let Some(adopted) = overtaken(world, now, &self.attempt) {
+            return adopted;
+        }
         if self.attempt.came_back(world) {
             let why = Refusal::Check("the primary is back".into());
             return give_up(world, now, self.attempt, GivenUp { rule: RuleId::R10e, why });
@@ -80,9 +86,9 @@ impl Resolving {
         if is_lost(world, now, self.candidate) {
             return choose_again(world, now, self.attempt, self.candidate, "it does not answer any more");
         }
-        let repointed = self.repoints.is_empty() || now >= self.repoints_until;
+        let set = self.settings.is_empty() || now >= self.settings_until;
         let durable = self.journal.is_none() || !world.holds(RuleId::R7a);
-        if durable && self.resolved && repointed {
+        if durable && self.resolved && set {
             self.attempt.mark(Step::Resolved, now);
             return Promoting::begin(world, now, self.attempt, (self.candidate, self.replayed));
         }
@@ -96,8 +102,7 @@ impl Resolving {
         id: EffectId,
         outcome: &Outcome,
     ) -> Result<(), String> {
-        if self.repoints.remove(&id) {
-            // A follower that could not be turned is looked after later; it does not hold up the others.
+        if self.settings.remove(&id) {
             return Ok(());
         }
         if self.journal == Some(id) {
@@ -127,7 +132,7 @@ impl Resolving {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (!self.repoints.is_empty()).then_some(self.repoints_until)
+        (!self.settings.is_empty()).then_some(self.settings_until)
     }
 
     pub(super) fn attempt(&self) -> &Attempt {
@@ -135,12 +140,8 @@ impl Resolving {
     }
 }
 
-fn repoint_followers(
-    world: &mut World,
-    now: Instant,
-    attempt: &mut Attempt,
-    candidate: NodeId,
-) -> BTreeSet<EffectId> {
+/// Tells the others to follow the candidate.
+fn repoint_followers(world: &mut World, now: Instant, attempt: &mut Attempt, candidate: NodeId) {
     let limit = world.settings.repoint_timeout;
     let ready = if world.holds(RuleId::R6a) {
         followers(&attempt.recruits, candidate)
@@ -148,16 +149,13 @@ fn repoint_followers(
         attempt.recruits.keys().copied().filter(|node| *node != candidate).collect()
     };
     let up = |world: &World, node: NodeId| world.node(node).is_some_and(|node| node.facts().is_some());
-    let ready: Vec<NodeId> =
-        ready.into_iter().filter(|node| up(world, *node) && *node != attempt.from).collect();
-    ready
-        .into_iter()
-        .map(|node| {
+    for node in ready.into_iter().filter(|node| *node != attempt.from) {
+        if up(world, node) {
             attempt.turned.insert(node);
             let action = Action::Repoint { node, upstream: candidate, name: FollowerName::Own };
-            attempt.ask(world, now, Order::new(RuleId::R6a, limit, action))
-        })
-        .collect()
+            attempt.ask(world, now, Order::new(RuleId::R6a, limit, action));
+        }
+    }
 }
 
 /// Whether this node is gone for good as far as an attempt can wait: refused, or silent past the timeout.
@@ -178,6 +176,10 @@ pub(super) fn choose_again(
     let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
     let why = format!("{name}: {why}");
     attempt.excluded.insert(failed);
+    world.coming = None;
+    if attempt.promoted.contains(&failed) {
+        attempt.strays.extend(&attempt.turned);
+    }
     if attempt.excluded.len() >= world.nodes.len() || attempt.wish.target == Some(failed) {
         let why = Refusal::NoCandidate { why };
         return give_up(world, now, attempt, GivenUp { rule: RuleId::R10b, why });

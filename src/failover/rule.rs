@@ -66,7 +66,7 @@ rules! {
     R4b: "The candidate replays all it received before it is promoted.";
     R4c: "A candidate that has nothing of the present epoch is for a person to choose.";
     R5a: "Commits in doubt are resolved on the candidate before it is promoted.";
-    R6a: "Followers that are not ahead of the candidate are repointed before the promotion.";
+    R6a: "Followers that are not ahead of the candidate are told to follow it before it is told to promote.";
     R6b: "Promote without waiting, then poll.";
     R6c: "The promotion is final when the term row has its quorum.";
     R6d: "The new epoch is published and held statements go out.";

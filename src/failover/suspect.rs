@@ -133,6 +133,10 @@ fn may(world: &mut World, now: Instant, soft: bool) -> Result<(), Refusal> {
     if world.paused {
         return Err(Refusal::Paused);
     }
+    if world.alarms.iter().any(|alarm| matches!(alarm, Alarm::JournalFailed { .. })) {
+        // Nothing could be intended; that it is possible again is found out by saving what is known.
+        return Err(Refusal::Check("the journal cannot be written".into()));
+    }
     enough(world, Wish::default(), &recruitable(world))?;
     if soft && world.holds(RuleId::R10a) {
         let (window, interval) = (world.settings.flap_window, world.settings.flap_interval);

@@ -23,6 +23,7 @@ pub(super) fn snapshot(world: &World, version: u64) -> Snapshot {
         fork: record.map_or(Lsn::ZERO, |record| record.fork),
         system_id: world.system_id(),
         primary: world.primary(),
+        coming: world.coming,
         service: world.service,
         nodes: world.nodes.iter().map(|node| node_view(world, node)).collect(),
     }
@@ -30,7 +31,7 @@ pub(super) fn snapshot(world: &World, version: u64) -> Snapshot {
 
 /// Whether two snapshots differ in anything but positions and version.
 pub(super) fn differs(old: &Snapshot, new: &Snapshot) -> bool {
-    let head = |s: &Snapshot| (s.epoch, s.timeline, s.fork, s.system_id, s.primary, s.service);
+    let head = |s: &Snapshot| (s.epoch, s.timeline, s.fork, s.system_id, s.primary, s.coming, s.service);
     let body = |n: &NodeView| (n.role, n.unreadable, n.timeline, n.server_version);
     head(old) != head(new) || !old.nodes.iter().map(body).eq(new.nodes.iter().map(body))
 }
@@ -131,7 +132,7 @@ fn streams_from(world: &World, facts: &Facts, primary: NodeId, hops: usize) -> b
     }
 }
 
-/// Bytes and time behind the primary.
+/// Bytes and time behind the primary. A node that does not answer is where it was when it did, and the primary goes on.
 pub(super) fn lag(world: &World, node: &Node) -> (u64, Duration) {
     if world.primary() == Some(node.id) {
         return (0, Duration::ZERO);
@@ -139,6 +140,10 @@ pub(super) fn lag(world: &World, node: &Node) -> (u64, Duration) {
     let Some(seen) = node.seen.as_ref() else { return (0, Duration::ZERO) };
     let primary = world.primary().and_then(|id| world.node(id)).and_then(|node| node.seen.as_ref());
     let bytes = primary.map_or(0, |primary| primary.facts.applied().bytes_since(seen.facts.applied()));
-    let since = world.trail.behind_since(seen.facts.applied(), seen.sent);
-    (bytes, since.map_or(Duration::ZERO, |since: Instant| seen.answered.saturating_duration_since(since)))
+    let (asked, answered) = match primary {
+        Some(primary) if node.facts().is_none() => (primary.answered, primary.answered),
+        _ => (seen.sent, seen.answered),
+    };
+    let since = world.trail.behind_since(seen.facts.applied(), asked);
+    (bytes, since.map_or(Duration::ZERO, |since: Instant| answered.saturating_duration_since(since)))
 }

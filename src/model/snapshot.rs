@@ -114,9 +114,9 @@ pub struct NodeView {
     pub received: Lsn,
     /// Replayed (replica) or inserted (primary) position when last seen.
     pub replayed: Lsn,
-    /// Bytes behind the primary when last seen; zero for the primary.
+    /// Bytes behind the primary; zero for the primary. A node that does not answer counts as being where it was seen last.
     pub lag_bytes: u64,
-    /// Time behind the primary when last seen; zero for the primary and for an idle cluster.
+    /// Time behind the primary, likewise; zero for the primary and for an idle cluster.
     pub lag: Duration,
     /// `server_version_num`, zero while unknown.
     pub server_version: u32,
@@ -137,6 +137,8 @@ pub struct Snapshot {
     pub system_id: Option<SystemId>,
     /// The primary of this epoch; `None` until one was found. While `Held` it may be dead.
     pub primary: Option<NodeId>,
+    /// Who is about to become the primary: connections to it can be opened while it does.
+    pub coming: Option<NodeId>,
     /// Whether statements for the primary go out.
     pub service: Service,
     /// Every configured node, by `NodeId`.

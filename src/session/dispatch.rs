@@ -104,6 +104,7 @@ impl Machine {
             server.applied = self.current.clone();
             server.unnamed = None;
         }
+        self.prepare_again(server, out);
         self.remember_before();
         if matches!(self.tx, Tx::Deferred { .. })
             && let Tx::Deferred { queries, mode } = std::mem::replace(&mut self.tx, Tx::Open)

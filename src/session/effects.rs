@@ -65,6 +65,7 @@ impl Machine {
                 self.prepared.clear();
                 self.prepared_bytes = 0;
                 self.channels.clear();
+                self.sql_prepared.clear();
                 self.forget_pins();
             }
             E::DiscardTemp => {
@@ -90,11 +91,11 @@ impl Machine {
             }
             E::Unpin(cause) => self.pins.remove(*cause),
             E::PrepareSql(name) => {
-                self.sql_prepared.insert(Arc::clone(name));
+                self.prepared_in_sql(name, server);
                 self.pins.add(PinCause::SqlPrepare);
             }
             E::Deallocate(name) => {
-                self.sql_prepared.remove(name);
+                self.deallocated_in_sql(name, server);
                 if self.sql_prepared.is_empty() {
                     self.pins.remove(PinCause::SqlPrepare);
                 }

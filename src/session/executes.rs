@@ -15,6 +15,7 @@ use crate::wire::frontend::Query;
 impl Machine {
     /// What a statement prepared by the protocol does is done by who executes it in SQL.
     pub(super) fn plan_executed(&mut self, sql: &[u8], verdict: &Verdict, judge: &mut Judge<'_>) {
+        self.sql_prepared.note(sql, verdict);
         if verdict.shows_statements && !self.prepared.is_empty() {
             for (_, name) in executed(sql) {
                 if let Some(statement) = self.executable(&name) {

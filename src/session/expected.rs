@@ -58,6 +58,9 @@ pub(super) type Begun = (Ahead, BeginMode);
 )]
 pub(super) struct Relay {
     pub(super) swallow_ready: u32,
+    /// Of the swallowed answers these come first, and then as many that may be errors.
+    pub(super) strict_ready: u32,
+    pub(super) lenient_ready: u32,
     /// The last of the swallowed queries asks for the transaction's id.
     pub(super) asks_xid: bool,
     /// A pipeline that asks for it itself.
@@ -99,6 +102,7 @@ impl Relay {
     pub(super) fn begin(&mut self, hold: Hold) {
         self.queue.clear();
         self.swallow_ready = 0;
+        (self.strict_ready, self.lenient_ready) = (0, 0);
         self.hold = hold;
         self.busy = true;
         self.error_seen = false;

@@ -192,7 +192,11 @@ impl Machine {
         self.pins = Pins::default();
         self.forget_sequences();
         self.temporary.clear();
-        self.sql_prepared.clear();
+        if !self.sql_prepared.is_whole() {
+            self.sql_prepared.clear();
+        } else if !self.sql_prepared.is_empty() {
+            self.pins.add(PinCause::SqlPrepare);
+        }
         if self.settings.session_mode {
             self.pins.add(PinCause::SessionMode);
         }
@@ -204,8 +208,10 @@ impl Machine {
     /// Why the session cannot go on without the connection that it is tied to; `None`: it can, on another.
     pub fn lost_pin(&self) -> Option<PinCause> {
         self.pins.iter().find(|cause| match cause {
-            PinCause::SessionMode => false,
+            // The name of a lost cursor stands for nothing else: whoever fetches from it is told.
+            PinCause::SessionMode | PinCause::HoldCursor => false,
             PinCause::Listen => !self.channels.is_whole(),
+            PinCause::SqlPrepare => !self.sql_prepared.is_whole(),
             _ => true,
         })
     }

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
@@ -21,6 +21,7 @@ use super::relay::Written;
 use super::replay::{Replay, ReplayLimits};
 use super::roaming::{Optimism, Roaming};
 use super::sequences::Sequences;
+use super::sql_prepared::SqlPrepared;
 use super::statement::{ServerSession, Statement, Statements};
 use super::temporary::Temporary;
 use crate::model::Consistency;
@@ -122,7 +123,7 @@ pub struct Machine {
     pub(super) channels: Channels,
     /// The open transaction, where it may be run again on another server.
     pub(super) replay: Option<Box<Replay>>,
-    pub(super) sql_prepared: HashSet<Arc<str>, FxBuildHasher>,
+    pub(super) sql_prepared: SqlPrepared,
     pub(super) prepared: HashMap<Box<[u8]>, Rc<Statement>, FxBuildHasher>,
     pub(super) prepared_bytes: usize,
     pub(super) unnamed: Option<Unnamed>,
@@ -192,7 +193,7 @@ impl Machine {
             pins,
             channels: Channels::default(),
             replay: None,
-            sql_prepared: HashSet::default(),
+            sql_prepared: SqlPrepared::default(),
             prepared: HashMap::default(),
             prepared_bytes: 0,
             unnamed: None,
@@ -277,6 +278,7 @@ impl Machine {
         self.relay.reset_for_error();
         self.settle_names();
         self.executed.clear();
+        self.sql_prepared.settle();
         if self.tx != Tx::None {
             if let Some(before) = self.before.take() {
                 self.current = before.overlay;
@@ -400,12 +402,13 @@ impl Machine {
             server.unnamed = None;
         }
         if failed {
-            self.effects_of_failed(&executed);
+            self.effects_of_failed(&executed, server);
         } else {
             for verdict in &executed {
                 self.apply(verdict, server);
             }
         }
+        self.sql_prepared.settle();
         if status == TxStatus::Idle {
             let committed = !failed && !was_failed && !ends_in_rollback(&executed);
             if !committed && (was_in_transaction || failed) {
@@ -433,7 +436,7 @@ impl Machine {
 
     /// An error in a batch. What it did is undone with its transaction, except for what no transaction undoes; and where
     /// it also began or ended transactions, nobody knows which of its effects hold.
-    fn effects_of_failed(&mut self, executed: &[Rc<Verdict>]) {
+    fn effects_of_failed(&mut self, executed: &[Rc<Verdict>], server: &mut ServerSession) {
         let doubtful = is_doubtful(executed);
         for effect in executed.iter().flat_map(|verdict| verdict.effects.iter()) {
             match effect {
@@ -450,7 +453,7 @@ impl Machine {
                     self.pins.add(*cause);
                 }
                 SessionEffect::PrepareSql(name) if executed.len() > 1 || doubtful => {
-                    self.sql_prepared.insert(Arc::clone(name));
+                    self.prepared_in_sql(name, server);
                     self.pins.add(PinCause::SqlPrepare);
                 }
                 SessionEffect::Ddl(change) if doubtful => self.changes.push(change.clone()),

@@ -282,12 +282,19 @@ impl Machine {
         match tag {
             Tag::READY_FOR_QUERY => {
                 self.relay.swallow_ready -= 1;
+                let lenient = if self.relay.strict_ready > 0 {
+                    &mut self.relay.strict_ready
+                } else {
+                    &mut self.relay.lenient_ready
+                };
+                *lenient = lenient.saturating_sub(1);
                 if self.relay.swallow_ready == 0 {
                     self.synthesize(cutter);
                 }
                 None
             }
             Tag::ERROR_RESPONSE if ends_connection(frame) => Some(Event::Fatal(frame.to_vec())),
+            Tag::ERROR_RESPONSE if self.relay.strict_ready == 0 && self.relay.lenient_ready > 0 => None,
             Tag::ERROR_RESPONSE => Some(Event::Unprepared(frame.to_vec())),
             // Settings that travel by set_config give rows too.
             Tag::DATA_ROW if self.relay.asks_xid && self.relay.swallow_ready == 1 => {

@@ -103,6 +103,8 @@ pub struct ServerSession {
     pub tainted: bool,
     /// Who took from sequences here last.
     pub(super) sequences: Mark,
+    /// The session whose PREPAREs in SQL it has; 0: nobody's.
+    pub(super) sql_prepared_by: u64,
 }
 
 impl ServerSession {
@@ -118,6 +120,7 @@ impl ServerSession {
             last_user: 0,
             tainted: false,
             sequences: Mark::default(),
+            sql_prepared_by: 0,
         }
     }
 
@@ -148,6 +151,7 @@ impl ServerSession {
     pub fn clear_prepared(&mut self) {
         self.prepared.clear();
         self.unnamed = None;
+        self.sql_prepared_by = 0;
     }
 
     /// Notes that some of them may be gone.

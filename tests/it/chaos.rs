@@ -18,7 +18,6 @@ async fn run(arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[tokio::test]
-#[ignore = "wants the machine for itself: cargo test --test it chaos:: -- --ignored"]
 async fn promises_hold_through_a_kill_and_a_partition() {
     let (status, report) = run(&[
         "--faults",
@@ -40,7 +39,6 @@ async fn promises_hold_through_a_kill_and_a_partition() {
 }
 
 #[tokio::test]
-#[ignore = "wants the machine for itself: cargo test --test it chaos:: -- --ignored"]
 async fn a_death_in_the_middle_of_a_rewind_costs_nothing() {
     let (status, report) =
         run(&["--faults", "chase,double", "--count", "2", "--for", "90", "--clients", "3"]).await;

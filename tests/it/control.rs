@@ -21,16 +21,16 @@ use tokio_postgres::NoTls;
 use crate::harness::{Certificates, Cluster, LIMIT, eventually};
 
 /// A control plane in front of a test cluster.
-struct Control {
+pub(crate) struct Control {
     handle: ControlHandle,
-    board: Arc<Board>,
+    pub(crate) board: Arc<Board>,
     thread: Option<std::thread::JoinHandle<()>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
 /// What differs from the usual control plane.
 #[derive(Default)]
-struct Options {
+pub(crate) struct Options {
     without_local: bool,
     state_dir: Option<std::path::PathBuf>,
     /// primacy's own role; a superuser where absent.
@@ -72,7 +72,7 @@ impl Control {
         settings
     }
 
-    fn start(cluster: &Cluster, options: &Options) -> Self {
+    pub(crate) fn start(cluster: &Cluster, options: &Options) -> Self {
         logged();
         let settings = Self::settings(cluster, options);
         let board = Board::new(control::first_snapshot(&settings));
@@ -97,17 +97,17 @@ impl Control {
     }
 
     /// Ends it as a signal would, and waits for it.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         drop(self.stop.take());
         self.thread.take().unwrap().join().unwrap();
     }
 
-    async fn status(&self) -> StatusReport {
+    pub(crate) async fn status(&self) -> StatusReport {
         self.handle.status().await.unwrap()
     }
 
     /// Waits until the primary is `node` and takes writes, and all the others are members that serve reads.
-    async fn settled(&self, node: usize) {
+    pub(crate) async fn settled(&self, node: usize) {
         eventually(LIMIT, &format!("node{node} leads and all follow"), async || {
             let status = self.status().await;
             let all = status.nodes.iter().all(|node| node.readable && node.standing == "member");
@@ -124,7 +124,7 @@ impl Control {
     }
 
     /// Waits until another node than `old` takes writes; which.
-    async fn led_by_another_than(&self, old: usize) -> usize {
+    pub(crate) async fn led_by_another_than(&self, old: usize) -> usize {
         eventually(LIMIT, "another node takes writes", async || {
             let primary = self.board.snapshot().writable_primary()?;
             (primary.index() != old).then_some(primary.index())
@@ -138,14 +138,14 @@ impl Control {
 }
 
 /// Writes tokens one after another and keeps those that were acknowledged, with the time of the acknowledgement.
-struct Writer {
+pub(crate) struct Writer {
     acknowledged: Arc<Mutex<Vec<(i64, Instant)>>>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl Writer {
-    async fn start(cluster: &Cluster, board: &Arc<Board>, primary: usize) -> Self {
+    pub(crate) async fn start(cluster: &Cluster, board: &Arc<Board>, primary: usize) -> Self {
         cluster.sql(primary, "CREATE TABLE token (n bigint); GRANT ALL ON token TO app").await;
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -157,7 +157,7 @@ impl Writer {
     }
 
     /// Waits for an acknowledgement that is younger than `moment`.
-    async fn writes_after(&self, moment: Instant) {
+    pub(crate) async fn writes_after(&self, moment: Instant) {
         eventually(LIMIT, "a write is acknowledged", async || {
             let acknowledged = self.acknowledged.lock().unwrap();
             acknowledged.last().filter(|(_, at)| *at > moment).map(drop)
@@ -166,7 +166,7 @@ impl Writer {
     }
 
     /// The longest time without an acknowledgement since `moment`.
-    fn longest_pause_since(&self, moment: Instant) -> Duration {
+    pub(crate) fn longest_pause_since(&self, moment: Instant) -> Duration {
         let acknowledged = self.acknowledged.lock().unwrap();
         let times = acknowledged.iter().map(|(_, at)| *at);
         let (_, longest) = times.fold((None, Duration::ZERO), |(before, longest), at| match before {
@@ -177,7 +177,7 @@ impl Writer {
     }
 
     /// Ends it and checks that everything acknowledged is there, once.
-    async fn check(self, cluster: &Cluster, primary: usize) -> usize {
+    pub(crate) async fn check(self, cluster: &Cluster, primary: usize) -> usize {
         self.stop.store(true, Ordering::SeqCst);
         self.task.await.unwrap();
         let rows = cluster.sql(primary, "SELECT n, count(*) FROM token GROUP BY n").await;

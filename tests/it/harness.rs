@@ -6,6 +6,7 @@
 
 mod certificates;
 mod cluster;
+mod disk;
 mod ports;
 mod proxy;
 mod raw;
@@ -14,6 +15,7 @@ mod wait;
 
 pub(crate) use certificates::Certificates;
 pub(crate) use cluster::Cluster;
+pub(crate) use disk::SmallDisk;
 pub(crate) use ports::PortLease;
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Raw, frame, send_cancel, startup, startup_of, steps};

@@ -495,3 +495,31 @@ async fn a_pinned_session_ends_with_its_server() {
     }
     assert_eq!(free.query("INSERT INTO t VALUES ('free too')").await, ["C INSERT 0 1", "Z I"]);
 }
+
+/// T5: the postmaster is dead, the session that runs the client's statement is not, and goes on committing to nobody.
+#[tokio::test]
+async fn an_orphaned_session_of_a_dead_primary_is_not_believed() {
+    let cluster = Cluster::builder(2).asynchronous().run().await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().set("failover.durability", "async").run().await;
+    ready(&proxy).await;
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    // It never waits for anything in which a server process notices that its postmaster is gone.
+    let busy =
+        "DO $$ DECLARE until timestamptz := clock_timestamp() + interval '8 seconds'; n int := 0; BEGIN
+        WHILE clock_timestamp() < until LOOP
+            n := n + 1; INSERT INTO t VALUES ('orphan ' || n); COMMIT; RAISE NOTICE '%', n;
+            FOR i IN 1..50000 LOOP END LOOP;
+        END LOOP; END $$";
+    client.send(&frame(b'Q', format!("{busy}\0").as_bytes())).await;
+    assert_eq!(client.message().await.unwrap().shown(), "N 00000");
+    let postmaster = cluster.node(0).running().unwrap();
+    nix::sys::signal::kill(postmaster, Signal::SIGKILL).unwrap();
+    let mut other = Raw::connect(proxy.port(), &[]).await;
+    assert_eq!(other.query("INSERT INTO t VALUES ('new')").await, ["C INSERT 0 1", "Z I"]);
+    // The new primary has answered. What the orphan had told before may still be on its way; nothing of it is a success.
+    let seen = client.until_ready().await;
+    let seen: Vec<&String> = seen.iter().filter(|shown| !shown.starts_with("N ")).collect();
+    assert!(seen.len() == 2 && seen[0].starts_with("E ") && seen[1] == "Z I", "{seen:?}");
+    assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
+}

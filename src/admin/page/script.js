@@ -88,12 +88,13 @@ function drawNodes(status, rate) {
     const traffic = status.traffic[i] || { leased: 0, connections: 0 };
     const role = n.role === "primary" ? pill("info", "primary") : n.role === "replica" ? pill("good", "replica") : pill("bad", "unknown");
     const reads = n.readable ? pill("good", "yes") : pill(health(n), n.unreadable || "no");
+    const incomparable = n.role === "primary" || n.answered_ms_ago == null;
     const more = [n.address, n.zone, n.sync_state, n.standing !== "member" && n.standing, n.error].filter(Boolean).join(" · ");
     return el("tr", {},
       el("td", {}, el("b", {}, n.name), el("div", { class: "sub" }, more)),
       el("td", {}, role), el("td", {}, reads),
       el("td", { class: "n" }, String(n.timeline)), el("td", { class: "n" }, n.replayed),
-      el("td", { class: "n" }, n.role === "primary" ? "–" : bytes(n.lag_bytes), el("div", { class: "sub" }, n.role === "primary" ? "" : span(n.lag_ms))),
+      el("td", { class: "n" }, incomparable ? "–" : bytes(n.lag_bytes), el("div", { class: "sub" }, incomparable ? "" : span(n.lag_ms))),
       el("td", { class: "n" }, traffic.leased + " / " + traffic.connections),
       el("td", { class: "n" }, number(Math.round(rate.nodes[i] || 0))));
   }));

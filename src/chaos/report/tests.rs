@@ -96,6 +96,20 @@ fn the_first_write_is_the_new_primarys_and_no_later_pause_counts_for_it() {
 }
 
 #[test]
+fn a_longer_pause_that_begins_later_is_not_the_first_write() {
+    let mut notes = Notes::default();
+    // 200 ms without a primary; seconds later 400 ms while the old one is copied.
+    let ends = [100_000, 301_000, 2_300_000, 2_301_000, 2_701_000, 2_702_000];
+    let filled = (1..200).map(|n| 301_000 + n * 10_000);
+    let all: Vec<u64> = ends.into_iter().chain(filled).collect();
+    notes.entries.extend((0..).zip(all).map(|(n, ended)| entry(n, ended - 900, ended, End::Committed)));
+    let tokens: Vec<i64> = notes.entries.iter().map(|entry| entry.token).collect();
+    let kill = Blow { took: 150_000, ..blow(Fault::Kill, 101_000, 3_000_000, true) };
+    let seen = &report(&notes, &tokens, &[kill]).faults[0];
+    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (400.0, Some(200.0)));
+}
+
+#[test]
 fn percentiles_are_of_what_was_seen() {
     let values: Vec<f64> = (1..=100).map(f64::from).collect();
     let seen = [50, 99, 100].map(|percent| format!("{:.1}", percentile(&values, percent)));

@@ -38,10 +38,15 @@ impl Actuator {
     }
 
     /// Makes a fenced primary, of which nobody misses anything, a standby of `upstream`.
-    pub(super) async fn demote(&self, node: NodeId, upstream: NodeId) -> Result<Outcome, DeedError> {
+    pub(super) async fn demote(
+        &self,
+        node: NodeId,
+        upstream: NodeId,
+        immediate: bool,
+    ) -> Result<Outcome, DeedError> {
         let follow = self.upstream(node, upstream, FollowerName::Neutral)?;
         if let Some(local) = self.local_for(node) {
-            local.restart_as_replica(node, &follow, true).await?;
+            local.restart_as_replica(node, &follow, immediate).await?;
         } else {
             self.crash_into_standby(node, &follow).await?;
         }

@@ -181,6 +181,23 @@ fn hear(core: &mut Core, base: Instant, follows: &[Option<u16>]) -> Vec<Effect> 
     all
 }
 
+/// It is where it was when it answered last, and the primary goes on without it.
+#[test]
+fn a_node_that_is_down_falls_behind() {
+    let base = crate::clock::now();
+    let mut core = open(base, 3);
+    let writes = |core: &mut Core, second: u64| {
+        let at = base + Duration::from_secs(second);
+        let said = Said { in_recovery: false, follows: None, lsn: 100 + second * 1000, ..STANDBY };
+        core.step(at, observation(0, at, Reach::Answered(Box::new(facts(said)))));
+        core.step(at, observation(2, at, Reach::Refused));
+    };
+    (1..=11).for_each(|second| writes(&mut core, second));
+    let snapshot = core.snapshot();
+    let dead = snapshot.node(NodeId(2)).unwrap();
+    assert_eq!((dead.lag_bytes, dead.lag), (11_000, Duration::from_secs(10)));
+}
+
 /// The acknowledgement of a standby that hangs on another one reaches the primary through nobody (T15).
 #[test]
 fn who_counts_for_the_quorum_streams_from_the_primary_itself() {

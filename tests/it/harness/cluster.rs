@@ -109,6 +109,11 @@ impl Cluster {
         &self.dir
     }
 
+    /// Gives a file or directory to the servers' account.
+    pub(crate) fn own(&self, path: &Path) {
+        self.installation.account.own(path).unwrap();
+    }
+
     /// A proxy in front of it.
     pub(crate) fn proxy(&self) -> ProxyBuilder<'_> {
         ProxyBuilder::new(self)

@@ -1,6 +1,6 @@
 //! Carries the core's effects out on the simulated servers, with latencies and failures, as the actuator promises to.
 
-use simulation::failover::{Action, Effect, FollowerName, Input, Outcome, Recruit};
+use simulation::failover::{Action, Effect, FollowerName, Input, Outcome, Recruit, RuleId};
 use simulation::model::{Lsn, Timeline};
 
 use super::shell::{Run, Shell};
@@ -205,6 +205,12 @@ impl Shell {
             }
             Action::Demote { upstream, .. } | Action::Rejoin { upstream, .. } => {
                 let rewind = matches!(run.action, Action::Rejoin { rewind: true, .. });
+                if rewind && !self.odds.rewinds {
+                    return Some(Outcome::Unsupported("nobody can rewind it".into()));
+                }
+                if matches!(run.action, Action::Demote { immediate: false, .. }) {
+                    self.cluster.shut_down(i);
+                }
                 Some(self.restart(i, (upstream.index(), rewind)))
             }
             Action::Start(_) => {
@@ -220,6 +226,9 @@ impl Shell {
             return Some(Outcome::Failed("not a primary".into()));
         }
         let row = *run.row.get_or_insert_with(|| self.cluster.append(i, None));
+        if self.cancelled.contains(&row) && self.settings.without != Some(RuleId::R6c) {
+            return Some(Outcome::Failed("the wait for the quorum was cancelled".into()));
+        }
         let n = &self.cluster.nodes[i];
         let waits = n.pending.iter().any(|p| p.id == row);
         let there = n.wal.iter().any(|r| r.id == row);

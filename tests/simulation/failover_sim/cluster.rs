@@ -1,7 +1,8 @@
 //! Simulated PostgreSQL servers: WAL, timelines, receivers, synchronous commit, and the traps that real ones set.
 //!
 //! A position is the number of WAL records. Modelled on purpose: a reload is not a fence while replay is blocked (T1); a
-//! standby's first reply claims its own replay position on whatever history (T2); a frozen primary goes on where it was.
+//! standby's first reply claims its own replay position on whatever history (T2); a cancelled wait for the quorum looks like
+//! success (T4); sessions outlive their postmaster (T5); an orderly stop writes WAL (T9); a frozen primary goes on where it was.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,6 +21,8 @@ pub(crate) struct Pending {
     pub(crate) appended: u64,
     /// Epoch of the proxy's connection; `None` for a client that bypasses the proxy.
     pub(crate) epoch: Option<u64>,
+    /// The wait was cancelled: it is released without its quorum, with a notice (T4).
+    pub(crate) cancelled: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,8 @@ struct Reply {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) up: bool,
+    /// The postmaster is dead, and sessions of the proxy's connections of this epoch live on (T5).
+    pub(crate) orphans: Option<u64>,
     pub(crate) starting_until: u64,
     pub(crate) frozen: bool,
     pub(crate) in_recovery: bool,
@@ -90,6 +95,7 @@ impl Cluster {
         let nodes = (0..count)
             .map(|i| Node {
                 up: true,
+                orphans: None,
                 starting_until: 0,
                 frozen: false,
                 in_recovery: i != 0,
@@ -286,7 +292,7 @@ impl Cluster {
     }
 
     fn release(&mut self, i: usize) -> Vec<Released> {
-        if !self.serves(i) {
+        if !self.serves(i) && self.nodes[i].orphans.is_none() {
             return Vec::new();
         }
         let now = self.now;
@@ -311,7 +317,7 @@ impl Cluster {
                 .count()
         };
         let (done, wait): (Vec<Pending>, Vec<Pending>) =
-            n.pending.iter().partition(|p| needs == 0 || counts(p.position) >= needs);
+            n.pending.iter().partition(|p| p.cancelled || needs == 0 || counts(p.position) >= needs);
         n.pending = wait;
         let timeline = n.timeline;
         done.into_iter().map(|pending| Released { node: i, timeline, pending }).collect()
@@ -333,16 +339,44 @@ impl Cluster {
         let n = &mut self.nodes[i];
         n.wal.push(Rec { timeline: n.timeline, id });
         n.replayed = n.wal.len();
-        n.pending.push(Pending { position: n.wal.len(), id, appended: now, epoch });
+        n.pending.push(Pending { position: n.wal.len(), id, appended: now, epoch, cancelled: false });
         id
     }
 
+    /// What is left of the sessions of a dead server commits once more, and nobody has asked for it.
+    pub(crate) fn haunt(&mut self, i: usize) {
+        if let Some(epoch) = self.nodes[i].orphans.filter(|_| !self.nodes[i].frozen) {
+            self.append(i, Some(epoch));
+        }
+    }
+
     // ---- faults ------------------------------------------------------------------------------------------------
+
+    /// Somebody ends every wait for the quorum on this node (T4).
+    pub(crate) fn cancel_waits(&mut self, i: usize) {
+        self.nodes[i].pending.iter_mut().for_each(|pending| pending.cancelled = true);
+    }
+
+    /// Only the postmaster, and the processes that look after it: new connections are refused, no standby is served, and
+    /// sessions that are busy go on (T5).
+    pub(crate) fn kill_postmaster(&mut self, i: usize, epoch: u64) {
+        self.kill(i);
+        self.nodes[i].orphans = Some(epoch);
+    }
+
+    /// An orderly stop: the shutdown checkpoint is WAL that nobody else has if nobody receives any more (T9).
+    pub(crate) fn shut_down(&mut self, i: usize) {
+        if self.serves(i) && !self.nodes[i].in_recovery {
+            self.append(i, None);
+        }
+        self.kill(i);
+    }
 
     pub(crate) fn kill(&mut self, i: usize) {
         self.drop_receiver(i);
         let n = &mut self.nodes[i];
         n.up = false;
+        n.orphans = None;
         n.frozen = false;
         n.promote_at = None;
         n.pending.clear();

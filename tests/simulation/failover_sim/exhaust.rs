@@ -110,7 +110,7 @@ pub(crate) fn explore(plan: Plan<'_>) -> Explored {
         retry_after: std::time::Duration::from_secs(1),
         ..Settings::default()
     };
-    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, direct_clients: true };
+    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, rewinds: true, direct_clients: true };
     let mut shell = Shell::new(3, 7, settings, odds);
     run_for(&mut shell, 400);
     for fault in plan.scene {

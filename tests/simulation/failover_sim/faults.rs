@@ -3,7 +3,7 @@
 use simulation::failover::{Command, CommandId, Degrade, Durability, Input, RuleId, Settings};
 use simulation::model::NodeId;
 
-use super::shell::{Crash, Odds, Shell};
+use super::shell::{Crash, Odds, PAUSE_MS, Shell};
 
 /// How a run ended.
 pub(crate) struct Verdict {
@@ -47,6 +47,7 @@ pub(crate) fn live(life: Life) -> Verdict {
         effect_fails: [0, 20, 100][rng.usize(0..3)],
         effect_slow: [0, 20, 100][rng.usize(0..3)],
         agent: true,
+        rewinds: true,
         direct_clients: rng.bool(),
     };
     let mut shell = Shell::new(life.nodes, life.seed, settings, odds);
@@ -193,7 +194,8 @@ pub(crate) fn settle(shell: &mut Shell, life: Life) -> Verdict {
     }
 }
 
-/// A fault-free world but for the primary's death (or a switchover), in which the proxy dies at one step of its core.
+/// A fault-free world but for the primary's death (or a switchover), in which the proxy dies at one step of its core, counted
+/// from then on.
 /// Tells the whole story where `tracing`.
 pub(crate) fn die_at(story: Story, crash: Option<(u64, Crash)>, tracing: bool) -> (u64, Vec<String>) {
     let settings = Settings {
@@ -201,12 +203,12 @@ pub(crate) fn die_at(story: Story, crash: Option<(u64, Crash)>, tracing: bool) -
         retry_after: std::time::Duration::from_secs(1),
         ..Settings::default()
     };
-    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, direct_clients: true };
+    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, rewinds: true, direct_clients: true };
     let mut shell = Shell::new(3, crash.map_or(0, |(step, _)| step), settings, odds);
     shell.tracing = tracing;
     run_for(&mut shell, 500);
-    shell.crash_at = crash;
     let begun = shell.steps;
+    shell.crash_at = crash.map(|(step, crash)| (begun + step, crash));
     match story {
         Story::Kill | Story::KillTwo => shell.cluster.kill(0),
         Story::Freeze => shell.cluster.nodes[0].frozen = true,
@@ -219,7 +221,8 @@ pub(crate) fn die_at(story: Story, crash: Option<(u64, Crash)>, tracing: bool) -
         run_for(&mut shell, 60);
         shell.cluster.kill(1);
     }
-    run_for(&mut shell, 3_000);
+    let paused = matches!(crash, Some((_, Crash::Pause { .. })));
+    run_for(&mut shell, if paused { 3_000 + 2 * PAUSE_MS } else { 3_000 });
     let steps = shell.steps - begun;
     heal(&mut shell);
     let life =

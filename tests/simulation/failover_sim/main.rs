@@ -14,6 +14,7 @@
 
 mod actuator;
 mod cluster;
+mod duo;
 mod exhaust;
 mod faults;
 mod shell;
@@ -118,6 +119,24 @@ fn the_proxy_may_die_at_every_step() {
             bad.len(),
             bad.iter().take(8).cloned().collect::<Vec<_>>().join("\n")
         );
+    }
+}
+
+/// T14: at every step of a change of primary the proxy's machine is paused for seconds. Its clock says so afterwards, or does
+/// not; what it was about to do it then does to a cluster that has gone on without it.
+#[test]
+fn the_proxy_may_be_paused_at_every_step_whatever_its_clock_says() {
+    for story in [Story::Kill, Story::KillTwo, Story::Freeze, Story::Switchover] {
+        let (steps, mut bad) = die_at(story, None, false);
+        let steps = steps.min(120);
+        for step in 1..=steps {
+            for clock_stands in [false, true] {
+                let pause = Crash::Pause { clock_stands };
+                bad.extend(die_at(story, Some((step, pause)), false).1.into_iter().take(2));
+            }
+        }
+        println!("{story:?}: paused at each of {steps} steps, twice");
+        assert!(bad.is_empty(), "{} bad:\n{}", bad.len(), bad[..bad.len().min(8)].join("\n"));
     }
 }
 

@@ -1,16 +1,19 @@
 //! The shell around the core: probes, effects with latencies and failures, the journal, clients. And the checker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use simulation::failover::{
     Action, Command, CommandId, Core, Durability, EffectId, Facts, FollowerName, HistoryEntry, Input, Member,
-    Observation, Reach, Receiver, Record, Sender, Settings, Standing, SyncState,
+    Observation, Reach, Receiver, Record, RuleId, Sender, Settings, Standing, SyncState,
 };
 use simulation::model::{Address, Epoch, Lsn, NodeId, Service, Snapshot, SystemId, Timeline};
 
 use super::cluster::{Cluster, Pending, Released};
+
+/// How long a machine is paused.
+pub(crate) const PAUSE_MS: u64 = 2_000;
 
 /// An effect that is being carried out.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct Run {
 pub(crate) struct Probing {
     sent: u64,
     at: u64,
+    /// When it was sent, by the proxy's clock.
+    asked: Instant,
 }
 
 /// What may go wrong besides the servers.
@@ -41,8 +46,10 @@ pub(crate) struct Odds {
     pub(crate) effect_fails: u32,
     /// Per mille of effects that are very slow.
     pub(crate) effect_slow: u32,
-    /// Whether an agent can restart and rewind nodes.
+    /// Whether an agent can restart nodes.
     pub(crate) agent: bool,
+    /// Whether it can rewind them.
+    pub(crate) rewinds: bool,
     /// Clients that bypass the proxy.
     pub(crate) direct_clients: bool,
 }
@@ -70,6 +77,8 @@ pub(crate) struct Shell {
     /// Who was shown as the primary of an epoch.
     pub(crate) primaries: BTreeMap<u64, NodeId>,
     pub(crate) resolved: Vec<(Epoch, usize)>,
+    /// Commits whose wait for the quorum was cancelled.
+    pub(crate) cancelled: BTreeSet<u64>,
     /// The proxy is dead until then.
     pub(crate) proxy_down_until: Option<u64>,
     pub(crate) settings: Settings,
@@ -84,7 +93,11 @@ pub(crate) struct Shell {
     /// The proxy's process stands still until then, and its clock jumps.
     pub(crate) proxy_frozen_until: u64,
     /// What probes had found when the proxy froze.
-    arrived: Vec<(usize, u64, Reach)>,
+    arrived: Vec<(usize, Instant, Reach)>,
+    /// For so many milliseconds the proxy's clock has stood still (T14).
+    pub(crate) clock_behind: u64,
+    /// It does so while the proxy is frozen.
+    clock_stands: bool,
     /// Statements that a proxy had sent before it died: the servers go on with them for a moment.
     pub(crate) ghosts: Vec<Run>,
     /// The proxy is killed at this step of its core, before or after what the step asks for is begun.
@@ -98,6 +111,9 @@ pub(crate) enum Crash {
     Before,
     /// They were begun, and what was sent to the servers may yet be carried out.
     After,
+    /// It does not die: its machine is paused for seconds, after which its clock has jumped, or has stood still (T14).
+    /// Meanwhile somebody starts the old primary.
+    Pause { clock_stands: bool },
 }
 
 impl Shell {
@@ -132,6 +148,7 @@ impl Shell {
             journal_ms: 0,
             primaries: BTreeMap::new(),
             resolved: Vec::new(),
+            cancelled: BTreeSet::new(),
             proxy_down_until: None,
             settings,
             members,
@@ -144,13 +161,15 @@ impl Shell {
             first_ack_of: BTreeMap::new(),
             proxy_frozen_until: 0,
             arrived: Vec::new(),
+            clock_behind: 0,
+            clock_stands: false,
             ghosts: Vec::new(),
             crash_at: None,
         }
     }
 
     fn instant(&self, at: u64) -> Instant {
-        self.base + Duration::from_millis(at)
+        self.base + Duration::from_millis(at - self.clock_behind)
     }
 
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
@@ -162,13 +181,27 @@ impl Shell {
 
     /// One millisecond.
     pub(crate) fn tick(&mut self) {
+        self.tick_servers();
+        self.tick_proxy();
+    }
+
+    /// Of the servers, and of what was sent to them.
+    pub(crate) fn tick_servers(&mut self) {
         self.cluster.now += 1;
+        if self.cluster.now.is_multiple_of(5) {
+            (0..self.cluster.nodes.len()).for_each(|i| self.cluster.haunt(i));
+        }
         let released = self.cluster.tick();
         for one in released {
             self.acknowledged(one);
         }
+    }
+
+    /// Of the proxy.
+    pub(crate) fn tick_proxy(&mut self) {
         self.haunt();
         if self.cluster.now < self.proxy_frozen_until {
+            self.clock_behind += u64::from(self.clock_stands);
             return;
         }
         match self.proxy_down_until {
@@ -219,8 +252,14 @@ impl Shell {
         for effect in effects {
             self.begin(effect);
         }
-        if crash == Some(Crash::After) {
-            self.kill_proxy(30);
+        match crash {
+            Some(Crash::After) => self.kill_proxy(30),
+            Some(Crash::Pause { clock_stands }) => {
+                self.freeze_proxy(PAUSE_MS);
+                self.clock_stands = clock_stands;
+                self.cluster.start(0, 600);
+            }
+            _ => {}
         }
     }
 
@@ -232,22 +271,23 @@ impl Shell {
             match self.probes[i] {
                 None if self.next_probe[i] <= now => {
                     let takes = if self.reachable(i) { 1 } else { self.fails_after(i) };
-                    self.probes[i] = Some(Probing { sent: now, at: now + takes });
+                    let asked = self.instant(now);
+                    self.probes[i] = Some(Probing { sent: now, at: now + takes, asked });
                 }
                 Some(probing) if probing.at <= now => {
                     self.probes[i] = None;
                     let interval = self.core.probe_interval().as_millis() as u64;
                     self.next_probe[i] = now.max(probing.sent + interval);
                     let reach = self.reach(i);
-                    self.saw(i, probing.sent, reach);
+                    self.saw(i, probing.asked, reach);
                 }
                 _ => {}
             }
         }
     }
 
-    fn saw(&mut self, i: usize, sent: u64, reach: Reach) {
-        let (sent, answered) = (self.instant(sent), self.instant(self.cluster.now));
+    fn saw(&mut self, i: usize, sent: Instant, reach: Reach) {
+        let answered = self.instant(self.cluster.now);
         self.feed(Input::Observation(Observation { node: NodeId(i as u16), sent, answered, reach }));
     }
 
@@ -345,7 +385,7 @@ impl Shell {
         self.proxy_frozen_until = self.cluster.now + ms;
         for i in 0..self.probes.len() {
             if let Some(probing) = self.probes[i].take() {
-                self.arrived.push((i, probing.sent, self.reach(i)));
+                self.arrived.push((i, probing.asked, self.reach(i)));
             }
         }
     }
@@ -387,10 +427,18 @@ impl Shell {
 
     fn acknowledged(&mut self, released: Released) {
         let Released { node, timeline, pending } = released;
+        let holds = |rule| self.settings.without != Some(rule);
+        if pending.cancelled {
+            self.cancelled.insert(pending.id);
+            // Its notice is read: what looks like success is none. A client that bypasses the proxy has to read it itself.
+            if pending.epoch.is_none() || holds(RuleId::R6c) {
+                return;
+            }
+        }
         if let Some(epoch) = pending.epoch {
             // The proxy forwards an answer only on a connection of the epoch that it serves.
             let alive = self.proxy_down_until.is_none() && self.cluster.linked(node, self.cluster.proxy());
-            if epoch != self.snapshot.epoch.0 || !alive {
+            if (epoch != self.snapshot.epoch.0 && holds(RuleId::R2a)) || !alive {
                 return;
             }
             self.acked_by_proxy += 1;

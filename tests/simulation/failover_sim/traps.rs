@@ -2,9 +2,10 @@
 //! That is the evidence that the checker sees what it claims to see.
 
 use simulation::failover::{Command, CommandId, Degrade, Durability, Input, RuleId, Settings};
-use simulation::model::NodeId;
+use simulation::model::{NodeId, Service};
 
 use super::cluster::Cluster;
+use super::faults::heal;
 use super::shell::{Odds, Shell};
 
 fn shell(nodes: usize, without: Option<RuleId>, direct_clients: bool) -> Shell {
@@ -14,7 +15,7 @@ fn shell(nodes: usize, without: Option<RuleId>, direct_clients: bool) -> Shell {
         arm_standby_signal: false,
         ..Settings::default()
     };
-    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, direct_clients };
+    let odds = Odds { effect_fails: 0, effect_slow: 0, agent: true, rewinds: true, direct_clients };
     let mut shell = Shell::new(nodes, 1, settings, odds);
     shell.tracing = true;
     run(&mut shell, 500);
@@ -59,6 +60,119 @@ fn a_receiver_that_survives_the_reload_is_not_taken_for_stopped() {
         run(&mut shell, 1500);
         shell.cluster.nodes[2].blocked = false;
         run(&mut shell, 2000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// T4: somebody cancels the waits for the quorum, the clients' and that of the term row.
+#[test]
+fn a_cancelled_wait_for_the_quorum_is_no_success() {
+    trap(RuleId::R6c, |without| {
+        let mut shell = shell(3, without, false);
+        for i in [1, 2] {
+            shell.cluster.part(0, i, true);
+        }
+        run(&mut shell, 50);
+        shell.cluster.cancel_waits(0);
+        run(&mut shell, 5);
+        shell.cluster.kill(0);
+        run(&mut shell, 3000);
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// T4: the row of a promotion has not got its quorum, and its primary dies.
+#[test]
+fn a_promotion_is_not_final_because_the_wait_for_its_row_was_cancelled() {
+    trap(RuleId::R6c, |without| {
+        let mut shell = shell(3, without, false);
+        shell.odds.agent = false;
+        shell.cluster.part(1, 2, true);
+        let command = Command::Failover { to: Some(NodeId(1)), allow_data_loss: false };
+        shell.cluster.kill(0);
+        shell.feed(Input::Command { id: CommandId(1), command });
+        for _ in 0..1000 {
+            shell.tick();
+            if !shell.cluster.nodes[1].in_recovery {
+                break;
+            }
+        }
+        run(&mut shell, 100);
+        shell.cluster.cancel_waits(1);
+        run(&mut shell, 200);
+        if shell.snapshot.service == Service::Open {
+            shell.violations.push("open, and nobody else has a thing of this epoch".into());
+        }
+        shell
+    });
+}
+
+/// T5: the postmaster is dead, and a session that it has left behind goes on committing.
+#[test]
+fn what_an_orphaned_session_of_the_old_primary_says_counts_for_nothing() {
+    trap(RuleId::R2a, |without| {
+        // Without a quorum nothing but the proxy keeps such an answer from the client.
+        let mut shell = shell(2, without, false);
+        let epoch = shell.snapshot.epoch.0;
+        shell.cluster.kill_postmaster(0, epoch);
+        run(&mut shell, 3000);
+        assert_eq!(shell.snapshot.primary, Some(NodeId(1)), "it was never replaced");
+        shell
+    });
+}
+
+/// T9: an orderly stop writes a checkpoint, and nobody can rewind the old primary.
+#[test]
+fn the_old_primary_of_a_switchover_is_not_stopped_in_order() {
+    trap(RuleId::S1f, |without| {
+        let mut shell = shell(3, without, false);
+        shell.odds.rewinds = false;
+        let command = Command::Switchover { to: Some(NodeId(1)), dry_run: false };
+        shell.feed(Input::Command { id: CommandId(1), command });
+        run(&mut shell, 8000);
+        assert_eq!(shell.snapshot.primary, Some(NodeId(1)), "no switchover");
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        shell
+    });
+}
+
+/// T10: a frozen server still accepts connections.
+#[test]
+fn a_primary_that_only_accepts_connections_is_replaced() {
+    trap(RuleId::R1c, |without| {
+        let mut shell = shell(3, without, false);
+        shell.cluster.nodes[0].frozen = true;
+        run(&mut shell, 3000);
+        if shell.snapshot.writable_primary().is_none() {
+            shell.violations.push("nobody takes writes".into());
+        }
+        shell
+    });
+}
+
+/// A node that is taken out of the configuration has what was acknowledged before its acknowledgements ceased to count.
+#[test]
+fn a_node_that_is_not_configured_any_more_is_asked_while_its_acknowledgements_count() {
+    trap(RuleId::Q1g, |without| {
+        let mut shell = shell(4, without, false);
+        shell.odds.agent = false;
+        shell.members[1].removed = true;
+        shell.kill_proxy(10);
+        for _ in 0..3000 {
+            shell.tick();
+            if shell.core.record().is_some_and(|record| record.cohort_next.is_some()) {
+                break;
+            }
+        }
+        shell.cluster.kill(0);
+        run(&mut shell, 4000);
+        if shell.snapshot.writable_primary().is_none() {
+            shell.violations.push("too few are recruited, and the one who would do is not asked".into());
+        }
         lost(&mut shell);
         shell
     });
@@ -342,6 +456,111 @@ fn a_diverged_node_is_rewound() {
         }
         shell
     });
+}
+
+/// Two of three servers are dead and nobody can be promoted: unless they are started, that is the end.
+#[test]
+fn servers_that_crashed_are_started_again() {
+    trap(RuleId::R8h, |without| {
+        let mut shell = shell(3, without, false);
+        (0..3).for_each(|i| shell.cluster.kill(i));
+        run(&mut shell, 8000);
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        shell
+    });
+}
+
+/// A network that comes and goes looks like one dead primary after another.
+#[test]
+fn primaries_are_not_replaced_again_and_again_on_soft_evidence() {
+    trap(RuleId::R10a, |without| {
+        let mut shell = shell(3, without, false);
+        for _ in 0..3 {
+            let Some(primary) = shell.snapshot.writable_primary() else { break };
+            shell.cluster.nodes[primary.index()].frozen = true;
+            run(&mut shell, 2000);
+            shell.cluster.nodes[primary.index()].frozen = false;
+            run(&mut shell, 2000);
+        }
+        let changes = shell.history.iter().filter(|entry| entry.to.is_some()).count();
+        if changes > 1 {
+            shell.violations.push(format!("{changes} changes of primary within seconds"));
+        }
+        shell
+    });
+}
+
+/// A candidate was promoted and given up, and another one has made a timeline of the same number: what the first one says of
+/// itself looks right, and is another history.
+#[test]
+fn another_history_under_the_number_of_the_timeline_is_not_taken_for_ours() {
+    trap(RuleId::R8g, |without| {
+        let mut shell = shell(3, without, true);
+        shell.cluster.kill(0);
+        let told = |shell: &Shell| [1, 2].into_iter().find(|i| shell.cluster.nodes[*i].promote_at.is_some());
+        for _ in 0..1000 {
+            shell.tick();
+            if told(&shell).is_some() {
+                break;
+            }
+        }
+        let half = told(&shell).expect("a candidate is told to promote");
+        // Its answer gets lost; it is a primary, and its own clients write.
+        for peer in [0, 3 - half, 3] {
+            shell.cluster.part(half, peer, true);
+        }
+        shell.cluster.start(0, 100);
+        run(&mut shell, 5000);
+        assert_eq!(shell.snapshot.primary, Some(NodeId(3 - half as u16)), "the other one leads");
+        shell.cluster.kill(half);
+        shell.cluster.cut = vec![vec![false; 4]; 4];
+        shell.cluster.nodes[half].in_recovery = true;
+        shell.cluster.start(half, 10);
+        for _ in 0..6 {
+            run(&mut shell, 2000);
+            shell.person();
+        }
+        run(&mut shell, 2000);
+        if let Some(why) = shell.unsettled() {
+            shell.violations.push(why);
+        }
+        lost(&mut shell);
+        shell
+    });
+}
+
+/// A candidate is promoted and its answer gets lost, together with those who follow it; its own clients are told that their
+/// writes are safe, which they are, on it and on its follower. Then the old primary returns as a standby.
+#[test]
+fn what_was_acknowledged_by_a_half_promoted_node_is_not_lost() {
+    for follower_is_cut_after in [100, 300, 500] {
+        let mut shell = shell(3, None, true);
+        shell.cluster.kill(0);
+        for _ in 0..1000 {
+            shell.tick();
+            if shell.cluster.nodes[1].promote_at.is_some() {
+                break;
+            }
+        }
+        assert!(shell.cluster.nodes[1].promote_at.is_some(), "the first one is told to promote");
+        shell.cluster.part(1, 3, true);
+        let before = shell.acked.len();
+        run(&mut shell, follower_is_cut_after);
+        shell.cluster.part(2, 3, true);
+        shell.cluster.nodes[0].in_recovery = true;
+        shell.cluster.start(0, 10);
+        run(&mut shell, 4000);
+        assert!(shell.acked.len() > before, "nothing was acknowledged by the half promoted one");
+        heal(&mut shell);
+        for _ in 0..10 {
+            run(&mut shell, 2000);
+            shell.person();
+        }
+        lost(&mut shell);
+        assert!(shell.violations.is_empty(), "{:#?}\n{}", shell.violations, shell.trace.join("\n"));
+    }
 }
 
 #[test]

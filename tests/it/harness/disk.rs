@@ -1,0 +1,47 @@
+//! A small disk of its own, to be filled.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file system in memory, unmounted when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SmallDisk {
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// Makes it at `dir`, which is created. `None`: whoever runs the tests may not mount anything here.
+    pub(crate) fn mount(dir: &Path, megabytes: u32) -> Option<Self> {
+        std::fs::create_dir(dir).unwrap();
+        let size = format!("size={megabytes}m");
+        let made = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "primacy-test"]).arg(dir).output();
+        let mounted = made.is_ok_and(|made| made.status.success());
+        mounted.then(|| Self { at: dir.to_path_buf() })
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.at.join("filler")
+    }
+
+    /// Takes all the room that is left.
+    pub(crate) fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        // Down to the last page; an error is what is wanted.
+        for chunk in [1 << 20, 4096] {
+            while file.write_all(&vec![0; chunk]).is_ok() {}
+        }
+    }
+
+    /// Gives it back.
+    pub(crate) fn clear(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server may still work in it, and is ended after this.
+        Command::new("umount").arg("-l").arg(&self.at).status().ok();
+    }
+}
