@@ -256,6 +256,19 @@ fn the_reference_mentions_every_key_in_its_table() {
     let missing: Vec<String> =
         top.iter().cloned().chain(inner).filter(|key| !mentioned.contains(key)).collect();
     assert!(missing.is_empty(), "config/primacy.toml does not mention {missing:?}");
+    // And the other way round: also what stands in comments is a key of its table.
+    let known: Vec<String> = {
+        let inner = tables
+            .iter()
+            .flat_map(|table| keys_of(table).into_iter().map(move |key| format!("{table}.{key}")));
+        top.iter().cloned().chain(inner).collect()
+    };
+    let of_lists = ["hba.", "auth.maps.", "routing.sessions."];
+    let strange: Vec<&String> = mentioned
+        .iter()
+        .filter(|key| !known.contains(key) && !of_lists.iter().any(|list| key.starts_with(list)))
+        .collect();
+    assert!(strange.is_empty(), "config/primacy.toml mentions {strange:?}, which no table has");
 }
 
 #[test]
