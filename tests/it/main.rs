@@ -10,6 +10,7 @@
               offer more than is used yet"
 )]
 
+mod admin_tls;
 mod agent;
 mod chaos;
 mod consistency;
@@ -19,6 +20,7 @@ mod control;
 mod dashboard;
 mod demo;
 mod documents;
+mod full_disk;
 mod harness;
 mod killed;
 mod library;
@@ -45,4 +47,5 @@ mod proxy_transparency;
 mod readme;
 mod reload;
 mod switchover;
+mod traces;
 mod upgrade;
