@@ -18,26 +18,31 @@ use super::failure::{Failure, chain};
 #[derive(Debug, clap::Args)]
 pub(super) struct TlsArgs {
     /// Ask by HTTPS; PEM file with the authorities of the proxy's certificate (default with https://: the system's).
-    #[arg(long, env = "PRIMACY_ADMIN_TLS_CA", value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
+    #[arg(long = "tls-ca", env = "PRIMACY_ADMIN_TLS_CA", value_name = "FILE")]
+    authorities: Option<PathBuf>,
     /// Ask by HTTPS; PEM file with the certificate chain that the proxy is shown, which may stand in for a token.
-    #[arg(long, env = "PRIMACY_ADMIN_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
+    #[arg(long = "tls-cert", env = "PRIMACY_ADMIN_TLS_CERT", value_name = "FILE", requires = "own_key")]
+    own_certificate: Option<PathBuf>,
     /// PEM file with its key.
-    #[arg(long, env = "PRIMACY_ADMIN_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[arg(
+        long = "tls-key",
+        env = "PRIMACY_ADMIN_TLS_KEY",
+        value_name = "FILE",
+        requires = "own_certificate"
+    )]
+    own_key: Option<PathBuf>,
 }
 
 impl TlsArgs {
     /// Whether one of them is given, which means HTTPS.
     pub(super) fn are_given(&self) -> bool {
-        self.tls_ca.is_some() || self.tls_cert.is_some()
+        self.authorities.is_some() || self.own_certificate.is_some()
     }
 
     /// Reads the files.
     pub(super) fn layer(&self) -> Result<Tls, Failure> {
-        let own = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
-        let config = crate::tls::towards(self.tls_ca.as_deref(), own);
+        let own = self.own_certificate.as_deref().zip(self.own_key.as_deref());
+        let config = crate::tls::towards(self.authorities.as_deref(), own);
         let config = config.map_err(|error| Failure::TlsFiles { why: chain(&error) })?;
         Ok(Tls { config: Arc::new(config) })
     }

@@ -64,11 +64,20 @@ impl Parent {
     }
 }
 
+/// Where a statement that is told of stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In its application's trace.
+    Under(Parent),
+    /// It begins one.
+    Alone,
+}
+
 /// One statement, or one batch of them, that was answered.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    /// Its place in the application's trace, if it named one.
-    pub parent: Option<Parent>,
+    /// Where it stands.
+    pub place: Place,
     /// When it was answered.
     pub ended: SystemTime,
     /// How long it waited for a connection, a replica or a primary.
@@ -113,11 +122,11 @@ impl Traces {
         (Self { spans: sender, share, dropped: Arc::clone(&dropped) }, Told { spans: receiver, dropped })
     }
 
-    /// Whether a batch is told of, and under which span. `dice` is from 0 to 1.
-    pub fn wants(&self, batch: &[u8], dice: f64) -> Option<Option<Parent>> {
+    /// Whether a batch is told of, and where it stands. `dice` is from 0 to 1.
+    pub fn wants(&self, batch: &[u8], dice: f64) -> Option<Place> {
         match Parent::find(batch) {
-            Some(parent) => parent.sampled.then_some(Some(parent)),
-            None => (dice < self.share).then_some(None),
+            Some(parent) => parent.sampled.then_some(Place::Under(parent)),
+            None => (dice < self.share).then_some(Place::Alone),
         }
     }
 
@@ -152,8 +161,10 @@ pub fn encode(statements: &[Statement], mut ids: impl FnMut() -> u64) -> Value {
 /// The statement as its client saw it; in it the wait, if there was one, and the server's part.
 fn push_spans(statement: &Statement, ids: &mut impl FnMut() -> u64, spans: &mut Vec<Value>) {
     let mut id = || ids().max(1);
-    let trace =
-        statement.parent.map_or_else(|| (u128::from(id()) << 64) | u128::from(id()), |parent| parent.trace);
+    let (trace, parent) = match statement.place {
+        Place::Under(parent) => (parent.trace, Some(parent.span)),
+        Place::Alone => ((u128::from(id()) << 64) | u128::from(id()), None),
+    };
     let trace = format!("{trace:032x}");
     let (whole, part) = (id(), statement.ended - statement.on_server);
     let begun = part - statement.waited;
@@ -172,8 +183,7 @@ fn push_spans(statement: &Statement, ids: &mut impl FnMut() -> u64, spans: &mut 
             span
         };
     let verb = statement.text.split_whitespace().next().unwrap_or("batch").to_owned();
-    let mut outer =
-        span(whole, statement.parent.map(|parent| parent.span), (&verb, SERVER), (begun, statement.ended));
+    let mut outer = span(whole, parent, (&verb, SERVER), (begun, statement.ended));
     let mut attributes = vec![
         text("db.system.name", "postgresql"),
         text("db.namespace", &statement.database),
@@ -238,7 +248,7 @@ mod tests {
     #[test]
     fn who_says_so_is_told_of_and_a_share_of_the_others() {
         let (traces, told) = Traces::new(0.25);
-        assert_eq!(traces.wants(b"SELECT 1", 0.2), Some(None));
+        assert_eq!(traces.wants(b"SELECT 1", 0.2), Some(Place::Alone));
         assert_eq!(traces.wants(b"SELECT 1", 0.3), None);
         let unsampled = format!("/*traceparent='00-{TRACE}-00f067aa0ba902b7-00'*/");
         assert_eq!(traces.wants(unsampled.as_bytes(), 0.0), None, "its application has decided");
@@ -249,8 +259,9 @@ mod tests {
     }
 
     fn statement() -> Statement {
+        let parent = find(&format!("traceparent='00-{TRACE}-00f067aa0ba902b7-01'"));
         Statement {
-            parent: find(&format!("traceparent='00-{TRACE}-00f067aa0ba902b7-01'")),
+            place: Place::Under(parent.unwrap()),
             ended: UNIX_EPOCH + Duration::from_nanos(1_000_000_007),
             waited: Duration::from_nanos(3),
             on_server: Duration::from_nanos(4),

@@ -8,7 +8,7 @@ use super::driver::Driver;
 use super::worker::Shared;
 use crate::clock;
 use crate::model::NodeId;
-use crate::observe::trace::{Parent, Statement};
+use crate::observe::trace::{Place, Statement};
 use crate::route::RouteReason;
 use crate::session::{Plan, Tx};
 
@@ -23,8 +23,8 @@ pub(super) struct Timing {
     reason: Option<RouteReason>,
     /// How long it waited before it could be sent.
     waited: Duration,
-    /// A collector is told of it, and under which span.
-    traced: Option<Option<Parent>>,
+    /// A collector is told of it: where it stands.
+    traced: Option<Place>,
 }
 
 impl Driver {
@@ -81,8 +81,8 @@ impl Driver {
             }
         }
         let waited = std::mem::take(&mut self.timing.waited);
-        if let Some(parent) = self.timing.traced.take() {
-            self.tell((node, failed), (parent, why), (waited, on_server));
+        if let Some(place) = self.timing.traced.take() {
+            self.tell((node, failed), (place, why), (waited, on_server));
         }
         if self.machine.keeps_status() {
             return;
@@ -95,14 +95,14 @@ impl Driver {
     fn tell(
         &self,
         (node, failed): (NodeId, bool),
-        (parent, why): (Option<Parent>, RouteReason),
+        (place, why): (Place, RouteReason),
         (waited, on_server): (Duration, Duration),
     ) {
         let Some(traces) = &self.worker.traces else { return };
         let verdict = self.plan.as_ref().and_then(Plan::solo);
         let text = verdict.map(|verdict| self.worker.classifier.borrow().text_of(verdict));
         traces.tell(Statement {
-            parent,
+            place,
             ended: clock::wall(),
             waited,
             on_server,

@@ -50,7 +50,7 @@ impl Page {
         let target = page.call("Target.createTarget", json!({ "url": url })).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = page.call("Target.attachToTarget", attach).await;
-        page.session = session["sessionId"].as_str().unwrap().to_owned();
+        session["sessionId"].as_str().unwrap().clone_into(&mut page.session);
         page
     }
 
