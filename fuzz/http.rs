@@ -108,7 +108,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         operator: operator.clone(),
     };
     let settings = Settings { listen: Some(address), ..Settings::default() };
-    runtime.spawn(serve(listener, settings, context, std::future::pending()));
+    runtime.spawn(serve((listener, None), settings, context, std::future::pending()));
     Server { address, operator, _runtime: runtime }
 });
 

@@ -3,6 +3,7 @@
 //! In: the board, the counts, the events, and the running proxy as an [`Operator`]. Out: JSON, OpenMetrics text, a page.
 
 mod checks;
+pub mod door;
 mod follow;
 mod guard;
 pub mod json;

@@ -10,6 +10,7 @@ mod host;
 mod notify;
 mod operator;
 mod reload;
+mod traces;
 
 use std::io;
 use std::sync::Arc;
@@ -21,12 +22,15 @@ use tokio::sync::{Mutex, watch};
 
 use handover::Takeover;
 pub use handover::{Handover, TakeoverError};
+use traces::Carrier;
 
+use crate::admin::door::Door;
 use crate::admin::{self, AdminContext, Hooks, LiveOperator};
 use crate::config::Settings;
 use crate::console;
 use crate::control::{self, Board, ControlError, ControlHandle, LocalServers, OwnCluster};
 use crate::model::Service;
+use crate::observe::trace::Traces;
 use crate::observe::{Events, LogHandle, Metrics};
 use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
@@ -156,9 +160,15 @@ impl Proxy {
         inherited.warn_of_the_rest();
         let links = Links::new(NodeLink::all(&settings.proxy.nodes)?);
         let client_tls = ClientTlsConfig::load(&settings.proxy.client_tls)?;
+        let admin_door = settings.admin.tls.as_ref().map(Door::open).transpose()?;
         let board = Board::new(control::first_snapshot(&settings.control));
         let names = settings.proxy.nodes.iter().map(|node| Arc::clone(&node.name)).collect();
         let metrics = Metrics::new(names, settings.proxy.workers.max(1) as usize);
+        if let Some(traces) = settings.observe.traces.clone() {
+            let (told, carrier) = (Traces::new(traces.share), Carrier::new(traces.collector)?);
+            metrics.trace_to(told.0);
+            tokio::spawn(carrier.carry(told.1));
+        }
         let (stop, stopped) = watch::channel(false);
         let (control, control_ended) =
             control::run(settings.control.clone(), Arc::clone(&board), local, until(stopped.clone()))?;
@@ -203,7 +213,7 @@ impl Proxy {
         open_console(&context, &running, stopped.clone());
         let (http, http_stopped) = watch::channel(false);
         if let Some(listener) = admin_listener {
-            serve_http(listener, admin_settings, context, http_stopped);
+            serve_http((listener, admin_door), admin_settings, context, http_stopped);
         }
         let sockets = Some(Arc::new(handover::Offered { sockets, admin: admin_socket }));
         Ok(Self { board, workers, control, running, sockets, stop, http, control_ended, addresses })
@@ -317,12 +327,12 @@ async fn admin_sockets(
 
 /// Serves the HTTP API until it is told to stop.
 fn serve_http(
-    listener: tokio::net::TcpListener,
+    way: (tokio::net::TcpListener, Option<Door>),
     settings: admin::Settings,
     context: AdminContext,
     stopped: watch::Receiver<bool>,
 ) {
-    let serving = admin::serve(listener, settings, context, until(stopped));
+    let serving = admin::serve(way, settings, context, until(stopped));
     tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the HTTP API ended");

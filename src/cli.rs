@@ -23,6 +23,7 @@ mod screen;
 mod serve;
 mod status;
 mod switchover;
+mod tls;
 mod top;
 mod watch;
 

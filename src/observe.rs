@@ -12,6 +12,7 @@ mod metrics;
 mod remember;
 pub mod settings;
 mod tally;
+pub mod trace;
 
 pub use events::{Event, EventKind, Events};
 pub use label::{ChangeOfPrimary, ErrorClass, Label, Origin, Retry, SignInRefusal, WaitEnd};

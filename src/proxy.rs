@@ -1,6 +1,7 @@
 //! The data path's I/O: listener, TLS, server connections and their sign-in, pools, the driver that feeds the session
 //! machine and carries out its actions.
 
+mod accept;
 mod acquire;
 mod affinity;
 mod answer;
@@ -22,6 +23,7 @@ mod fresh;
 pub mod gate;
 pub mod guesses;
 pub mod handle;
+mod hang_ups;
 pub mod hba;
 mod line;
 pub mod links;

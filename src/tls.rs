@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig};
 
 pub use certificate::Owner;
-pub(crate) use certificate::end_point;
+pub(crate) use certificate::{end_point, names_host};
 pub use load::TlsError;
 use verify::{Authorities, Checks, ServerVerifier};
 
@@ -25,6 +25,17 @@ pub(crate) fn without_name() -> std::io::Error {
         std::io::ErrorKind::InvalidData,
         "direct TLS without the protocol name postgresql (ALPN)",
     )
+}
+
+/// Why a handshake failed, in words that help: rustls names what it looked at.
+pub(crate) fn in_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    if text.contains("UnsupportedCertVersion") {
+        // What `openssl x509 -req` makes without a file of extensions.
+        return "the certificate has X.509 version 1, and version 3 is needed: sign it with extensions (openssl x509 -extfile)"
+            .to_owned();
+    }
+    text
 }
 
 /// `sslmode`'s words towards servers (PostgreSQL manual, 34.19.3).

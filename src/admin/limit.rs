@@ -1,7 +1,8 @@
 //! How many HTTP connections there may be at one time, and for how long one may say nothing.
 //!
 //! Beyond the limit nothing more is accepted until one ends: whoever connects waits in the kernel's queue. So that
-//! connections that nobody uses any more cannot hold all places for ever, a silent one is closed in the end.
+//! connections that nobody uses any more cannot hold all places for ever, a silent one is closed in the end. A handshake
+//! takes a place, too, and holds up nobody else.
 
 use std::future::Future as _;
 use std::io;
@@ -13,11 +14,16 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
 
+use super::door::{Door, Visitor};
 use crate::clock;
 
 /// Connections at one time.
@@ -26,57 +32,115 @@ const CONNECTIONS_MAX: usize = 256;
 /// Longer than the longest command is waited for (`failover.rejoin_timeout`, unless somebody raised it).
 const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// A place; `None` only if the semaphore were closed, which nobody does.
+type Place = Option<OwnedSemaphorePermit>;
+
 /// The listener with the limits.
-#[derive(Debug)]
 pub(super) struct Limited {
     listener: TcpListener,
+    door: Option<Arc<Door>>,
+    handshakes: FuturesUnordered<BoxFuture<'static, Option<(Socket, Peer, Place)>>>,
     places: Arc<Semaphore>,
     silence_max: Duration,
 }
 
-/// The other side's address, for handlers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+/// The other side, for handlers.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// From where.
+    pub(super) address: SocketAddr,
+    /// What TLS says of him.
+    pub(super) visitor: Option<Visitor>,
+}
+
+/// What bytes go over.
+#[derive(Debug)]
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
 /// A connection in its place.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     silent: Pin<Box<Sleep>>,
     silence_max: Duration,
-    /// `None` only if the semaphore were closed, which nobody does.
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Place,
 }
 
 impl Limited {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self::with(listener, CONNECTIONS_MAX, SILENCE_MAX)
+    pub(super) fn new(listener: TcpListener, door: Option<Door>) -> Self {
+        Self { door: door.map(Arc::new), ..Self::with(listener, CONNECTIONS_MAX, SILENCE_MAX) }
     }
 
     fn with(listener: TcpListener, connections_max: usize, silence_max: Duration) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(connections_max)), silence_max }
+        let places = Arc::new(Semaphore::new(connections_max));
+        Self { listener, door: None, handshakes: FuturesUnordered::new(), places, silence_max }
+    }
+
+    /// The next one that has come in.
+    async fn visit(&mut self) -> (Socket, Peer, Place) {
+        let Self { listener, door, handshakes, places, .. } = self;
+        loop {
+            tokio::select! {
+                Some(shaken) = handshakes.next() => if let Some(visit) = shaken {
+                    return visit;
+                },
+                (stream, address, place) = knock(listener, places) => match door {
+                    Some(door) => {
+                        handshakes.push(Box::pin(shake_hands(Arc::clone(door), stream, address, place)));
+                    }
+                    None => return (Socket::Plain(stream), Peer { address, visitor: None }, place),
+                },
+            }
+        }
+    }
+}
+
+/// The next one that has connected, once there is a place.
+async fn knock(listener: &mut TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, Place) {
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    let (stream, address) = Listener::accept(listener).await;
+    (stream, address, place)
+}
+
+/// A handshake in its place. `None`: there is nobody to talk to.
+async fn shake_hands(
+    door: Arc<Door>,
+    stream: TcpStream,
+    address: SocketAddr,
+    place: Place,
+) -> Option<(Socket, Peer, Place)> {
+    match door.let_in(stream).await {
+        Ok((stream, visitor)) => {
+            Some((Socket::Tls(Box::new(stream)), Peer { address, visitor: Some(visitor) }, place))
+        }
+        Err(error) => {
+            tracing::info!(peer = %address, error, "no TLS handshake on the HTTP address");
+            None
+        }
     }
 }
 
 impl Listener for Limited {
     type Io = Connection;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
+    async fn accept(&mut self) -> (Connection, Peer) {
+        let (stream, peer, place) = self.visit().await;
         let silence_max = self.silence_max;
-        (Connection { stream, silent: Box::pin(sleep(silence_max)), silence_max, _place: place }, address)
+        (Connection { stream, silent: Box::pin(sleep(silence_max)), silence_max, _place: place }, peer)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer { address: self.listener.local_addr()?, visitor: None })
     }
 }
 
 impl Connected<IncomingStream<'_, Limited>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        Self(*stream.remote_addr())
+        stream.remote_addr().clone()
     }
 }
 
@@ -97,7 +161,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = match &mut self.stream {
+            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
         if polled.is_pending() && self.silent.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -107,16 +174,25 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let polled = match &mut self.stream {
+            Socket::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
         self.heard(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 

@@ -11,13 +11,14 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
-use super::guard;
+use super::door::{Door, Role};
+use super::guard::{self, Asker, Keys};
 use super::json::CommandReport;
 use super::limit::{Limited, Peer};
 use super::operator::Operator;
@@ -70,9 +71,9 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Serves until `shutdown` is ready; requests that are under way are finished.
+/// Serves until `shutdown` is ready; requests that are under way are finished. Over TLS where there is a door for it.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, door): (TcpListener, Option<Door>),
     settings: Settings,
     context: AdminContext,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -81,7 +82,8 @@ pub async fn serve(
     let shared = Arc::new(Shared { context, settings, started: clock::now(), series: Series::default() });
     let sampled = Arc::clone(&shared);
     let service = router(shared).into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(Limited::new(listener), service).with_graceful_shutdown(shutdown).into_future();
+    let server =
+        axum::serve(Limited::new(listener, door), service).with_graceful_shutdown(shutdown).into_future();
     tokio::select! {
         served = server => served,
         () = follower => Ok(()),
@@ -131,17 +133,34 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-async fn guard_looking(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let tokens = [shared.settings.token.as_ref(), shared.settings.stats_token.as_ref()];
-    match guard::may_look(tokens, request.headers()) {
+impl Shared {
+    fn keys(&self) -> Keys<'_> {
+        let Settings { listen: _, token, stats_token, tls } = &self.settings;
+        let (admins, lookers) =
+            tls.as_ref().map_or((false, false), |tls| (!tls.admins.is_empty(), !tls.lookers.is_empty()));
+        Keys { token: token.as_ref(), stats_token: stats_token.as_ref(), admins, lookers }
+    }
+}
+
+async fn guard_looking(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard::may_look(shared.keys(), peer.asks(request.headers())) {
         Ok(()) => with_headers(next.run(request).await),
         Err(refused) => failure(refused.status(), &refused.to_string()),
     }
 }
 
-async fn guard_statements(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let tokens = [shared.settings.token.as_ref(), shared.settings.stats_token.as_ref()];
-    match guard::may_read_statements(tokens, request.headers()) {
+async fn guard_statements(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard::may_read_statements(shared.keys(), peer.asks(request.headers())) {
         Ok(()) => with_headers(next.run(request).await),
         Err(refused) => failure(refused.status(), &refused.to_string()),
     }
@@ -149,24 +168,37 @@ async fn guard_statements(State(shared): State<Arc<Shared>>, request: Request, n
 
 async fn guard_changing(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    match guard::may_change(shared.settings.token.as_ref(), request.headers(), peer) {
+    let verdict = guard::may_change(shared.keys(), peer.asks(request.headers()));
+    let Peer { address, visitor } = peer;
+    match verdict {
         Ok(()) => {
             // Who did what, from where, and what came of it: also where nothing came of it.
             let command = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            let who = if shared.settings.token.is_some() { "token" } else { "this machine" };
+            let admin = visitor.filter(|visitor| visitor.role == Some(Role::Admin));
+            let who = match &admin {
+                Some(visitor) => &*visitor.name,
+                None if shared.settings.token.is_some() => "token",
+                None => "this machine",
+            };
             let response = next.run(request).await;
             let status = response.status().as_u16();
-            tracing::info!(target: "primacy::audit", %command, who, %peer, status, "a command on the HTTP address");
+            tracing::info!(target: "primacy::audit", %command, who, peer = %address, status, "a command on the HTTP address");
             with_headers(response)
         }
         Err(refused) => {
-            tracing::warn!(%peer, path = request.uri().path(), %refused, "refused a request on the HTTP address");
+            tracing::warn!(peer = %address, path = request.uri().path(), %refused, "refused a request on the HTTP address");
             failure(refused.status(), &refused.to_string())
         }
+    }
+}
+
+impl Peer {
+    fn asks<'a>(&'a self, headers: &'a HeaderMap) -> Asker<'a> {
+        Asker { headers, peer: self.address, visitor: self.visitor.as_ref() }
     }
 }
 

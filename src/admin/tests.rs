@@ -144,8 +144,8 @@ async fn running(token: Option<&str>) -> Running {
     let context = AdminContext { board: board.clone(), metrics, events, operator: operator.clone() };
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let settings = Settings { listen: Some(address), token: token.map(Secret::new), stats_token: None };
-    let task = tokio::spawn(serve(listener, settings, context, std::future::pending()));
+    let settings = Settings { listen: Some(address), token: token.map(Secret::new), ..Settings::default() };
+    let task = tokio::spawn(serve((listener, None), settings, context, std::future::pending()));
     Running { address, operator, board, task }
 }
 

@@ -5,20 +5,25 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use super::failure::Failure;
+use super::tls::{Tls, TlsArgs};
 use crate::admin::json::CommandReport;
 use crate::model::Secret;
 
 /// Where the running proxy is.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
-    /// HTTP address of the running proxy.
+    /// HTTP address of the running proxy; https://HOST:PORT where it has a certificate.
     #[arg(long, env = "PRIMACY_ADMIN", default_value = "127.0.0.1:6433", value_name = "HOST:PORT")]
     admin: String,
     /// File with the token of the HTTP API in its first line [env: PRIMACY_ADMIN_TOKEN holds the token itself].
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// How long a look may take.
@@ -30,18 +35,26 @@ pub(super) struct Client {
     admin: String,
     base: String,
     token: Option<Secret>,
+    /// `None`: plain HTTP.
+    tls: Option<Tls>,
 }
 
 impl Client {
     pub(super) fn new(args: &AdminArgs) -> Result<Self, Failure> {
         let admin = args.admin.trim_end_matches('/').to_owned();
-        let base = if admin.contains("://") { admin.clone() } else { format!("http://{admin}") };
-        Ok(Self { admin, base, token: token(args)? })
+        let scheme = if args.tls.are_given() { "https" } else { "http" };
+        let base = if admin.contains("://") { admin.clone() } else { format!("{scheme}://{admin}") };
+        let secure = base.starts_with("https://");
+        if args.tls.are_given() && !secure {
+            return Err(Failure::TlsFiles { why: format!("--admin {admin} is plain HTTP") });
+        }
+        let tls = secure.then(|| args.tls.layer()).transpose()?;
+        Ok(Self { admin, base, token: token(args)?, tls })
     }
 
     /// Looks.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let mut request = agent(LOOK).get(format!("{}{path}", self.base));
+        let mut request = self.agent(LOOK).get(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.reveal()));
         }
@@ -55,7 +68,7 @@ impl Client {
         body: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, Failure> {
-        let mut request = agent(timeout).post(format!("{}{path}", self.base));
+        let mut request = self.agent(timeout).post(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {}", token.reveal()));
         }
@@ -79,27 +92,41 @@ impl Client {
     }
 
     fn no_answer(&self, error: &ureq::Error) -> Failure {
+        let admin = self.admin.clone();
         let why = match error {
+            ureq::Error::Io(error)
+                if error
+                    .get_ref()
+                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) =>
+            {
+                return Failure::Tls { admin, why: error.to_string() };
+            }
             ureq::Error::Io(error) => match error.kind() {
                 std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
                 _ => error.to_string(),
             },
             other => other.to_string(),
         };
-        Failure::NoAnswer { admin: self.admin.clone(), why }
+        Failure::NoAnswer { admin, why }
     }
-}
 
-fn agent(timeout: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_global(Some(timeout))
-        .timeout_connect(Some(Duration::from_secs(5)))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        // The proxy's own HTTP address is reached directly, whatever the environment says about the web.
-        .proxy(None)
-        .build()
-        .new_agent()
+    fn agent(&self, timeout: Duration) -> ureq::Agent {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // The proxy's own HTTP address is reached directly, whatever the environment says about the web.
+            .proxy(None)
+            .build();
+        match &self.tls {
+            Some(tls) => {
+                let connector = TcpConnector::default().chain(tls.clone());
+                ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            None => config.new_agent(),
+        }
+    }
 }
 
 fn token(args: &AdminArgs) -> Result<Option<Secret>, Failure> {

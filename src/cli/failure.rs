@@ -33,6 +33,20 @@ pub(super) enum Failure {
         /// Why.
         why: String,
     },
+    /// Somebody answers, and one side does not trust the other.
+    #[error("no TLS with what answers on {admin} ({why}); see --tls-ca, --tls-cert and --tls-key")]
+    Tls {
+        /// Where.
+        admin: String,
+        /// Why.
+        why: String,
+    },
+    /// Certificates and keys towards it.
+    #[error("HTTPS cannot be set up: {why}; see --tls-ca, --tls-cert and --tls-key")]
+    TlsFiles {
+        /// Why.
+        why: String,
+    },
     /// Somebody answers, but not primacy's API.
     #[error("what answers on {admin} is not this version's API ({why}); is --admin right?")]
     NotOurs {

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::Settings;
 use super::units::{show_duration, show_size};
+use crate::admin::settings::Tls;
 use crate::control::agents::{AgentSettings, AgentTls};
 use crate::control::settings::{Credentials, NodeSettings};
 use crate::failover::{self, Durability};
 use crate::model::Secret;
+use crate::observe::settings::TraceSettings;
 use crate::proxy::hba::{Hba, Network};
 use crate::proxy::settings::{
     Auth, ClientTls, ClientTlsMode, Limits, Node, PoolMode, PoolSettings, ReplayLimits, Service,
@@ -389,13 +391,25 @@ fn failing_over(list: &mut List, settings: &failover::Settings) {
 }
 
 fn operator(list: &mut List, admin: &admin::Settings, log: &observe::Settings) {
-    let admin::Settings { listen, token, stats_token } = admin;
+    let admin::Settings { listen, token, stats_token, tls } = admin;
     list.fixed("admin.listen", listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));
     list.secret("admin.token", &token.clone().unwrap_or_default());
     list.secret("admin.stats_token", &stats_token.clone().unwrap_or_default());
-    let observe::Settings { level, format } = log;
+    if let Some(Tls { cert_file, key_file, ca_file, crl_file, admins, lookers }) = tls {
+        list.fixed("admin.tls_cert_file", path(Some(cert_file)));
+        list.fixed("admin.tls_key_file", path(Some(key_file)));
+        list.fixed("admin.tls_ca_file", path(ca_file.as_deref()));
+        list.fixed("admin.tls_crl_file", path(crl_file.as_deref()));
+        list.fixed("admin.tls_admins", admins.join(", "));
+        list.fixed("admin.tls_stats", lookers.join(", "));
+    }
+    let observe::Settings { level, format, traces } = log;
     list.live("log.level", level);
     list.fixed("log.format", format.as_str());
+    if let Some(TraceSettings { collector, share }) = traces {
+        list.fixed("log.otlp_endpoint", collector);
+        list.fixed("log.otlp_share", share);
+    }
 }
 
 fn on_console(list: &mut List, settings: &console::Settings) {

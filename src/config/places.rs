@@ -37,6 +37,7 @@ pub fn effective(old: &Settings, new: &Settings) -> Result<Settings, String> {
     wanted.sql = old.sql;
     wanted.admin.clone_from(&old.admin);
     wanted.observe.format = old.observe.format;
+    wanted.observe.traces.clone_from(&old.observe.traces);
     Ok(wanted)
 }
 

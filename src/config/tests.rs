@@ -165,6 +165,43 @@ fn nodes_that_stay_keep_their_places_and_what_waits_for_a_restart_stays() {
     let back = effective(&now, &of(&[("a", 5), ("b", 2)], "")).expect("as many");
     assert_eq!(back.control.nodes[0].address.to_string(), "h:5");
     assert!(!back.control.nodes[0].removed && back.control.nodes[2].removed);
+
+    // Whatever waits is not in force, and not told as if it were.
+    let small = text_settings(SMALL).expect("valid");
+    let more =
+        "[log]\notlp_endpoint = 'http://c'\notlp_share = 1\nformat = 'json'\n[admin]\nlisten = 'off'\n";
+    let more = text_settings(&format!("{SMALL}{more}")).expect("valid");
+    let waits = diff(&small, &more).needs_restart;
+    let keys: Vec<&str> = waits.iter().map(|change| change.key.as_str()).collect();
+    assert_eq!(keys, ["admin.listen", "log.format", "log.otlp_endpoint", "log.otlp_share"]);
+    assert_eq!(diff(&small, &effective(&small, &more).expect("as many")), Reload::default());
+}
+
+#[test]
+fn half_of_https_is_a_problem_and_the_whole_of_it_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["c", "k", "a"] {
+        std::fs::write(dir.path().join(name), "").expect("written");
+    }
+    let settings = |lines: &str| parse(&format!("{SMALL}[admin]\n{lines}"), &dir.path().join("primacy.toml"));
+    let problems = |lines: &str| -> Vec<String> {
+        let found = settings(lines).expect_err("a mistake").problems;
+        found.into_iter().map(|problem| problem.key).collect()
+    };
+    assert_eq!(problems("tls_cert_file = 'c'"), ["admin.tls_key_file"]);
+    assert_eq!(
+        problems("tls_cert_file = 'c'\ntls_key_file = 'k'\ntls_admins = ['x']"),
+        ["admin.tls_ca_file"]
+    );
+    assert_eq!(problems("tls_cert_file = 'c'\ntls_key_file = 'k'\ntls_ca_file = 'a'"), ["admin.tls_admins"]);
+    let lines =
+        "listen = '*:1'\ntls_cert_file = 'c'\ntls_key_file = 'k'\ntls_ca_file = 'a'\ntls_admins = ['x']";
+    let whole = settings(lines).expect("valid");
+    let tls = whole.admin.tls.as_ref().expect("HTTPS");
+    assert_eq!((tls.admins.as_slice(), tls.lookers.len()), (&["x".to_owned()][..], 0));
+    assert!(tls.cert_file.starts_with(dir.path()));
+    assert!(!whole.warnings.iter().any(|warning| warning.contains("admin.token")), "{:?}", whole.warnings);
+    assert!(settings(lines.split_once("tls_ca_file").expect("there").0).expect("valid").warnings.len() > 0);
 }
 
 #[test]
@@ -256,6 +293,19 @@ fn the_reference_mentions_every_key_in_its_table() {
     let missing: Vec<String> =
         top.iter().cloned().chain(inner).filter(|key| !mentioned.contains(key)).collect();
     assert!(missing.is_empty(), "config/primacy.toml does not mention {missing:?}");
+    // And the other way round: also what stands in comments is a key of its table.
+    let known: Vec<String> = {
+        let inner = tables
+            .iter()
+            .flat_map(|table| keys_of(table).into_iter().map(move |key| format!("{table}.{key}")));
+        top.iter().cloned().chain(inner).collect()
+    };
+    let of_lists = ["hba.", "auth.maps.", "routing.sessions."];
+    let strange: Vec<&String> = mentioned
+        .iter()
+        .filter(|key| !known.contains(key) && !of_lists.iter().any(|list| key.starts_with(list)))
+        .collect();
+    assert!(strange.is_empty(), "config/primacy.toml mentions {strange:?}, which no table has");
 }
 
 #[test]

@@ -449,6 +449,18 @@ pub(super) struct Admin {
     pub(super) token_credential: Option<String>,
     /// A command that prints it.
     pub(super) token_command: Option<Vec<String>>,
+    /// HTTPS: certificate chain.
+    pub(super) tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub(super) tls_key_file: Option<PathBuf>,
+    /// Authorities of visitors' certificates.
+    pub(super) tls_ca_file: Option<PathBuf>,
+    /// Revoked ones.
+    pub(super) tls_crl_file: Option<PathBuf>,
+    /// Whose certificates may do everything.
+    pub(super) tls_admins: Option<Vec<String>>,
+    /// Whose certificates may look.
+    pub(super) tls_stats: Option<Vec<String>>,
 }
 
 /// `[log]`.
@@ -461,6 +473,10 @@ pub(super) struct Log {
     pub(super) format: Option<String>,
     /// Statements that take as long are logged.
     pub(super) slow_statement: Option<WrittenDuration>,
+    /// Who is told of statements.
+    pub(super) otlp_endpoint: Option<String>,
+    /// A share of those that do not say themselves.
+    pub(super) otlp_share: Option<f64>,
 }
 
 /// `[console]`.

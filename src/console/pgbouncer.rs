@@ -65,6 +65,11 @@ impl Inside {
         let mut table = Table::new("key value default changeable");
         for setting in self.host.settings().await {
             let changeable = if setting.changeable { "yes" } else { "no" };
+            if setting.key == "limits.max_client_conn" {
+                // Exporters ask for these two by PgBouncer's names. Server connections have no limit for a user.
+                table.push(row!["max_client_conn", &*setting.value, &*setting.default, changeable]);
+                table.push(row!["max_user_connections", "0", "0", "no"]);
+            }
             table.push(row![setting.key, setting.value, setting.default, changeable]);
         }
         table

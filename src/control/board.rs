@@ -38,6 +38,8 @@ pub struct Board {
     wanted_wake: Notify,
     moved: watch::Sender<u64>,
     suspected: Box<[AtomicBool]>,
+    /// How often the monitor has signed in on each node.
+    visits: Box<[AtomicU64]>,
     suspicion: Notify,
     /// Connections to the primary that sessions hold now.
     leases: AtomicU64,
@@ -65,6 +67,7 @@ impl Board {
             wanted_wake: Notify::new(),
             moved: watch::Sender::new(0),
             suspected: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
+            visits: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
             suspicion: Notify::new(),
             leases: AtomicU64::new(0),
             drained: Notify::new(),
@@ -207,6 +210,18 @@ impl Board {
             slot.store(true, Ordering::SeqCst);
             self.suspicion.notify_one();
         }
+    }
+
+    /// Prober only: a fresh connection to the node was answered.
+    pub fn visited(&self, node: NodeId) {
+        if let Some(visits) = self.visits.get(node.index()) {
+            visits.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Data path: how often a fresh connection of the monitor's to this node was answered.
+    pub fn visits_of(&self, node: NodeId) -> u64 {
+        self.visits.get(node.index()).map_or(0, |visits| visits.load(Ordering::Acquire))
     }
 
     /// Monitor only: wakes when a node was suspected.

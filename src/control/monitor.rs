@@ -252,7 +252,10 @@ impl Prober {
         let (result, kept) = tokio::select! {
             Ok(facts) = &mut asked => (Ok(facts), None),
             opened = fresh => match opened {
-                Ok((kept, facts)) => (Ok(facts), Some(kept)),
+                Ok((kept, facts)) => {
+                    self.board.visited(self.target.id);
+                    (Ok(facts), Some(kept))
+                }
                 Err(error) => (Err(error), None),
             },
         };
@@ -266,6 +269,7 @@ impl Prober {
         let upstreams = self.upstreams.clone();
         let by_name = |host: &str, port| upstreams.node_at(host, port);
         let (kept, facts) = open(&self.target, deadline, &by_name).await?;
+        self.board.visited(self.target.id);
         self.kept = Some(kept);
         self.fresh_at = Some(clock::now());
         Ok(facts)

@@ -1,7 +1,7 @@
 //! Every metric of the process: the workers' cells, the control plane's counts, and the text of a scrape.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,6 +13,7 @@ use super::expose::Exposition;
 use super::label::{ChangeOfPrimary, Label as _};
 use super::meter::{Cells, Meter, Wait};
 use super::tally::{Counter, Durations, DurationsShown, Tally};
+use super::trace::Traces;
 use crate::model::{NODES_MAX, NodeId, Snapshot};
 use crate::route::RouteReason;
 
@@ -26,6 +27,7 @@ pub struct Metrics {
     pub(super) change_times: Durations,
     pub(super) reloads: Counter,
     pub(super) reload_failures: Counter,
+    traces: OnceLock<Traces>,
 }
 
 impl Metrics {
@@ -37,8 +39,21 @@ impl Metrics {
             change_times: Durations::default(),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
+            traces: OnceLock::new(),
             names: ArcSwap::from_pointee(names),
         })
+    }
+
+    /// Statements are told of from now on; once, before the workers start.
+    pub fn trace_to(&self, traces: Traces) {
+        if self.traces.set(traces).is_err() {
+            tracing::error!("traces have a second destination; the first one counts");
+        }
+    }
+
+    /// Where statements are told of.
+    pub fn traces(&self) -> Option<Traces> {
+        self.traces.get().cloned()
     }
 
     /// Nodes were added. Ids that were given stay what they are.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Driver;
 use super::handle::Kick;
+use super::hang_ups::HangUps;
 use super::line::Place;
 use super::pool::{AcquireError, ServerConn};
 use super::server::ConnectError;
@@ -85,6 +86,7 @@ impl Driver {
             place: None,
             bytes: self.batch.len() as u64,
             catching_up: None,
+            hang_ups: HangUps::default(),
         };
         let outcome = self.acquire_inner(&mut wait).await;
         if wait.held {
@@ -230,9 +232,13 @@ impl Driver {
         wait: &mut Wait,
     ) -> Result<Option<Box<ServerConn>>, Refusal> {
         if error.node_is_suspect() {
-            self.worker.board().suspect(node);
+            let board = self.worker.board();
+            board.suspect(node);
             if snapshot.primary != Some(node) {
                 wait.request.avoid = Some(node);
+            } else if wait.hang_ups.are_too_many(node, &error, board) {
+                let node = self.node_name(node).to_string();
+                return Err(Refusal::Error(ClientError::ServerUnreachable { node }));
             }
             return Ok(None);
         }
@@ -330,6 +336,7 @@ struct Wait {
     bytes: u64,
     /// It has waited for a replica to catch up.
     catching_up: Option<observe::Waiting>,
+    hang_ups: HangUps,
 }
 
 impl Wait {

@@ -100,7 +100,6 @@ impl Driver {
                     }
                 }
                 Some(Event::CopyIn) => self.phase = self.copy_in_phase(),
-                Some(Event::CopyBoth) => return Err(internal("a server began to talk both ways")),
                 Some(Event::Refused(state)) => {
                     drop(out);
                     return self.refused(state);
@@ -131,7 +130,8 @@ impl Driver {
 
     /// The batch is answered.
     fn finished(&mut self, status: TxStatus) {
-        if self.plan.as_ref().is_some_and(|plan| plan.doubted) && !self.machine.has_failed() {
+        let failed = self.machine.has_failed();
+        if self.plan.as_ref().is_some_and(|plan| plan.doubted) && !failed {
             self.learn();
         }
         let Some(conn) = &mut self.lease else { return };
@@ -141,7 +141,7 @@ impl Driver {
             self.database.facts.take(changes);
         }
         self.note_pins();
-        self.note_answered(node);
+        self.note_answered(node, failed);
         self.note_freshness(node);
         self.plan = None;
         self.commit = None;

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::Stream;
 use super::driver::{Driver, Parts};
 use super::handle::{Handle, Who, pid_of, place_of};
+use super::hang_ups::HangUps;
 use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
 use super::pool::{AcquireError, Greeting, Profile, UserPool};
 use super::quota::Place;
@@ -98,7 +99,7 @@ async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) ->
         Ok(Outcome::Closed) => return None,
         Err(error) => {
             worker.meter.client_refused(refusal_of(&error));
-            tracing::info!(peer = ?peer, %error, "a client was not let in");
+            tracing::info!(peer = ?peer, error = error.in_words(), "a client was not let in");
             return None;
         }
     };
@@ -315,9 +316,11 @@ async fn ask_a_server(
     profile: &Rc<Profile>,
 ) -> Result<(Rc<Profile>, Greeting), Farewell> {
     let mut changes = worker.board().changes();
+    let mut hang_ups = HangUps::default();
     loop {
         changes.mark_unchanged();
         let snapshot = worker.board().snapshot().clone();
+        let mut ended = None;
         // The primary first: a replica may not know a role yet that was made a moment ago.
         let readable = snapshot.nodes.iter().filter(|node| node.unreadable.is_none()).map(|node| node.id);
         let candidates: Vec<NodeId> = snapshot.writable_primary().into_iter().chain(readable).collect();
@@ -337,7 +340,12 @@ async fn ask_a_server(
                     }
                     return Err(Farewell::Server(frame));
                 }
-                Err(AcquireError::Connect(error)) if error.node_is_suspect() => worker.board().suspect(node),
+                Err(AcquireError::Connect(error)) if error.node_is_suspect() => {
+                    worker.board().suspect(node);
+                    if snapshot.primary == Some(node) && hang_ups.are_too_many(node, &error, worker.board()) {
+                        ended = Some(node);
+                    }
+                }
                 Err(AcquireError::Connect(error)) => {
                     if error.credential_is_doubtful() {
                         worker.shared.verifiers.distrust(&pool.user);
@@ -355,6 +363,10 @@ async fn ask_a_server(
                     return Err(Farewell::Error(ClientError::TooManyWaiters { waiters_max }));
                 }
             }
+        }
+        if let Some(node) = ended {
+            let node = worker.shared.links.name(node).unwrap_or_default().to_string();
+            return Err(Farewell::Error(ClientError::ServerUnreachable { node }));
         }
         drop(tokio::time::timeout(Duration::from_millis(100), changes.changed()).await);
     }

@@ -328,7 +328,7 @@ impl Driver {
         let bytes = if outgoing == Outgoing::Raw { batch } else { &out };
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
-        self.note_sent(node);
+        self.note_sent(node, batch);
         if hold == Hold::UntilDecided || self.machine.began() || plan.asks || self.machine.is_replayable() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
@@ -397,7 +397,7 @@ impl Driver {
         let Some(conn) = &mut self.lease else { return Err(internal("a stream without a connection")) };
         self.machine.begin_stream(&mut conn.session, &mut out);
         let node = conn.session.node;
-        self.note_sent(node);
+        self.note_sent(node, &[]);
         self.server_out.extend_from_slice(&out);
         drop(out);
         let kind = if matches!(end, Some(End::Query | End::Call)) {

@@ -16,7 +16,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use super::Stream;
+use super::accept;
 use super::catalog::CatalogHub;
 use super::gate::Gates;
 use super::links::Links;
@@ -368,11 +368,11 @@ async fn work(start: Start) -> io::Result<()> {
     let mut accepting = Vec::new();
     for listener in sockets.tcp {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(spawn_local(accept_tcp(Rc::clone(&worker), listener, Arc::clone(&login))));
+        accepting.push(spawn_local(accept::tcp(Rc::clone(&worker), listener, Arc::clone(&login))));
     }
     if let Some((listener, _)) = sockets.unix {
         let listener = UnixListener::from_std(listener)?;
-        accepting.push(spawn_local(accept_unix(Rc::clone(&worker), listener, Arc::clone(&login))));
+        accepting.push(spawn_local(accept::unix(Rc::clone(&worker), listener, Arc::clone(&login))));
     }
     let following = spawn_local(follow(Rc::clone(&worker)));
     let ticking = spawn_local(tick(Rc::clone(&worker)));
@@ -425,41 +425,6 @@ async fn work(start: Start) -> io::Result<()> {
     following.abort();
     ticking.abort();
     Ok(())
-}
-
-async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, login: Arc<LoginContext>) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => match Stream::tcp(socket) {
-                Ok(stream) => {
-                    spawn_local(super::client::serve(Rc::clone(&worker), stream, Arc::clone(&login)));
-                }
-                Err(error) => tracing::debug!(%error, "a client was gone before it was accepted"),
-            },
-            Err(error) => pause_after(&error).await,
-        }
-    }
-}
-
-async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, login: Arc<LoginContext>) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                spawn_local(super::client::serve(
-                    Rc::clone(&worker),
-                    Stream::from(socket),
-                    Arc::clone(&login),
-                ));
-            }
-            Err(error) => pause_after(&error).await,
-        }
-    }
-}
-
-/// Out of descriptors the kernel would have us spin: a moment's rest lets others finish.
-async fn pause_after(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a client");
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 async fn follow(worker: Rc<Worker>) {

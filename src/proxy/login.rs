@@ -165,6 +165,16 @@ impl LoginError {
             _ => None,
         }
     }
+
+    /// The whole of it for the log.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Tls(cause) => format!("{self}: {}", crate::tls::in_words(cause)),
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            Self::NoVerifier { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl<E: Into<ClientError>> From<E> for LoginError {

@@ -3,6 +3,8 @@
 //!
 //! Protocol 3.0 is spoken towards servers; every version of PostgreSQL does.
 
+mod error;
+
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -15,15 +17,16 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Stream;
-use super::frames::{Frame, FrameReadError, FrameReader};
+use super::frames::{Frame, FrameReader};
 use super::settings::Node;
 use super::tls::ServerTlsConfig;
-use crate::model::{Address, Secret, SqlState};
+use crate::model::{Address, Secret};
 use crate::tls::{ChannelBinding, Way};
 use crate::wire::backend::{Authentication, Mechanisms};
 use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Bind, Keys, ScramError};
 use crate::wire::startup::Version;
-use crate::wire::{ErrorFields, FrameError, Tag, backend, encode, md5};
+use crate::wire::{ErrorFields, Tag, backend, encode, md5};
+pub use error::ConnectError;
 
 /// Longest message while signing in. The longest is an error with its context, or a ParameterStatus.
 const MESSAGE_LEN_MAX: usize = 256 * 1024;
@@ -78,128 +81,6 @@ impl fmt::Debug for Connected {
         let mut shown = f.debug_struct("Connected");
         shown.field("stream", &self.stream).field("pid", &self.pid).field("params", &self.params);
         shown.finish_non_exhaustive()
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The network, or the server's process.
-    #[error("{step} failed")]
-    Io {
-        /// What was being done.
-        step: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// Not done in time.
-    #[error("not connected within {} ms", deadline.as_millis())]
-    Timeout {
-        /// The time.
-        deadline: Duration,
-    },
-    /// The server said no.
-    #[error("the server refused with {sqlstate}")]
-    Refused {
-        /// Its ErrorResponse, whole.
-        frame: Vec<u8>,
-        /// The code in it.
-        sqlstate: SqlState,
-    },
-    /// TLS is required and the server has none.
-    #[error("the server does not speak TLS")]
-    NoTls,
-    /// The handshake failed: certificate, name, version.
-    #[error("the TLS handshake failed")]
-    Tls(#[source] io::Error),
-    /// The server asks for a proof that we do not have.
-    #[error("the server asks for {asked}, and there is {has}")]
-    CredentialUnfit {
-        /// What it asks for.
-        asked: &'static str,
-        /// What there is.
-        has: &'static str,
-    },
-    /// The SCRAM exchange failed on our side.
-    #[error("signing in with SCRAM failed")]
-    Scram(#[source] ScramError),
-    /// `channel_binding = "require"`, and the server lets nobody bind.
-    #[error("channel binding is required and the server does not offer it")]
-    NoBinding,
-    /// No source of chance for a nonce.
-    #[error("the system gives no random bytes")]
-    Chance(#[source] getrandom::Error),
-    /// A message that is malformed.
-    #[error("the server sent a malformed message")]
-    Malformed(#[source] FrameError),
-    /// A message that has no place here.
-    #[error("the server sent {tag} while we awaited {awaited}")]
-    Unexpected {
-        /// What came.
-        tag: Tag,
-        /// What was awaited.
-        awaited: &'static str,
-    },
-    /// Something that no PostgreSQL server does.
-    #[error("the server broke the protocol: {what}")]
-    Protocol {
-        /// What.
-        what: &'static str,
-    },
-}
-
-impl ConnectError {
-    /// Whether the server did not take what we know of the role's password.
-    pub fn credential_is_doubtful(&self) -> bool {
-        match self {
-            Self::Scram(_) | Self::CredentialUnfit { .. } => true,
-            Self::Refused { sqlstate, .. } => *sqlstate == SqlState::INVALID_PASSWORD,
-            _ => false,
-        }
-    }
-
-    /// Whether the server may let us in with TLS where it did not without, or the other way round. libpq tries again after
-    /// any refusal; only a rule of access can depend on it.
-    fn another_way_may_do(&self) -> bool {
-        match self {
-            Self::Tls(_) => true,
-            Self::Refused { sqlstate, .. } => *sqlstate == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            _ => false,
-        }
-    }
-
-    /// Whether it says something about the node's health, so that the monitor should look at once. A refusal for this
-    /// role or database does not.
-    pub fn node_is_suspect(&self) -> bool {
-        match self {
-            Self::Io { .. } | Self::Timeout { .. } => true,
-            Self::Refused { sqlstate, .. } => matches!(
-                *sqlstate,
-                SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW
-            ),
-            _ => false,
-        }
-    }
-}
-
-impl From<FrameReadError> for ConnectError {
-    fn from(error: FrameReadError) -> Self {
-        match error {
-            FrameReadError::Io(source) => Self::Io { step: "reading", source },
-            FrameReadError::Closed => {
-                Self::Io { step: "signing in", source: io::ErrorKind::UnexpectedEof.into() }
-            }
-            FrameReadError::Malformed(source) => Self::Malformed(source),
-            FrameReadError::TooLong { .. } => {
-                Self::Protocol { what: "a message that is too long to sign in" }
-            }
-        }
-    }
-}
-
-impl From<FrameError> for ConnectError {
-    fn from(error: FrameError) -> Self {
-        Self::Malformed(error)
     }
 }
 
@@ -330,8 +211,12 @@ impl Conversation {
             match frame.tag {
                 Tag::NOTICE_RESPONSE => {}
                 Tag::ERROR_RESPONSE => {
-                    let code = ErrorFields::new(frame.body()).code();
-                    let sqlstate = code.unwrap_or(SqlState::INTERNAL_ERROR);
+                    let fields = ErrorFields::new(frame.body());
+                    let Some(sqlstate) = fields.code().filter(|_| fields.are_whole()) else {
+                        return Err(ConnectError::Protocol {
+                            what: "an error that does not say what is wrong",
+                        });
+                    };
                     return Err(ConnectError::Refused { frame: frame.bytes.to_vec(), sqlstate });
                 }
                 _ => return Ok(frame),

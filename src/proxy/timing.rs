@@ -8,6 +8,7 @@ use super::driver::Driver;
 use super::worker::Shared;
 use crate::clock;
 use crate::model::NodeId;
+use crate::observe::trace::{Place, Statement};
 use crate::route::RouteReason;
 use crate::session::{Plan, Tx};
 
@@ -20,6 +21,10 @@ pub(super) struct Timing {
     xact: Option<Instant>,
     /// Why it runs where it runs; `None` on a connection that the session had already.
     reason: Option<RouteReason>,
+    /// How long it waited before it could be sent.
+    waited: Duration,
+    /// A collector is told of it: where it stands.
+    traced: Option<Place>,
 }
 
 impl Driver {
@@ -30,23 +35,27 @@ impl Driver {
     }
 
     /// The batch had to wait before it could be sent.
-    pub(super) fn note_waited(&self, waited: Duration) {
+    pub(super) fn note_waited(&mut self, waited: Duration) {
+        self.timing.waited += waited;
         self.database.counts.waited(waited);
     }
 
     /// The batch is on its way to a node.
-    pub(super) fn note_sent(&mut self, node: NodeId) {
+    pub(super) fn note_sent(&mut self, node: NodeId, batch: &[u8]) {
         if !self.loaded {
             self.worker.add_load(node, 1);
             self.loaded = true;
         }
         let now = clock::now();
         self.timing.sent = Some(now);
+        if let Some(traces) = &self.worker.traces {
+            self.timing.traced = traces.wants(batch, self.worker.chance());
+        }
         self.timing.xact.get_or_insert(now);
     }
 
     /// The batch is answered.
-    pub(super) fn note_answered(&mut self, node: NodeId) {
+    pub(super) fn note_answered(&mut self, node: NodeId, failed: bool) {
         if self.loaded {
             self.worker.add_load(node, -1);
             self.loaded = false;
@@ -71,11 +80,39 @@ impl Driver {
                 );
             }
         }
+        let waited = std::mem::take(&mut self.timing.waited);
+        if let Some(place) = self.timing.traced.take() {
+            self.tell((node, failed), (place, why), (waited, on_server));
+        }
         if self.machine.keeps_status() {
             return;
         }
         self.database.counts.xact(took(self.timing.xact.take()));
         self.worker.meter.transaction();
+    }
+
+    /// Hands what is known of the batch over to whoever carries it to the collector.
+    fn tell(
+        &self,
+        (node, failed): (NodeId, bool),
+        (place, why): (Place, RouteReason),
+        (waited, on_server): (Duration, Duration),
+    ) {
+        let Some(traces) = &self.worker.traces else { return };
+        let verdict = self.plan.as_ref().and_then(Plan::solo);
+        let text = verdict.map(|verdict| self.worker.classifier.borrow().text_of(verdict));
+        traces.tell(Statement {
+            place,
+            ended: clock::wall(),
+            waited,
+            on_server,
+            node: self.node_name(node),
+            user: std::sync::Arc::clone(&self.pool.user),
+            database: std::sync::Arc::clone(&self.pool.database),
+            route: why.as_str(),
+            text: text.unwrap_or_default(),
+            failed,
+        });
     }
 
     /// The batch was answered here.

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::client::Farewell;
 use super::handle::{Doing, Handle, Held, Kick};
+use super::hang_ups::HangUps;
 use super::links::NodeLink;
 use super::login::Admitted;
 use super::server::{self, ConnectError, Connected, SignIn};
@@ -64,6 +65,7 @@ impl Tunnel {
         };
         let deadline = worker.shared.settings.load().pool.connect_timeout;
         let mut changes = worker.board().changes();
+        let mut hang_ups = HangUps::default();
         loop {
             changes.mark_unchanged();
             let (primary, epoch) = {
@@ -81,7 +83,7 @@ impl Tunnel {
                     }
                     Err(error) => {
                         worker.meter.server_open_failed(node);
-                        failed(worker, (node, &link), client, error)?;
+                        failed(worker, (node, &link), client, (error, &mut hang_ups))?;
                     }
                 }
             }
@@ -149,10 +151,14 @@ fn failed(
     worker: &Worker,
     (node, link): (NodeId, &NodeLink),
     client: &Admitted,
-    error: ConnectError,
+    (error, hang_ups): (ConnectError, &mut HangUps),
 ) -> Result<(), Farewell> {
     if error.node_is_suspect() {
         worker.board().suspect(node);
+        if hang_ups.are_too_many(node, &error, worker.board()) {
+            let node = link.node.name.to_string();
+            return Err(Farewell::Error(ClientError::ServerUnreachable { node }));
+        }
         return Ok(());
     }
     tracing::warn!(node = %link.node.name, user = %client.user, %error, "cannot open a replication connection");

@@ -28,6 +28,7 @@ use super::settings::{PoolSettings, Settings};
 use crate::clock;
 use crate::control::Board;
 use crate::model::{Epoch, Lsn, NODES_MAX, NodeId, Snapshot, Unreadable};
+use crate::observe::trace::Traces;
 use crate::observe::{Meter, Metrics};
 use crate::route::{self, Decision, Positions, Request, Scene};
 use crate::session::{self, Statements};
@@ -111,6 +112,8 @@ pub struct Worker {
     met: Cell<Option<NodeId>>,
     /// Statements that take as long are logged.
     pub(super) slow: Cell<Option<Duration>>,
+    /// Who is told of statements.
+    pub(super) traces: Option<Traces>,
     /// Replicas that did not answer when the topology was last looked at.
     silent: RefCell<Vec<bool>>,
     /// Sessions have read on replicas since the last tick.
@@ -155,6 +158,7 @@ impl Worker {
             fenced,
             met,
             slow: Cell::new(super::timing::slow_statements(&shared)),
+            traces: shared.metrics.traces(),
             replica_reads: Cell::new(false),
             pace: Pace::new(),
             meter: shared.metrics.meter(index),
@@ -184,6 +188,11 @@ impl Worker {
     #[inline]
     pub fn coarse_now(&self) -> Instant {
         self.coarse.get()
+    }
+
+    /// From 0 to 1.
+    pub(super) fn chance(&self) -> f64 {
+        self.dice.borrow_mut().f64()
     }
 
     /// Settings for new sessions.

@@ -186,8 +186,8 @@ pub enum ClientError {
         /// The setting `waiters_max`.
         waiters_max: u32,
     },
-    /// The node cannot be reached, or broke the protocol while we signed in.
-    #[error("cannot connect to server \"{node}\"")]
+    /// The node ends each connection while we sign in, and answers the monitor meanwhile.
+    #[error("server \"{node}\" closed the connection while signing in")]
     ServerUnreachable {
         /// The node's name.
         node: String,
@@ -221,6 +221,9 @@ pub enum ClientError {
         /// The node's name.
         node: String,
     },
+    /// The server's ErrorResponse has no code or no message, which PostgreSQL's always have.
+    #[error("the server reported an error and did not say which")]
+    UnspecifiedError,
     /// What the session kept on its server is gone.
     #[error("terminating connection because the server that held its session state was lost")]
     SessionLost {
@@ -367,6 +370,7 @@ impl ClientError {
                 (SqlState::TRANSACTION_RESOLUTION_UNKNOWN, Error, Server)
             }
             Self::StatementLost { .. } => (SqlState::CONNECTION_FAILURE, Error, Server),
+            Self::UnspecifiedError => (SqlState::PROTOCOL_VIOLATION, Error, Server),
             // 57P01 is what drivers and pools take for "reconnect", which is what has to be done.
             Self::SessionLost { .. } => (SqlState::ADMIN_SHUTDOWN, Fatal, Server),
             Self::UnknownStatement { .. } => (SqlState::INVALID_SQL_STATEMENT_NAME, Error, Client),

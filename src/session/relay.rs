@@ -58,8 +58,6 @@ pub enum Event {
     Refused(SqlState),
     /// It waits for the client's COPY data.
     CopyIn,
-    /// It and the client talk both ways from now on (streaming replication).
-    CopyBoth,
     /// The server ends the connection with this ErrorResponse, which was not handed on.
     Fatal(Vec<u8>),
     /// Settings or BEGIN ahead of the batch failed with this ErrorResponse; the connection is of no more use.
@@ -200,10 +198,9 @@ impl Machine {
                 }
                 self.take_error(frame, server, cutter);
             }
-            Tag::COPY_IN_RESPONSE | Tag::COPY_BOTH_RESPONSE => {
+            Tag::COPY_IN_RESPONSE => {
                 cutter.keep(frame.len());
-                let both = tag == Tag::COPY_BOTH_RESPONSE;
-                return Ok(Some(if both { Event::CopyBoth } else { Event::CopyIn }));
+                return Ok(Some(Event::CopyIn));
             }
             Tag::NOTICE_RESPONSE => {
                 // The wait for synchronous replication was cancelled: what looks like success is none (manual, 27.2.8).
@@ -249,8 +246,11 @@ impl Machine {
         if let Some(Expect::Fail(error)) = self.relay.queue.front() {
             error.encode(cutter.insert());
             cutter.cut(frame.len());
-        } else {
+        } else if fields.are_whole() {
             cutter.keep(frame.len());
+        } else {
+            ClientError::UnspecifiedError.encode(cutter.insert());
+            cutter.cut(frame.len());
         }
         self.note_error();
     }
@@ -295,7 +295,7 @@ impl Machine {
             }
             Tag::ERROR_RESPONSE if ends_connection(frame) => Some(Event::Fatal(frame.to_vec())),
             Tag::ERROR_RESPONSE if self.relay.strict_ready == 0 && self.relay.lenient_ready > 0 => None,
-            Tag::ERROR_RESPONSE => Some(Event::Unprepared(frame.to_vec())),
+            Tag::ERROR_RESPONSE => Some(Event::Unprepared(said(frame))),
             // Settings that travel by set_config give rows too.
             Tag::DATA_ROW if self.relay.asks_xid && self.relay.swallow_ready == 1 => {
                 self.relay.xid = Some(written(frame));
@@ -382,6 +382,16 @@ impl Machine {
 /// Whether the server closes the connection after this ErrorResponse.
 fn ends_connection(frame: &[u8]) -> bool {
     matches!(ErrorFields::new(frame.get(5..).unwrap_or_default()).severity(), "FATAL" | "PANIC")
+}
+
+/// The server's ErrorResponse as it came, or one of ours where it says nothing.
+fn said(frame: &[u8]) -> Vec<u8> {
+    if ErrorFields::new(frame.get(5..).unwrap_or_default()).are_whole() {
+        return frame.to_vec();
+    }
+    let mut ours = Vec::new();
+    ClientError::UnspecifiedError.encode(&mut ours);
+    ours
 }
 
 /// Reads the one column of the answer about the transaction's id.

@@ -1,6 +1,7 @@
 //! What a certificate says: the names of its owner, and the hash that binds a sign-in to it (RFC 5929, section 4).
 
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
@@ -79,6 +80,15 @@ pub(super) fn common_name_is(certificate: &CertificateDer<'_>, host: &ServerName
         }
         None => owner.common_name.eq_ignore_ascii_case(&host),
     }
+}
+
+/// Whether a certificate is for this host, a name or an address.
+pub(crate) fn names_host(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    let (Ok(name), Ok(parsed)) = (ServerName::try_from(host), ParsedCertificate::try_from(certificate))
+    else {
+        return false;
+    };
+    rustls::client::verify_server_name(&parsed, &name).is_ok() || common_name_is(certificate, &name)
 }
 
 /// Whose certificate it is.

@@ -91,6 +91,11 @@ impl<'a> ErrorFields<'a> {
         String::from_utf8_lossy(self.field(b'M').unwrap_or_default())
     }
 
+    /// Whether a client can tell from them what is wrong: code and message are always there (manual, 55.8).
+    pub fn are_whole(self) -> bool {
+        self.code().is_some() && self.field(b'M').is_some()
+    }
+
     /// The C function that reported it; empty where absent.
     pub fn routine(self) -> &'a str {
         self.text(b'R').unwrap_or_default()
@@ -230,6 +235,10 @@ mod tests {
         assert_eq!(fields.routine(), "PreventCommandIfReadOnly");
         assert_eq!(fields.field(b'D'), None);
         assert_eq!(ErrorFields::new(b"SERROR\0").severity(), "ERROR", "servers before 9.6 send no V");
+        assert!(fields.are_whole());
+        for body in [&b""[..], b"\0", b"SERROR\0\0", b"SERROR\0C25006\0\0", b"C2500\0Mx\0\0", b"C25006\0Mx"] {
+            assert!(!ErrorFields::new(body).are_whole(), "{body:?}");
+        }
     }
 
     #[test]

@@ -99,7 +99,8 @@ tags! {
 }
 
 impl Tag {
-    /// Whether a server sends it to a client that has signed in.
+    /// Whether a server sends it to a client that has signed in to a database. CopyBothResponse begins streaming
+    /// replication, and there is none in such a session.
     pub fn is_answer(self) -> bool {
         matches!(
             self,
@@ -121,7 +122,6 @@ impl Tag {
                 | Self::EMPTY_QUERY_RESPONSE
                 | Self::COPY_IN_RESPONSE
                 | Self::COPY_OUT_RESPONSE
-                | Self::COPY_BOTH_RESPONSE
                 | Self::NOTIFICATION_RESPONSE
                 | Self::FUNCTION_CALL_RESPONSE
         )

@@ -303,6 +303,59 @@ async fn routes_reads_and_pins_tell_what_happened() {
     );
 }
 
+/// What stock exporters read, by verb: prometheus-pgbouncer-exporter 2.1 (Python) and prometheus-community's (Go).
+const EXPORTED: [(&str, &str); 3] = [
+    (
+        "STATS",
+        "database total_xact_count total_query_count total_xact_time total_wait_time total_query_time total_received \
+         total_sent",
+    ),
+    (
+        "STATS_TOTALS",
+        "database query_count query_time bytes_received bytes_sent wait_time xact_count xact_time client_parse_count \
+         server_parse_count bind_count",
+    ),
+    (
+        "POOLS",
+        "database user cl_active cl_active_cancel_req cl_waiting cl_waiting_cancel_req sv_active sv_active_cancel \
+         sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait",
+    ),
+];
+
+#[tokio::test]
+async fn what_exporters_read_is_a_number_or_a_name() {
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster.proxy().run().await;
+    proxy.client().await.simple_query("SELECT 1").await.unwrap();
+    let admin = console(&proxy).await;
+    let databases =
+        "name host port database pool_size pool_mode max_connections current_connections paused disabled";
+    for (verb, wanted) in EXPORTED.into_iter().chain([("DATABASES", databases)]) {
+        let (columns, rows) = show(&admin, &format!("SHOW {verb};")).await;
+        assert!(!rows.is_empty(), "{verb}");
+        for column in wanted.split_whitespace() {
+            let at = columns.iter().position(|name| name == column);
+            let at = at.unwrap_or_else(|| panic!("SHOW {verb} has no {column}: {columns:?}"));
+            let is_name = ["database", "user", "name", "host", "pool_mode"].contains(&column);
+            for row in &rows {
+                let text = row[at].as_deref().unwrap_or_default();
+                assert!(is_name || text.parse::<f64>().is_ok(), "SHOW {verb}, {column}: {text:?}");
+            }
+        }
+    }
+    for (verb, row) in [
+        ("LISTS", "databases users pools free_clients used_clients login_clients free_servers used_servers"),
+        ("LISTS", "dns_names dns_zones dns_queries"),
+        ("CONFIG", "max_client_conn max_user_connections"),
+    ] {
+        let column = if verb == "LISTS" { "items" } else { "value" };
+        for first in row.split_whitespace() {
+            let text = value(&admin, &format!("SHOW {verb};"), first, column).await.unwrap_or_default();
+            assert!(text.parse::<f64>().is_ok(), "SHOW {verb}, {first}: {text:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn splitting_can_be_observed_before_it_is_believed() {
     let cluster = Cluster::with_replicas(1).await;

@@ -1,7 +1,11 @@
 //! The dashboard in a real browser, where there is one: read while a switchover runs.
 
+mod browser;
+
 use std::path::PathBuf;
 use std::process::Command;
+
+use browser::{Page, pictures};
 
 use crate::harness::{Cluster, LIMIT, Proxy, eventually};
 
@@ -35,12 +39,18 @@ fn part<'p>(page: &'p str, id: &str) -> &'p str {
     rest.find("<h2").or_else(|| rest.find("</main>")).map_or(rest, |end| &rest[..end])
 }
 
+/// The browser, or a word about it.
+fn browser_here() -> Option<PathBuf> {
+    let browser = browser();
+    if browser.is_none() {
+        eprintln!("SKIPPED: there is no chromium on this machine");
+    }
+    browser
+}
+
 #[tokio::test]
 async fn a_browser_shows_the_topology_before_and_after_a_switchover() {
-    let Some(browser) = browser() else {
-        eprintln!("SKIPPED: there is no chromium on this machine");
-        return;
-    };
+    let Some(browser) = browser_here() else { return };
     let cluster = Cluster::with_replicas(1).await;
     let proxy = cluster.proxy().run().await;
     let app = proxy.client().await;
@@ -78,4 +88,104 @@ async fn a_browser_shows_the_topology_before_and_after_a_switchover() {
     assert!(part(&after, "by-node").contains("<polygon"), "there are curves: {after}");
     // The script's own text is in the page too, so it is asked what the pill says.
     assert!(after.contains("role=\"status\">open</span>"), "{after}");
+}
+
+#[tokio::test]
+async fn a_person_with_a_keyboard_and_a_token_pauses_resumes_and_switches_over() {
+    let Some(browser) = browser_here() else { return };
+    let cluster = Cluster::with_replicas(1).await;
+    let proxy = cluster.proxy().set("admin.token", "right-token").run().await;
+    let mut page = Page::open(&browser, &format!("http://{}/", proxy.admin())).await;
+    page.shows("service", "open").await;
+    page.shows("reads", "with a token").await;
+
+    // In the order in which they are read, and each can be seen to have the focus.
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        page.press("Tab").await;
+        order.push(page.focus().await);
+        let outline = page.value("getComputedStyle(document.activeElement).outline").await;
+        assert!(outline.as_str().unwrap().contains("solid 3px"), "{outline}");
+    }
+    assert_eq!(order, ["do-token", "do-switchover", "do-pause"]);
+
+    // The dialog takes the focus, keeps it, and says what is wrong.
+    page.press("Enter").await;
+    page.so("document.getElementById('dialog').open").await;
+    assert_eq!(page.focus().await, "token");
+    page.write("wrong-token").await;
+    page.press("Tab").await;
+    page.press("Tab").await;
+    assert_eq!(page.focus().await, "go");
+    page.press("Enter").await;
+    page.shows("answer", "this needs the token").await;
+    assert!(page.text("mode").await.contains("automatic failover"));
+    page.value("document.getElementById('token').focus()").await;
+    page.write("right-token").await;
+    page.press("Enter").await;
+    page.shows("mode", "failover paused").await;
+    assert!(page.value("document.getElementById('dialog').open").await == true, "it shows what came of it");
+    page.press("Escape").await;
+    page.so("!document.getElementById('dialog').open").await;
+    assert_eq!(page.focus().await, "do-resume", "where the pressed button was");
+
+    // The same with a mouse. The token is remembered as long as the page is there.
+    page.click("do-resume").await;
+    page.so("document.getElementById('dialog').open").await;
+    page.click("go").await;
+    page.shows("mode", "automatic failover").await;
+    page.press("Escape").await;
+    page.click("do-switchover").await;
+    page.value("document.getElementById('to').value = 'node1'").await;
+    page.click("go").await;
+    page.shows("facts", "node1").await;
+    page.shows("history", "node0 → node1").await;
+    assert!(!page.text("answer").await.is_empty());
+    page.press("Escape").await;
+    page.shows("service", "open").await;
+    let log = proxy.log();
+    for command in ["pause", "resume", "switchover"] {
+        let line = |line: &&str| line.contains(&format!("command={command}")) && line.contains("status=200");
+        assert!(log.lines().any(|one| line(&one)), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_primary_is_seen_on_a_phone_and_on_a_desk_in_light_and_dark() {
+    let Some(browser) = browser_here() else { return };
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = cluster.proxy().run().await;
+    let client = proxy.client().await;
+    client.batch_execute("CREATE TABLE t (v int); INSERT INTO t SELECT 1").await.unwrap();
+    proxy.program(&cluster, &["pause"]).await.unwrap();
+    let mut page = Page::open(&browser, &format!("http://{}/", proxy.admin())).await;
+    page.shows("service", "open").await;
+    cluster.kill(0).await;
+    page.so("document.getElementById('service').innerText !== 'open'").await;
+    page.shows("nodes", "down").await;
+    seen(&mut page, "lost").await;
+
+    proxy.program(&cluster, &["resume"]).await.unwrap();
+    page.shows("service", "open").await;
+    page.shows("history", "node0 → ").await;
+    client.simple_query("/* primacy: replica */ SELECT * FROM t").await.unwrap();
+    seen(&mut page, "found").await;
+}
+
+/// Looks at the page in each form; nothing sticks out of it at the side.
+async fn seen(page: &mut Page, what: &str) {
+    for (form, width) in [("phone", 390), ("desk", 1280)] {
+        for scheme in ["light", "dark"] {
+            let picture = page.picture(width, scheme).await;
+            let root = "document.documentElement";
+            let wide = page.value(&format!("[{root}.scrollWidth, {root}.clientWidth]")).await;
+            assert_eq!(wide[0], wide[1], "{what} on a {form}");
+            let ground = page.value("getComputedStyle(document.body).backgroundColor").await;
+            let wanted = if scheme == "dark" { "rgb(17, 21, 28)" } else { "rgb(246, 247, 249)" };
+            assert_eq!(ground, wanted);
+            if let Some(dir) = pictures() {
+                std::fs::write(dir.join(format!("{what}-{form}-{scheme}.png")), picture).unwrap();
+            }
+        }
+    }
 }

@@ -102,3 +102,36 @@ fn what_the_documents_name_is_there() {
         }
     }
 }
+
+/// Asking what there is must not cost a build: there is no cargo where it is asked.
+#[test]
+fn the_benchmark_tells_its_options_without_being_built() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut help = std::process::Command::new(root.join("scripts/bench"));
+    let told = help
+        .arg("--help")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let source = std::fs::read_to_string(root.join("benches/proxies/arguments.rs")).unwrap();
+    let shown = source
+        .split("impl Arguments")
+        .next()
+        .unwrap()
+        .split("#[arg(")
+        .skip(1)
+        .filter(|one| !one.contains("hide"));
+    let options: Vec<String> = shown
+        .map(|one| one.split("pub(crate) ").nth(1).unwrap().split(':').next().unwrap().replace('_', "-"))
+        .collect();
+    assert!(options.len() >= 15, "{options:?}");
+    for option in options {
+        assert!(
+            told.lines().any(|line| line.trim_start().split(' ').next() == Some(&format!("--{option}"))),
+            "{told}"
+        );
+    }
+}

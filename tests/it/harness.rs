@@ -17,7 +17,7 @@ pub(crate) use certificates::Certificates;
 pub(crate) use cluster::Cluster;
 pub(crate) use disk::SmallDisk;
 pub(crate) use ports::PortLease;
-pub(crate) use proxy::Proxy;
+pub(crate) use proxy::{Proxy, ProxyBuilder};
 pub(crate) use raw::{Raw, frame, send_cancel, startup, startup_of, steps};
 pub(crate) use template::installation;
 pub(crate) use wait::{LIMIT, eventually};

@@ -10,6 +10,7 @@
               offer more than is used yet"
 )]
 
+mod admin_tls;
 mod agent;
 mod chaos;
 mod consistency;
@@ -20,6 +21,7 @@ mod dashboard;
 mod demo;
 mod disk_full;
 mod documents;
+mod full_disk;
 mod harness;
 mod killed;
 mod library;
@@ -47,5 +49,6 @@ mod proxy_transparency;
 mod readme;
 mod reload;
 mod switchover;
+mod traces;
 mod two_deciders;
 mod upgrade;

@@ -145,6 +145,43 @@ async fn servers_that_fail_the_check_are_not_used() {
     refused(plain.proxy().set_nodes("sslmode", "require").start(), "TLS").await;
 }
 
+/// What `openssl x509 -req` makes without a file of extensions has version 1, in which a certificate says too little.
+#[tokio::test]
+async fn a_client_certificate_of_version_1_is_refused_and_the_log_says_what_to_do() {
+    let certificates = Certificates::make().await;
+    let make = "openssl x509 -req -in alice.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out old.crt && \
+                openssl x509 -in old.crt -noout -text";
+    let dir = certificates.file("");
+    let made = std::process::Command::new("sh").args(["-c", make]).current_dir(dir).output().unwrap();
+    let text = String::from_utf8_lossy(&made.stdout).into_owned();
+    if !text.contains("Version: 1 ") {
+        eprintln!("SKIPPED: this openssl makes no certificates of version 1: {text}");
+        return;
+    }
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster
+        .proxy()
+        .set("tls.sslmode", "require")
+        .set("tls.cert_file", certificates.path("server.crt"))
+        .set("tls.key_file", certificates.path("server.key"))
+        .set("tls.ca_file", certificates.path("ca.crt"))
+        .start();
+    let shown = |name: &str| {
+        let (certificate, key) = (certificates.path(name), certificates.path("alice.key"));
+        conninfo(&proxy, &format!("host=localhost sslmode=require sslcert={certificate} sslkey={key}"))
+    };
+    let good = shown("alice.crt");
+    let served = async || cluster.psql(&good, "SELECT 1").await.ok();
+    eventually(LIMIT, "a good certificate is taken", served).await;
+    let refused = cluster.psql(&shown("old.crt"), "SELECT 1").await.unwrap_err();
+    assert!(refused.contains("certificate") && refused.contains("alert"), "{refused}");
+    eventually(LIMIT, "the log says what to do", async || {
+        let log = proxy.log();
+        log.lines().any(|line| line.contains("X.509 version 1") && line.contains("not let in")).then_some(())
+    })
+    .await;
+}
+
 async fn refused(proxy: Proxy, why: &str) {
     let status = format!("http://{}/api/v1/status", proxy.admin());
     let told = eventually(LIMIT, "the status says why", async || {

@@ -70,7 +70,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("admin", &["control", "proxy", "observe", "model"]),
+    ("admin", &["control", "proxy", "observe", "model", "tls"]),
     // A client of the proxy to whom the proxy itself answers: the protocol towards it, what HTTP shows and does besides.
     ("console", &["admin", "control", "proxy", "session", "wire", "observe", "model"]),
     // `check` asks the servers as the control plane does, and reads the resolved settings; `demo` starts the log itself.
@@ -91,6 +91,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "control::own_cluster",
             "proxy::settings",
             "failover::Durability",
+            "tls",
         ],
     ),
     (

@@ -37,7 +37,8 @@ function rates(now) {
   const nodes = now.traffic.map(t => per(t.requests, old(t.node) ? old(t.node).requests : t.requests));
   return { tps: before ? per(now.transactions, before.transactions) : 0, nodes };
 }
-const health = n => n.role === "unknown" ? "bad" : n.readable ? "good" : "warn";
+// A primary that does not answer is one still until another takes its place.
+const health = n => n.role === "unknown" || n.unreadable === "down" ? "bad" : n.readable ? "good" : "warn";
 
 // ---- topology: clients, primacy, nodes; the thickness of a line is what goes over it ----
 function drawTopology(status, rate) {
@@ -61,7 +62,7 @@ function drawTopology(status, rate) {
   if (!narrow) {
     picture.append(svg("path", { class: "link s-info", d: `M 150 ${hubY} L ${hubX - 60} ${hubY}`, "stroke-width": 3 }),
       svg("rect", { class: "nodebox s-line", x: 4, y: hubY - 32, width: 146, height: 64, rx: 10 }),
-      svg("text", { class: "strong", x: 20, y: hubY - 5 }, number(status.clients) + " clients"),
+      svg("text", { class: "strong", x: 20, y: hubY - 5 }, number(status.clients) + (status.clients === 1 ? " client" : " clients")),
       svg("text", { class: "soft", x: 20, y: hubY + 15 }, short(rate.tps) + " transactions/s"));
   }
   const tone = { open: "good", held: "warn", "read-only": "bad" }[status.service] || "info";
@@ -104,7 +105,8 @@ function drawNodes(status, rate) {
 const KEYS = 8;
 // `lines`: [{ name, values }], null where there is no value; `marks`: [{ at, kind }].
 function chart(id, lines, labels, unit, stacked) {
-  const width = 520, height = 150, left = 58, bottom = 18, top = 8, count = labels.length;
+  // Letters keep their size where there is less room.
+  const width = byId(id).clientWidth < 420 ? 340 : 520, height = 150, left = 72, bottom = 18, top = 8, count = labels.length;
   if (count < 2) return show(id, el("div", { class: "sub" }, "Figures come after a few seconds."));
   const values = lines.map(line => line.values);
   let tops = values;
@@ -200,7 +202,7 @@ function drawStatus(status) {
   const total = rate.nodes.reduce((a, b) => a + b, 0), first = status.nodes.findIndex(n => n.name === status.primary);
   const share = total > 0 ? Math.round(100 * (total - (rate.nodes[first] || 0)) / total) + " %" : "–";
   show("facts",
-    fact(status.primary || "none", "primary"), fact(number(status.clients), "clients"),
+    fact(status.primary || "none", "primary"), fact(number(status.clients), status.clients === 1 ? "client" : "clients"),
     fact(number(Math.round(rate.tps)), "transactions/s"), fact(share, "of requests on replicas"), fact(status.epoch, "epoch"), fact(status.timeline, "timeline"),
     fact(!status.quorum ? "–" : status.quorum.standbys ? "quorum " + status.quorum.standbys : "async", "durability"),
     fact(span(status.uptime_ms), "up, v" + status.version));
@@ -227,6 +229,13 @@ byId("do-switchover").onclick = () => openDialog("switchover", "Switchover", "Th
 byId("do-token").onclick = () => openDialog("look", "Token", "What is refused without it is shown with it. This page forgets it when it is closed.", "Use it");
 byId("do-pause").onclick = () => openDialog("pause", "Pause automatic failover", "From then on nobody replaces a primary that fails, until somebody resumes.", "Pause");
 byId("do-resume").onclick = () => openDialog("resume", "Resume automatic failover", "A primary that fails is replaced again.", "Resume");
+// Enter does what the dialog is for; without this it would be what closes it.
+byId("token").onkeydown = event => { if (event.key === "Enter") { event.preventDefault(); byId("go").click(); } };
+// What was pressed may have given its place to another button.
+byId("dialog").onclose = () => {
+  const instead = { pause: "do-resume", resume: "do-pause" }[verb];
+  if (instead && !byId(instead).hidden) byId(instead).focus();
+};
 const bearer = headers => { if (byId("token").value) headers.Authorization = "Bearer " + byId("token").value; return headers; };
 byId("go").onclick = async () => {
   if (verb === "look") { asked = 0; return byId("dialog").close(); }

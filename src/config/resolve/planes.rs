@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{socket_address, under};
+use crate::admin::settings::Tls;
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
-use crate::config::written::{Document, SessionRouting};
+use crate::config::written::{Admin, Document, SessionRouting};
+use crate::observe::settings::{Collector, TraceSettings};
 use crate::observe::{self, LogFormat};
 use crate::route::{self, Consistency, Override, PrimaryReads, TransactionRouting};
 use crate::sql::Hint;
@@ -137,14 +139,54 @@ pub(super) fn admin(document: &Document, base: &Path, check: &mut Checker) -> ad
         }
         token
     });
-    if token.is_none() && listen.is_some_and(|address| !address.ip().is_loopback()) {
+    let tls = admin_tls(&document.admin, base, check);
+    let admins = tls.as_ref().is_some_and(|tls| !tls.admins.is_empty());
+    if token.is_none() && !admins && listen.is_some_and(|address| !address.ip().is_loopback()) {
         check.warnings.push(
             "admin.listen is reachable from other machines and there is no admin.token: they can look, but every \
              request that changes something is refused; set admin.token_file"
                 .into(),
         );
     }
-    admin::Settings { listen, token, stats_token }
+    admin::Settings { listen, token, stats_token, tls }
+}
+
+/// HTTPS, and whose certificates may do what. Half of it is nothing that anybody can have meant.
+fn admin_tls(written: &Admin, base: &Path, check: &mut Checker) -> Option<Tls> {
+    let (admins, lookers) =
+        (written.tls_admins.clone().unwrap_or_default(), written.tls_stats.clone().unwrap_or_default());
+    let files = [
+        ("admin.tls_cert_file", &written.tls_cert_file),
+        ("admin.tls_key_file", &written.tls_key_file),
+        ("admin.tls_ca_file", &written.tls_ca_file),
+        ("admin.tls_crl_file", &written.tls_crl_file),
+    ];
+    let named = !admins.is_empty() || !lookers.is_empty();
+    let wanted = named || files.iter().any(|(_, file)| file.is_some());
+    let [cert_file, key_file, ca_file, crl_file] = files.map(|(key, file)| {
+        let file = file.as_deref().map(|file| under(base, file));
+        if let Some(file) = &file {
+            check.readable(key, file);
+        }
+        file
+    });
+    if !wanted {
+        return None;
+    }
+    for (key, file) in [("admin.tls_cert_file", &cert_file), ("admin.tls_key_file", &key_file)] {
+        if file.is_none() {
+            check.problem(key, "no file", "a PEM file", Some("the other admin.tls_* keys need HTTPS"));
+        }
+    }
+    if ca_file.is_none() && (named || crl_file.is_some()) {
+        let hint = Some("only certificates of its authorities are looked at");
+        check.problem("admin.tls_ca_file", "no file", "a PEM file", hint);
+    }
+    if ca_file.is_some() && !named {
+        let hint = Some("list the common names, or the distinguished names, of who may act");
+        check.problem("admin.tls_admins", "nobody", "names, here or in admin.tls_stats", hint);
+    }
+    Some(Tls { cert_file: cert_file?, key_file: key_file?, ca_file, crl_file, admins, lookers })
 }
 
 /// `[console]`. Whoever knows the password of primacy's own role can do everything anyway.
@@ -181,5 +223,32 @@ pub(super) fn observe(document: &Document, check: &mut Checker) -> observe::Sett
         let allowed = "error, warn, info, debug, trace, or directives like \"info,primacy::control=debug\"";
         check.problem("log.level", format!("found {level:?}"), allowed, None);
     }
-    observe::Settings { level, format: check.word("log.format", written.format.as_deref(), &format) }
+    let format = check.word("log.format", written.format.as_deref(), &format);
+    observe::Settings { level, format, traces: traces(document, check) }
+}
+
+/// `log.otlp_endpoint`: the log's lines about statements, for machines.
+fn traces(document: &Document, check: &mut Checker) -> Option<TraceSettings> {
+    let written = &document.log;
+    let share = written.otlp_share.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&share) {
+        check.problem("log.otlp_share", format!("found {share}"), "a number from 0 to 1", None);
+    }
+    let Some(url) = written.otlp_endpoint.as_deref().filter(|url| !url.is_empty()) else {
+        if written.otlp_share.is_some() {
+            check.problem("log.otlp_share", "nobody to tell", "log.otlp_endpoint beside it", None);
+        }
+        return None;
+    };
+    let collector = Collector::parse(url);
+    if collector.is_none() {
+        let hint = Some("port 4318 and /v1/traces are the default");
+        check.problem(
+            "log.otlp_endpoint",
+            format!("found {url:?}"),
+            "http://host:port or https://host:port",
+            hint,
+        );
+    }
+    Some(TraceSettings { collector: collector?, share })
 }

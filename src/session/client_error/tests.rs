@@ -48,6 +48,7 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::CommitUnknown { node: text() }, "08007", "ERROR"),
         (ClientError::CommitNotReplicated, "08007", "ERROR"),
         (ClientError::StatementLost { node: text() }, "08006", "ERROR"),
+        (ClientError::UnspecifiedError, "08P01", "ERROR"),
         (ClientError::SessionLost { pin: "temporary table" }, "57P01", "FATAL"),
         (ClientError::UnknownStatement { name: text() }, "26000", "ERROR"),
         (ClientError::DuplicateStatement { name: text() }, "42P05", "ERROR"),

@@ -38,6 +38,9 @@ impl ClientError {
             Self::TooManyWaiters { waiters_max } => {
                 Some(format!("The limit is {waiters_max} per pool (pool.max_waiting)."))
             }
+            Self::ServerUnreachable { .. } => {
+                Some("It was tried several times, and answers others meanwhile.".to_owned())
+            }
             Self::TransactionLost { node } => {
                 Some(format!("The server was \"{node}\". Nothing of the transaction took effect."))
             }

@@ -16,7 +16,7 @@ pub(crate) struct Certificates {
 const SCRIPT: &str = "\
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt &&
     openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr &&
-    printf 'subjectAltName=DNS:localhost' > san &&
+    printf 'subjectAltName=DNS:localhost,DNS:primacy.example' > san &&
     openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile san -out server.crt &&
     for name in alice mallory; do
         openssl req -newkey rsa:2048 -nodes -subj /O=example/CN=$name -keyout $name.key -out $name.csr &&
