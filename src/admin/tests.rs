@@ -114,7 +114,6 @@ fn snapshot(service: Service, nodes: Vec<NodeView>) -> Snapshot {
         timeline: Timeline(2),
         fork: Lsn(0),
         system_id: None,
-        coming: None,
         primary: Some(NodeId(0)),
         service,
         nodes,

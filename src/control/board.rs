@@ -292,7 +292,6 @@ mod tests {
             timeline: Timeline(1),
             fork: Lsn::ZERO,
             system_id: None,
-            coming: None,
             primary: None,
             service: Service::ReadOnly,
             nodes: Vec::new(),

@@ -183,7 +183,6 @@ pub(super) fn recruitable(world: &World) -> Vec<NodeId> {
 /// Gives an attempt up. Where nothing was told to promote, what was recruited goes back to the old primary.
 pub(super) fn give_up(world: &mut World, now: Instant, attempt: Attempt, end: GivenUp) -> State {
     let GivenUp { rule, why } = end;
-    world.coming = None;
     world.decided(rule);
     let entry = attempt.entry(world, None, why.to_string());
     world.tell(rule, Action::RecordHistory(entry));
@@ -209,7 +208,6 @@ pub(super) fn overtaken(world: &mut World, now: Instant, attempt: &Attempt) -> O
         return None;
     }
     let (node, rule) = super::claims::adoptable(world)?;
-    world.coming = None;
     let why = "others have promoted a node meanwhile".to_owned();
     let entry = attempt.entry(world, None, why.clone());
     world.tell(rule, Action::RecordHistory(entry));

@@ -204,7 +204,6 @@ impl Establishing {
 
 /// The record and the standing of the nodes in the new epoch.
 fn turn(world: &mut World, now: Instant, attempt: &Attempt, crowned: Crowned) {
-    world.coming = None;
     let Some(old) = world.record.clone() else { return };
     let old_timeline = old.timeline;
     // Who was told to promote may have written since it was recruited: what it says then is looked at first.

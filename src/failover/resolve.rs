@@ -39,7 +39,6 @@ pub(super) struct Resolving {
 impl Resolving {
     pub(super) fn begin(world: &mut World, now: Instant, mut attempt: Attempt, candidate: NodeId) -> State {
         world.decided(RuleId::R4a);
-        world.coming = Some(candidate);
         let intent = attempt.intent(IntentPhase::Promoting, Some(candidate));
         let limit = world.settings.effect_timeout;
         let record = world.intend(intent);
@@ -176,7 +175,6 @@ pub(super) fn choose_again(
     let name = world.node(failed).map_or_else(String::new, |node: &Node| node.member.name.to_string());
     let why = format!("{name}: {why}");
     attempt.excluded.insert(failed);
-    world.coming = None;
     if attempt.promoted.contains(&failed) {
         attempt.strays.extend(&attempt.turned);
     }

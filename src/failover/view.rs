@@ -23,7 +23,6 @@ pub(super) fn snapshot(world: &World, version: u64) -> Snapshot {
         fork: record.map_or(Lsn::ZERO, |record| record.fork),
         system_id: world.system_id(),
         primary: world.primary(),
-        coming: world.coming,
         service: world.service,
         nodes: world.nodes.iter().map(|node| node_view(world, node)).collect(),
     }
@@ -31,7 +30,7 @@ pub(super) fn snapshot(world: &World, version: u64) -> Snapshot {
 
 /// Whether two snapshots differ in anything but positions and version.
 pub(super) fn differs(old: &Snapshot, new: &Snapshot) -> bool {
-    let head = |s: &Snapshot| (s.epoch, s.timeline, s.fork, s.system_id, s.primary, s.coming, s.service);
+    let head = |s: &Snapshot| (s.epoch, s.timeline, s.fork, s.system_id, s.primary, s.service);
     let body = |n: &NodeView| (n.role, n.unreadable, n.timeline, n.server_version);
     head(old) != head(new) || !old.nodes.iter().map(body).eq(new.nodes.iter().map(body))
 }

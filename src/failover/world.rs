@@ -38,8 +38,6 @@ pub(super) struct World {
     /// When automatic failovers on soft evidence were begun.
     pub(super) flaps: VecDeque<Instant>,
     pub(super) alarms: Vec<Alarm>,
-    /// The candidate of the attempt under way.
-    pub(super) coming: Option<NodeId>,
     /// The `WriteJournal` of `save` in flight, and when a failed one is tried again.
     save: Option<EffectId>,
     pub(super) save_again: Option<Instant>,
@@ -81,7 +79,6 @@ impl World {
             coverage: Coverage::default(),
             flaps: VecDeque::new(),
             alarms: Vec::new(),
-            coming: None,
             save: None,
             save_again: None,
             published: None,

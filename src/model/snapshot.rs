@@ -137,8 +137,6 @@ pub struct Snapshot {
     pub system_id: Option<SystemId>,
     /// The primary of this epoch; `None` until one was found. While `Held` it may be dead.
     pub primary: Option<NodeId>,
-    /// Who is about to become the primary: connections to it can be opened while it does.
-    pub coming: Option<NodeId>,
     /// Whether statements for the primary go out.
     pub service: Service,
     /// Every configured node, by `NodeId`.

@@ -296,7 +296,6 @@ mod tests {
             timeline: Timeline(3),
             fork: Lsn(0),
             system_id: None,
-            coming: None,
             primary: Some(NodeId(0)),
             service: Service::Open,
             nodes: vec![node],

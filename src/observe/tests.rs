@@ -14,7 +14,6 @@ fn exposed() -> BTreeSet<String> {
         timeline: Timeline(1),
         fork: Lsn::ZERO,
         system_id: None,
-        coming: None,
         primary: None,
         service: Service::Open,
         nodes: Vec::new(),

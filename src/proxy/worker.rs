@@ -108,8 +108,6 @@ pub struct Worker {
     /// The time of the last tick: what the idle limits are measured with.
     coarse: Cell<Instant>,
     fenced: Cell<(Epoch, Option<NodeId>)>,
-    /// The next primary to which connections were opened.
-    met: Cell<Option<NodeId>>,
     /// Statements that take as long are logged.
     pub(super) slow: Cell<Option<Duration>>,
     /// Who is told of statements.
@@ -135,7 +133,6 @@ impl Worker {
         let published = shared.board.published();
         let snapshot = shared.board.snapshot();
         let fenced = Cell::new((snapshot.epoch, snapshot.primary));
-        let met = Cell::new(None);
         let topology = RefCell::new((published, snapshot.clone()));
         drop(snapshot);
         Rc::new(Self {
@@ -156,7 +153,6 @@ impl Worker {
             draining: Cell::new(false),
             coarse: Cell::new(clock::now()),
             fenced,
-            met,
             slow: Cell::new(super::timing::slow_statements(&shared)),
             traces: shared.metrics.traces(),
             replica_reads: Cell::new(false),
@@ -329,7 +325,6 @@ impl Worker {
     pub fn follow_topology(self: &Rc<Self>) {
         let snapshot = self.board().snapshot();
         self.leave_silent_replicas(&snapshot);
-        self.meet_coming(&snapshot);
         let (epoch, primary) = self.fenced.get();
         if snapshot.epoch == epoch {
             if primary.is_none() {
@@ -345,16 +340,6 @@ impl Worker {
         for pool in self.pools() {
             let epoch = snapshot.epoch;
             tokio::task::spawn_local(async move { pool.meet_line(new, epoch).await });
-        }
-    }
-
-    /// Connections to the next primary are opened while it is being promoted, which it spends waiting for its disk.
-    fn meet_coming(self: &Rc<Self>, snapshot: &Snapshot) {
-        let before = self.met.replace(snapshot.coming);
-        let Some(coming) = snapshot.coming.filter(|coming| Some(*coming) != before) else { return };
-        for pool in self.pools() {
-            let epoch = snapshot.epoch;
-            tokio::task::spawn_local(async move { pool.meet_line(coming, epoch).await });
         }
     }
 

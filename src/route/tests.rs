@@ -38,7 +38,6 @@ fn cluster() -> Snapshot {
         timeline: Timeline(1),
         fork: Lsn(0),
         system_id: None,
-        coming: None,
         primary: Some(NodeId(0)),
         service: Service::Open,
         nodes: vec![node(0, Role::Primary), node(1, Role::Replica), node(2, Role::Replica)],

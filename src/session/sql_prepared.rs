@@ -12,12 +12,15 @@ use super::statement::ServerSession;
 use crate::sql::{Kind, SessionEffect, Verdict};
 use crate::wire::encode;
 
+/// The text of a PREPARE, in the client's encoding.
+type Text = Rc<[u8]>;
+
 /// The session's statements, in the order in which they were prepared.
 #[derive(Debug, Default)]
 pub(super) struct SqlPrepared {
-    all: Vec<(Arc<str>, Option<Rc<[u8]>>)>,
+    all: Vec<(Arc<str>, Option<Text>)>,
     /// The name and the text of the batch in flight, where that is one PREPARE.
-    preparing: Option<(Arc<str>, Rc<[u8]>)>,
+    preparing: Option<(Arc<str>, Text)>,
 }
 
 impl SqlPrepared {
@@ -39,7 +42,7 @@ impl SqlPrepared {
         let text = self.preparing.take().filter(|(preparing, _)| preparing == name).map(|(_, text)| text);
         self.remove(name);
         let bytes: usize = self.all.iter().filter_map(|(_, text)| text.as_ref()).map(|text| text.len()).sum();
-        let room = |text: &Rc<[u8]>| self.all.len() < count_max && bytes + text.len() <= bytes_max;
+        let room = |text: &Text| self.all.len() < count_max && bytes + text.len() <= bytes_max;
         let text = text.filter(room);
         self.all.push((Arc::clone(name), text));
     }

@@ -172,7 +172,6 @@ fn snapshot() -> Snapshot {
         timeline: Timeline(1),
         fork: Lsn::ZERO,
         system_id: None,
-        coming: None,
         primary: Some(NodeId(0)),
         service: Service::Open,
         nodes: (0..3).map(node).collect(),

@@ -293,7 +293,6 @@ fn board(node: &Node) -> Arc<Board> {
         timeline: Timeline(1),
         fork: Lsn::ZERO,
         system_id: None,
-        coming: None,
         primary: Some(NodeId(0)),
         service: Service::Open,
         nodes: vec![NodeView {

@@ -523,3 +523,30 @@ async fn an_orphaned_session_of_a_dead_primary_is_not_believed() {
     assert!(seen.len() == 2 && seen[0].starts_with("E ") && seen[1] == "Z I", "{seen:?}");
     assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
 }
+
+/// Drivers close statements by themselves, and nobody looks at the answer: an error in it would be heard by no one, and COMMIT,
+/// answered with ROLLBACK as in a transaction that has failed, be taken for a success.
+#[tokio::test]
+async fn a_loss_is_not_told_to_a_close_that_no_application_has_sent() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    ready(&proxy).await;
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    client.run("P:s:SELECT 1\nS\nQ BEGIN\nQ INSERT INTO t VALUES ('lost')").await;
+    let mut idle = Raw::connect(proxy.port(), &[]).await;
+    idle.run("P:s:SELECT 1\nS").await;
+    let close = [frame(b'C', b"Ss\0"), frame(b'S', b"")].concat();
+    // On its way when the server ends.
+    cluster.stop(0);
+    client.send(&close).await;
+    cluster.kill(0).await;
+    assert_eq!(client.until_ready().await, ["3", "Z T"]);
+    let seen = client.query("COMMIT").await;
+    assert!(seen[0].starts_with("E 40001") && seen[1] == "Z I", "{seen:?}");
+    idle.send(&close).await;
+    assert_eq!(idle.until_ready().await, ["3", "Z I"]);
+    assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
+    let primary = cluster.primary().await;
+    assert_eq!(cluster.value(primary, "SELECT count(*) FROM t WHERE v = 'lost'").await, "0");
+}

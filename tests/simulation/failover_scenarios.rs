@@ -242,7 +242,6 @@ fn show(effect: &Effect) -> String {
             let primary = s.primary.map_or("none".into(), |p| format!("n{}", p.0));
             let service = s.service.as_str();
             let tl = s.timeline;
-            let primary = s.coming.map_or(primary.clone(), |node| format!("{primary} coming=n{}", node.0));
             format!("publish {service} primary={primary} tl={tl} readable={readable:?} not={out:?}")
         }
         Action::WriteJournal(r) => {
