@@ -101,10 +101,6 @@ impl Machine {
         if self.relay.body_left > 0 && self.relay.answered {
             return Loss::Broken;
         }
-        if sync_sent && plan.needs_no_server && !self.relay.answered {
-            self.lost_closing(plan, node, out);
-            return Loss::Answered;
-        }
         if sync_sent && self.lost_failed(node, out) {
             return Loss::Answered;
         }
@@ -126,18 +122,6 @@ impl Machine {
             self.relay.skip_client_to_sync = true;
         }
         Loss::Answered
-    }
-
-    /// Nothing was asked for but to close prepared statements. That is done, wherever they were; drivers send it by themselves and
-    /// look at no answer, so what is lost is told with the next statement.
-    fn lost_closing(&mut self, plan: &Plan, node: &Arc<str>, out: &mut Vec<u8>) {
-        for name in &plan.closes {
-            self.drop_prepared(name);
-            encode::close_complete(out);
-        }
-        self.settle_names();
-        self.connection_lost(node);
-        encode::ready(out, self.status());
     }
 
     fn is_alone(&self) -> bool {

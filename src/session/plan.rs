@@ -47,7 +47,7 @@ pub struct Plan {
     /// Its only executed statement, if there is exactly one.
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
-    pub(super) closes: SmallVec<[Box<[u8]>; 1]>,
+    closes: SmallVec<[Box<[u8]>; 1]>,
     /// It prepares a statement that the proxy answers itself.
     pub(super) own: Option<Kind>,
     /// It prepares or uses other statements too.
