@@ -355,7 +355,7 @@ impl Session {
                 let kept = score.kept.entry(reason).or_default();
                 *kept = (kept.0 + 1, kept.1 + u32::from(good));
                 if good {
-                    score.kept_examples.push(line());
+                    score.kept_examples.push(format!("{reason}: {}", line()));
                     if verdict.reason == Reason::Unparsed {
                         let detail = verdict.detail.as_deref().unwrap_or_default().to_owned();
                         *score.unparsed.entry(detail).or_default() += 1;
