@@ -34,6 +34,19 @@ fn verdict_known(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| classifier.classify(black_box(TEXT), &catalog));
 }
 
+/// Texts that differ in their strings: none is recognised by comparing it with another, and all have one fingerprint.
+#[divan::bench]
+fn verdict_by_fingerprint(bencher: Bencher<'_, '_>) {
+    let catalog = conversation::catalog();
+    let mut classifier = Classifier::new(&Settings::default());
+    let texts: Vec<String> = ('a'..='z')
+        .flat_map(|first| ('a'..='z').map(move |second| format!("{first}{second}")))
+        .map(|word| format!("SELECT abalance FROM pgbench_accounts WHERE filler = '{word}';"))
+        .collect();
+    let mut next = texts.iter().cycle();
+    bencher.bench_local(|| classifier.classify(next.next().unwrap().as_bytes(), &catalog));
+}
+
 #[divan::bench]
 fn verdict_new(bencher: Bencher<'_, '_>) {
     let catalog = conversation::catalog();

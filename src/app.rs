@@ -34,7 +34,7 @@ use crate::observe::trace::Traces;
 use crate::observe::{Events, LogHandle, Metrics};
 use crate::postgres::Cluster;
 use crate::proxy::auth::{Verifiers, VerifiersError};
-use crate::proxy::catalog::CatalogHub;
+use crate::proxy::catalog::{CatalogHub, Reading};
 use crate::proxy::links::{Links, NodeLink};
 use crate::proxy::listener::{BindError, Ending, Inherited, Parts, Sockets, Workers};
 use crate::proxy::login::LoginContext;
@@ -175,8 +175,9 @@ impl Proxy {
 
         let service = settings.proxy.service.clone();
         let runtime = tokio::runtime::Handle::current();
-        let catalogs =
-            CatalogHub::new(Arc::clone(&board), Arc::clone(&links), service, runtime, CATALOG_POLL);
+        let read_functions = Arc::clone(&settings.proxy.read_functions);
+        let reading = Reading { poll: CATALOG_POLL, read_functions };
+        let catalogs = CatalogHub::new(Arc::clone(&board), Arc::clone(&links), service, runtime, reading);
         let verifiers = Verifiers::new(&settings.proxy, Arc::clone(&links), Arc::clone(&board))?;
         let login = Arc::new(LoginContext::new(&settings.proxy, client_tls, Arc::new(verifiers)));
         let parts = Parts {

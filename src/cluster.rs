@@ -21,7 +21,7 @@ use tokio_postgres::types::ToSql;
 use crate::clock;
 use crate::control::{self, Board, ControlError};
 use crate::model::{Epoch, Lsn, NodeId, SqlState};
-use crate::proxy::catalog::CatalogHub;
+use crate::proxy::catalog::{CatalogHub, Reading};
 use crate::proxy::links::{Links, NodeLink};
 use crate::route::{self, Decision, Floor, Positions, Request, Scene, Transaction};
 use crate::tls::TlsError;
@@ -118,7 +118,8 @@ impl Cluster {
         let pools = Pools::new(&built, &settings)?;
         drop(control::watch(settings, Arc::clone(&board), None, ends)?);
         let runtime = tokio::runtime::Handle::current();
-        let catalogs = CatalogHub::new(Arc::clone(&board), links, built.service(), runtime, CATALOG_POLL);
+        let reading = Reading { poll: CATALOG_POLL, read_functions: Arc::default() };
+        let catalogs = CatalogHub::new(Arc::clone(&board), links, built.service(), runtime, reading);
         let judge = Judge::new(catalogs.facts(&built.database));
         let (route, hold) = (Arc::new(built.route), built.hold);
         let floor = Mutex::new((Epoch(0), Floor::NONE));

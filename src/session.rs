@@ -31,7 +31,7 @@ mod temporary;
 
 pub use client_error::{ClientError, CommandFault};
 pub use dispatch::Outgoing;
-pub use freshness::{Ahead, Moment};
+pub use freshness::{Ahead, Freshness, Moment};
 pub use local::Facts;
 pub use lost::{Ending, Loss, Reached, Remains};
 pub use machine::{Judge, Machine, Settings, Step, Tx};

@@ -117,8 +117,10 @@ fn data_path(list: &mut List, settings: &proxy::Settings, watched: &control::Set
         pool,
         limits,
         slow_statement,
+        read_functions,
     } = settings;
     list.duration("log.slow_statement", *slow_statement);
+    list.fixed("routing.read_functions", read_functions);
     let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
     list.fixed("listen", listen.join(", "));
     list.fixed("unix_socket_dir", path(unix_socket_dir.as_deref()));

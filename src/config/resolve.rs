@@ -44,6 +44,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
     let observe = planes::observe(document, check);
     let console = planes::console(document, &service.user, check);
     let slow_statement = planes::slow_statement(document, check);
+    let read_functions = planes::read_functions(document, check);
     let proxy = proxy::Settings {
         listen,
         unix_socket_dir: document.unix_socket_dir.as_deref().map(|dir| under(base, dir)),
@@ -60,6 +61,7 @@ pub(super) fn settings(document: &Document, base: &Path, check: &mut Checker) ->
         pool,
         limits,
         slow_statement,
+        read_functions,
     };
     let control = control::control(document, base, &proxy, check);
     let origin = Origin::CommandLine;

@@ -123,6 +123,23 @@ fn two_sources_of_one_secret_are_a_problem() {
 }
 
 #[test]
+fn functions_are_named_as_the_catalog_names_them() {
+    for (names, good) in [
+        ("['total', 'app.total', 'größe']", true),
+        ("'total'", true),
+        ("['total(int)']", false),
+        ("['a.b.c']", false),
+        ("['total,other']", false),
+        ("['']", false),
+    ] {
+        let settings = text_settings(&format!("{SMALL}[routing]\nread_functions = {names}\n"));
+        assert_eq!(settings.is_ok(), good, "{names}");
+    }
+    let many = vec!["'a_rather_long_name_of_a_function'"; 1_000].join(", ");
+    assert!(text_settings(&format!("{SMALL}[routing]\nread_functions = [{many}]\n")).is_err());
+}
+
+#[test]
 fn a_reload_names_what_changes_now_and_what_waits() {
     let old = text_settings(SMALL).expect("valid");
     let new = text_settings(&format!("{SMALL}[pool]\ndefault_pool_size = 7\n[log]\nlevel = 'debug'\n"))

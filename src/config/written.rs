@@ -327,6 +327,8 @@ pub(super) struct Routing {
     pub(super) max_lag: Option<WrittenDuration>,
     /// Lag limit in bytes.
     pub(super) max_lag_bytes: Option<WrittenSize>,
+    /// Functions that only read.
+    pub(super) read_functions: Option<OneOrMany>,
     /// The proxy's zone.
     pub(super) zone: Option<String>,
     /// Least time between samples.

@@ -86,6 +86,8 @@ impl Board {
         if self.snapshot.swap(Arc::new(snapshot)).epoch != epoch {
             // A position of the old timeline may never be reached on the new one.
             self.missed.store(0, Ordering::Release);
+            // What was told before is held against the new primary's positions: the old one's may lie behind the fork.
+            self.acknowledge();
         }
         // After the snapshot itself: who sees the number finds that snapshot, or a later one.
         self.published.fetch_add(1, Ordering::Release);
@@ -130,7 +132,7 @@ impl Board {
         }
     }
 
-    /// A ticket for every commit that any client was told of until now; zero: there was none.
+    /// A ticket for every commit that any client was told of until now, and for this epoch; zero: there was none.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
     }
@@ -312,6 +314,20 @@ mod tests {
         };
         let (drained, ()) = tokio::join!(board.wait_drained(Duration::from_secs(5)), leave);
         assert!(drained);
+    }
+
+    #[test]
+    fn what_was_told_before_a_change_of_primary_is_not_covered_by_samples_of_the_old_one() {
+        let board = board();
+        board.acknowledge();
+        let (told, number) = (board.acknowledged(), board.sample_sent());
+        board.sample_done(number, Lsn(10));
+        assert!(board.sample().0 >= told);
+        let changed = |epoch| Snapshot { epoch, ..(**board.snapshot()).clone() };
+        board.publish(changed(Epoch(1)));
+        assert_eq!(board.acknowledged(), told, "the same primary");
+        board.publish(changed(Epoch(2)));
+        assert!(board.acknowledged() > board.sample().0, "a sample of the new one is needed");
     }
 
     #[test]

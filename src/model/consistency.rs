@@ -3,7 +3,8 @@
 /// What a read promises about freshness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Consistency {
-    /// A session sees what it was told is committed, and never goes back in time from replica to replica.
+    /// A session sees what it was told is committed, and what anyone was told before it signed in; it never goes back in time
+    /// from replica to replica.
     #[default]
     Session,
     /// The same, and never back in time from a replica to the primary either.

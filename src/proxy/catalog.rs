@@ -180,9 +180,18 @@ pub struct CatalogHub {
     links: Arc<Links>,
     service: Service,
     runtime: tokio::runtime::Handle,
-    poll: Duration,
+    reading: Reading,
     /// One more with every catalog that is loaded, whatever its database.
     generation: Arc<AtomicU64>,
+}
+
+/// How facts are asked for.
+#[derive(Debug)]
+pub struct Reading {
+    /// Changes made elsewhere are looked for this often.
+    pub poll: Duration,
+    /// Volatile functions that are believed to read only, with commas between them.
+    pub read_functions: Arc<str>,
 }
 
 /// Changes that wait for facts before these have to be asked for again.
@@ -192,13 +201,13 @@ const CHANGES_MAX: usize = 10_000;
 const DATABASES_MAX: usize = 1000;
 
 impl CatalogHub {
-    /// A hub whose loaders run on `runtime` and look for changes made elsewhere every `poll`.
+    /// A hub whose loaders run on `runtime`.
     pub fn new(
         board: Arc<Board>,
         links: Arc<Links>,
         service: Service,
         runtime: tokio::runtime::Handle,
-        poll: Duration,
+        reading: Reading,
     ) -> Arc<Self> {
         Arc::new(Self {
             databases: Mutex::default(),
@@ -206,7 +215,7 @@ impl CatalogHub {
             links,
             service,
             runtime,
-            poll,
+            reading,
             generation: Arc::default(),
         })
     }
@@ -313,7 +322,7 @@ impl CatalogHub {
             }
             if facts.seen() == before {
                 // The time limit is the bound within which changes made elsewhere are noticed.
-                drop(timeout(self.poll, facts.wake.notified()).await);
+                drop(timeout(self.reading.poll, facts.wake.notified()).await);
             }
         }
     }
@@ -362,7 +371,8 @@ impl CatalogHub {
         let link = self.links.get(node).ok_or(CatalogError::NoPrimary)?;
         let credential = Credential::Password(self.service.password.clone());
         // Compiling a query that runs once takes longer than running it.
-        let startup = [("application_name", "primacy catalog"), ("jit", "off")]
+        let read_functions = ("primacy.read_functions", &*self.reading.read_functions);
+        let startup = [("application_name", "primacy catalog"), ("jit", "off"), read_functions]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let who = SignIn { user: &self.service.user, database, startup: &startup, credential: &credential };
         let connected = server::connect(&link.node, &link.tls, &who, CONNECT_LIMIT).await?;

@@ -158,6 +158,7 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
     let mut machine = Machine::new(worker.number_session(), worker.machine_settings(), startup);
     let routing = worker.shared.route.load().for_session(&user, &database);
     machine.set_optimistic(routing.transactions == TransactionRouting::Optimistic);
+    machine.freshness = super::fresh::entered(worker.board());
     if profile.mentions("transaction_isolation") {
         machine.keep_transactions_whole();
     }

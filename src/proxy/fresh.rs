@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::acquire::Refusal;
 use super::driver::Driver;
 use crate::clock;
-use crate::model::{NodeId, Snapshot};
+use crate::control::Board;
+use crate::model::{Lsn, NodeId, Service, Snapshot};
 use crate::route::{self, Consistency, Floor, Request, TransactionRouting};
-use crate::session::{ClientError, Machine, Moment, Plan};
+use crate::session::{ClientError, Freshness, Machine, Moment, Plan};
 
 /// A sample that does not come is asked for again after this long.
 const SAMPLE_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -22,6 +23,34 @@ pub(super) struct Routing {
     pub(super) own: Arc<route::Settings>,
     /// The lease was chosen without a look at what the session has to see.
     glimpses: bool,
+}
+
+/// What a session that signs in now has to see. The first sample of a process counts for what was told by its
+/// predecessor, from which the client may have come.
+pub(super) fn entered(board: &Board) -> Freshness {
+    let epoch = board.snapshot().epoch;
+    let mut freshness = Freshness::entered(epoch, board.acknowledged().max(1));
+    let sample = board.sample();
+    // A sample of another primary is held against what another primary acknowledged, later.
+    if board.snapshot().epoch == epoch {
+        freshness.settle(sample);
+    }
+    freshness
+}
+
+/// What a replica has to show of what others were told before the session signed in. With no primary to be had nobody can
+/// say how far that was, and perhaps no replica ever gets there: the last position that is known counts then, and no more
+/// than the furthest replica has.
+fn entry(freshness: &Freshness, board: &Board, snapshot: &Snapshot) -> Floor {
+    let entry = freshness.entry();
+    if snapshot.service != Service::ReadOnly {
+        return entry;
+    }
+    let (_, last) = board.sample();
+    let known = entry.settled((u64::MAX, last)).position().unwrap_or_default();
+    let readable = snapshot.nodes.iter().filter(|node| node.unreadable.is_none() && node.weight > 0);
+    let furthest = readable.map(|node| board.replayed(node.id)).max().unwrap_or(Lsn::ZERO);
+    Floor::at(known.min(furthest))
 }
 
 impl Driver {
@@ -61,9 +90,11 @@ impl Driver {
         let freshness = &mut self.machine.freshness;
         freshness.follow(snapshot.epoch, snapshot.fork, board.ticket());
         freshness.settle(sample);
+        let entry = entry(freshness, board, snapshot);
         if let Some(home) = freshness.home() {
-            let serves =
-                snapshot.node(home.node).is_some_and(|node| node.unreadable.is_none() && node.weight > 0);
+            let serves = snapshot.node(home.node).is_some_and(|node| node.unreadable.is_none() && node.weight > 0)
+                    // It may have been chosen while there was no primary to ask.
+                    && entry.is_covered(board.replayed(home.node), sample);
             if !serves || board.run_of(home.node) != home.run || request.avoid == Some(home.node) {
                 freshness.leave_home();
             }
@@ -71,7 +102,7 @@ impl Driver {
         // Once a sample has come that covers them, commits of others that follow are none of this request's concern.
         *arrived = arrived.settled(sample);
         request.home = freshness.home().map(|home| home.node);
-        request.floor = freshness.floor().and(*arrived);
+        request.floor = freshness.floor().and(entry).and(*arrived);
     }
 
     /// The time for waiting is over, and no replica has what the session has to see.

@@ -237,6 +237,9 @@ pub struct Settings {
     pub limits: Limits,
     /// Statements that take at least this long are logged, without their literals. Zero: none.
     pub slow_statement: Duration,
+    /// Functions of the databases' own that are marked volatile and believed to read only: names, with their schema or
+    /// without, and commas between them.
+    pub read_functions: Arc<str>,
 }
 
 impl Settings {

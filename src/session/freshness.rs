@@ -6,6 +6,10 @@
 //! show less than before, unless it was started anew. Another one may serve once a sample taken after the last read is
 //! replayed there.
 //!
+//! A client that connects anew comes as a stranger, and still knows what it was told on its last connection. So a session
+//! begins with what *anybody* was told before it signed in. It is kept apart from what the session has seen itself: it is no
+//! position to hand on, and where no primary is left to ask, reads go on with what there is of it.
+//!
 //! A replica may show commits that the primary does not show yet. `ahead` is the read after which the primary has not
 //! been seen to have caught up with its replica.
 
@@ -49,13 +53,26 @@ pub struct Ahead {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Freshness {
     floor: Floor,
+    /// What others were told before the session signed in.
+    entry: Floor,
     home: Option<Home>,
     ahead: Option<Ahead>,
     epoch: Epoch,
 }
 
 impl Freshness {
-    /// What a node must have replayed for the next read, unless it is the home.
+    /// A session that signs in: `ticket` covers every commit that any client was told of until now in this epoch, and
+    /// what was told of it in earlier ones.
+    pub fn entered(epoch: Epoch, ticket: u64) -> Self {
+        Self { entry: Floor::ticket(ticket), epoch, ..Self::default() }
+    }
+
+    /// What a node must have replayed to show what others were told before the session signed in.
+    pub fn entry(&self) -> Floor {
+        self.entry
+    }
+
+    /// What a node must have replayed to show what the session has seen itself, unless it is the home.
     pub fn floor(&self) -> Floor {
         match self.home {
             Some(home) => self.floor.and(Floor::ticket(home.ticket)),
@@ -119,6 +136,7 @@ impl Freshness {
     /// Takes the newest sample in: tickets that it covers become positions, and a home that it covers is left free.
     pub fn settle(&mut self, sample: (u64, Lsn)) {
         self.floor = self.floor.settled(sample);
+        self.entry = self.entry.settled(sample);
         if let Some(home) = self.home
             && sample.0 >= home.ticket
         {
@@ -137,6 +155,7 @@ impl Freshness {
         }
         self.epoch = epoch;
         self.floor = self.floor.clamped(fork, ticket);
+        self.entry = self.entry.clamped(fork, ticket);
         self.ahead = None;
         if let Some(home) = &mut self.home {
             home.ticket = ticket;
@@ -162,6 +181,27 @@ mod tests {
         assert_eq!(freshness.floor(), Floor::at(Lsn(200)));
         freshness.settle((6, Lsn(300)));
         assert_eq!(freshness.floor(), Floor::at(Lsn(200)), "the floor does not run away");
+    }
+
+    #[test]
+    fn a_session_begins_with_what_others_were_told_and_has_seen_none_of_it() {
+        let mut freshness = Freshness::entered(Epoch(2), 5);
+        freshness.follow(Epoch(2), Lsn(50), 9);
+        assert_eq!((freshness.entry(), freshness.floor()), (Floor::ticket(5), Floor::NONE), "of this epoch");
+        freshness.settle((4, Lsn(100)));
+        assert_eq!(freshness.entry(), Floor::ticket(5));
+        freshness.settle((6, Lsn(200)));
+        freshness.settle((7, Lsn(300)));
+        assert_eq!((freshness.entry(), freshness.floor()), (Floor::at(Lsn(200)), Floor::NONE));
+        freshness.follow(Epoch(3), Lsn(150), 9);
+        assert_eq!(freshness.entry(), Floor::at(Lsn(150)));
+        let mut open = Freshness::entered(Epoch(2), 5);
+        open.follow(Epoch(3), Lsn(150), 9);
+        assert_eq!(
+            open.entry(),
+            Floor::at(Lsn::ZERO).and(Floor::ticket(9)),
+            "samples of the old primary show nothing"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! own text might, reads the same on a replica, tied session or not. Names are looked for everywhere in the text, in
 //! strings too ('name'::regclass), and whatever might look a name up that is put together elsewhere (a parameter, a
 //! concatenation) or ask the catalog what a name means stays with the session. A name goes only when its relation was dropped
-//! outside of a transaction: one too many costs a read on the primary, one too few would be an answer from the wrong table.
+//! outside of a transaction, or one that it is a part of: one too many costs a read on the primary, one too few would be an
+//! answer from the wrong table.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::effects::is_doubtful;
 use super::machine::{Machine, Tx};
 use super::pins::Pins;
 use super::plan::Plan;
-use crate::sql::{self, Change, Object, PinCause, Place, SessionEffect, Verdict};
+use crate::sql::{self, Change, Kind, Object, PinCause, Place, Reason, SessionEffect, Verdict};
 
 /// Names told one from the other; with more of them everything is tied.
 const NAMES_MAX: usize = 1_000;
@@ -102,6 +103,8 @@ const LEAVABLE: [PinCause; 4] =
 pub(super) struct Temporary {
     /// In lower case, whatever they are.
     names: HashSet<Vec<u8>, FxBuildHasher>,
+    /// Which goes with which when that is dropped: part and whole, while nothing was done that may have parted them.
+    parts: Vec<(Vec<u8>, Vec<u8>)>,
     /// There may be others.
     unknown: bool,
     /// Two of them may stand under one name.
@@ -115,12 +118,64 @@ impl Temporary {
         self.unknown |= words.next().map(<[u8]>::len) != Some(name.len()) || self.names.len() >= NAMES_MAX;
         let folded = name.to_ascii_lowercase();
         self.mixed |= *folded != **name;
+        // What had this name before, and was undone perhaps, was a part of something else.
+        self.parts.retain(|(part, _)| *part != *folded.as_bytes());
         self.names.insert(folded.into_bytes());
     }
 
-    /// Whether none is left after this one was dropped.
+    /// Notes the names that an executed statement gave to temporary relations. `tied`: there have been some before.
+    fn note(&mut self, verdict: &Verdict, tied: bool) {
+        let (mut named, mut made) = (0, 0);
+        let mut wholes: Vec<&Arc<str>> = Vec::new();
+        if !leaves_together(verdict) {
+            self.parts.clear();
+        }
+        for effect in &verdict.effects {
+            match effect {
+                SessionEffect::Temporary(name) => {
+                    self.add(name);
+                    named += 1;
+                    let part = name.to_ascii_lowercase().into_bytes();
+                    let whole = |whole: &Arc<str>| whole.to_ascii_lowercase().into_bytes();
+                    self.parts.extend(wholes.drain(..).map(|of| (part.clone(), whole(of))));
+                    self.parts.truncate(NAMES_MAX);
+                }
+                // A permanent parent has parents of its own, whose names are not known.
+                SessionEffect::TemporaryChildOf(parent) => {
+                    let own = self.names.contains(parent.to_ascii_lowercase().as_bytes());
+                    self.unknown |= !own;
+                }
+                SessionEffect::TemporaryPartOf(whole) => wholes.push(whole),
+                SessionEffect::Pin(PinCause::TemporaryTable) => made += 1,
+                // A view of a temporary table is temporary without saying so, and a new name may be one's of either kind.
+                SessionEffect::Ddl(
+                    Change::New(Object::Relation, name)
+                    | Change::Replaced(Object::Relation, name)
+                    | Change::View(name),
+                ) if tied => self.add(name),
+                SessionEffect::Ddl(Change::Anything | Change::Relations) if tied => self.unknown = true,
+                _ => {}
+            }
+        }
+        self.unknown |= made > named;
+    }
+
+    /// Whether none is left after this one was dropped, and what is known to go with it.
     fn remove(&mut self, name: &str) -> bool {
-        !self.mixed && self.names.remove(name.as_bytes()) && self.names.is_empty() && !self.unknown
+        if self.mixed || !self.names.remove(name.as_bytes()) {
+            return false;
+        }
+        let mut gone = vec![name.as_bytes().to_vec()];
+        while let Some(whole) = gone.pop() {
+            self.parts.retain(|(part, of)| {
+                let goes = *of == whole && self.names.remove(part);
+                if goes {
+                    gone.push(part.clone());
+                }
+                !goes && *part != whole
+            });
+        }
+        self.names.is_empty() && !self.unknown
     }
 
     pub(super) fn clear(&mut self) {
@@ -143,34 +198,7 @@ impl Temporary {
 impl Machine {
     /// Notes the names that an executed statement gave to temporary relations.
     pub(super) fn note_temporary(&mut self, verdict: &Verdict) {
-        let (mut named, mut made) = (0, 0);
-        for effect in &verdict.effects {
-            match effect {
-                SessionEffect::Temporary(name) => {
-                    self.temporary.add(name);
-                    named += 1;
-                }
-                // A permanent parent has parents of its own, whose names are not known.
-                SessionEffect::TemporaryChildOf(parent) => {
-                    let own = self.temporary.names.contains(parent.to_ascii_lowercase().as_bytes());
-                    self.temporary.unknown |= !own;
-                }
-                SessionEffect::Pin(PinCause::TemporaryTable) => made += 1,
-                // A view of a temporary table is temporary without saying so, and a new name may be one's of either kind.
-                SessionEffect::Ddl(
-                    Change::New(Object::Relation, name)
-                    | Change::Replaced(Object::Relation, name)
-                    | Change::View(name),
-                ) if self.pins.contains(PinCause::TemporaryTable) => self.temporary.add(name),
-                SessionEffect::Ddl(Change::Anything | Change::Relations)
-                    if self.pins.contains(PinCause::TemporaryTable) =>
-                {
-                    self.temporary.unknown = true;
-                }
-                _ => {}
-            }
-        }
-        self.temporary.unknown |= made > named;
+        self.temporary.note(verdict, self.pins.contains(PinCause::TemporaryTable));
     }
 
     /// What was dropped outside of a transaction block stays so; the last temporary relation no longer ties the session.
@@ -211,6 +239,113 @@ impl Machine {
     }
 }
 
+/// Whether a statement leaves parts and wholes as they were: none that alters a relation, and none that runs what is not
+/// known.
+fn leaves_together(verdict: &Verdict) -> bool {
+    const HARMLESS: [&str; 6] = ["create", "drop", "insert", "update", "delete", "merge"];
+    match verdict.kind {
+        _ if verdict.own_code => false,
+        Kind::Several | Kind::Block => verdict.place == Place::Anywhere,
+        // The session's own relations are not among the facts.
+        Kind::Plain => match verdict.reason {
+            Reason::Write => verdict.detail.as_deref().is_some_and(|detail| HARMLESS.contains(&detail)),
+            Reason::UnknownRelation => true,
+            _ => verdict.place == Place::Anywhere,
+        },
+        _ => true,
+    }
+}
+
 fn only(pins: Pins, causes: &[PinCause]) -> bool {
     !pins.is_empty() && pins.iter().all(|cause| causes.contains(&cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{CatalogBuilder, Classifier, Settings};
+
+    /// The names after these statements, each outside of a transaction; none where the session is free.
+    fn left_after(statements: &[&str]) -> Option<Vec<String>> {
+        let mut classifier = Classifier::new(&Settings::default());
+        let mut facts = CatalogBuilder::new(1, 1);
+        facts.add(["f", "public", "own", "0", "255", "vo"]).unwrap();
+        let facts = facts.finish();
+        let (mut temporary, mut tied) = (Temporary::default(), false);
+        for text in statements {
+            let verdict = classifier.classify(text.as_bytes(), &facts);
+            temporary.note(&verdict, tied);
+            tied |= verdict.effects.contains(&SessionEffect::Pin(PinCause::TemporaryTable));
+            for effect in &verdict.effects {
+                if let SessionEffect::Dropped(name) = effect {
+                    tied &= !temporary.remove(name);
+                }
+            }
+        }
+        let mut names: Vec<String> =
+            temporary.names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        names.sort();
+        tied.then_some(names)
+    }
+
+    const WHOLE: &str = "CREATE TEMP TABLE p (a int, b int) PARTITION BY LIST (a)";
+    const PART: &str = "CREATE TEMP TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY LIST (b)";
+    const PART_OF_PART: &str = "CREATE TEMP TABLE p11 PARTITION OF pg_temp.p1 DEFAULT";
+    const NOT_EXISTS: &str = "CREATE TEMP TABLE IF NOT EXISTS p1 PARTITION OF p DEFAULT";
+
+    #[test]
+    fn what_is_dropped_takes_its_parts_along() {
+        let gone: &[&[&str]] = &[
+            &["CREATE TEMP TABLE t (a int)", "DROP TABLE t"],
+            &[WHOLE, PART, "DROP TABLE p"],
+            &[
+                WHOLE,
+                PART,
+                "INSERT INTO p VALUES (1, 1)",
+                "CREATE INDEX ON p (a)",
+                "SELECT * FROM p",
+                "DROP TABLE p",
+            ],
+            &[WHOLE, PART, "CREATE TEMP TABLE p11 PARTITION OF p1 DEFAULT", "DROP TABLE p"],
+            &["CREATE TEMP TABLE p (a int)", "CREATE TEMP TABLE c () INHERITS (p)", "DROP TABLE p CASCADE"],
+            &[WHOLE, "CREATE TEMP TABLE q (a int)", PART, "DROP TABLE q, p"],
+        ];
+        for statements in gone {
+            assert_eq!(left_after(statements), None, "{statements:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_parted_stays() {
+        let left: &[(&[&str], &[&str])] = &[
+            (&[WHOLE, PART, "DROP TABLE p1"], &["p"]),
+            (&[WHOLE, PART, "ALTER TABLE p DETACH PARTITION p1", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "ALTER TABLE p1 RENAME TO x", "DROP TABLE p"], &["p1", "x"]),
+            (&[WHOLE, PART, "DO $$ BEGIN PERFORM 1; END $$", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "CALL anything()", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "SELECT anything()", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "SELECT own() FROM p", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "INSERT INTO p SELECT own(), 2", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "CREATE TABLE x AS SELECT own()", "DROP TABLE x, p"], &["p1"]),
+            (&[WHOLE, PART, "EXECUTE anything", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "ALTER TABLE p DETACH PARTITION p1; SELECT 1", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, "CREATE TEMP TABLE p1 (a int)", NOT_EXISTS, "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "CREATE TEMP TABLE p1 (a int)", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, "DROP TABLE public.p"], &["p", "p1"]),
+            (&[WHOLE, PART, "DROP TABLE p1", "CREATE TEMP TABLE p1 (a int)", "DROP TABLE p"], &["p1"]),
+            (&[WHOLE, PART, PART_OF_PART, "DROP TABLE p"], &["p11"]),
+            (&["CREATE TEMP TABLE c () INHERITS (permanent)", "DROP TABLE permanent CASCADE"], &["c"]),
+            (
+                &[
+                    "CREATE TEMP TABLE p (a int)",
+                    "CREATE TEMP TABLE \"P1\" () INHERITS (p)",
+                    "DROP TABLE p CASCADE",
+                ],
+                &["p", "p1"],
+            ),
+        ];
+        for (statements, names) in left {
+            assert_eq!(left_after(statements).unwrap_or_default(), *names, "{statements:?}");
+        }
+    }
 }

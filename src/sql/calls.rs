@@ -179,7 +179,7 @@ impl Calls {
             self.builtin(&name, &arguments);
         }
         let class = catalog.function(schema.as_deref(), &name, arguments.count());
-        self.own_code |= class.runs_own() || catalog.type_runs_own(&name);
+        self.own_code |= class.runs_own() || catalog.type_runs_own(&name) || catalog.is_new_function(&name);
         if let Some(reason) = class.reason() {
             self.note_call(reason, &name);
         }

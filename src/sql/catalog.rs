@@ -274,6 +274,11 @@ impl Catalog {
             && !(self.recent.own_code && self.function_is_own(name))
     }
 
+    /// Whether a function of this name was made since the facts were loaded.
+    pub(super) fn is_new_function(&self, name: &str) -> bool {
+        self.recent.is_unknown(Object::Function, name)
+    }
+
     fn function_is_own(&self, name: &str) -> bool {
         self.base.functions.get(name).is_some_and(|facts| facts.iter().any(|fact| fact.class.runs_own()))
     }

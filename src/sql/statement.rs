@@ -266,6 +266,7 @@ fn write(words: Words<'_>, context: &Context<'_>, keyword: &str) -> Outcome {
     let calls = calls::find(words, context.catalog);
     let mut outcome = Outcome::primary(Reason::Write).with_detail(keyword).alone(Alone::Change);
     outcome.effects = calls.effects;
+    outcome.own_code = calls.own_code;
     outcome.by_literal = calls.by_literal;
     outcome
 }
@@ -278,6 +279,7 @@ fn add_calls(mut outcome: Outcome, words: Words<'_>, context: &Context<'_>) -> O
     if runs_now && outcome.kind == Kind::Plain {
         let calls = calls::find(words, context.catalog);
         outcome.effects.extend(calls.effects);
+        outcome.own_code |= calls.own_code;
         outcome.by_literal |= calls.by_literal;
     }
     outcome

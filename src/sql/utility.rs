@@ -65,6 +65,7 @@ pub(super) fn effect_bytes(effect: &SessionEffect) -> usize {
         | SessionEffect::Dropped(name)
         | SessionEffect::Temporary(name)
         | SessionEffect::TemporaryChildOf(name)
+        | SessionEffect::TemporaryPartOf(name)
         | SessionEffect::Ddl(
             Change::New(_, name)
             | Change::Readable(name)

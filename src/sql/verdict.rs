@@ -279,6 +279,8 @@ pub enum SessionEffect {
     Temporary(Arc<str>),
     /// A temporary relation was made that inherits from this one: who reads that reads it too.
     TemporaryChildOf(Arc<str>),
+    /// The temporary relation that is named next is a part of this one, and goes when that is dropped.
+    TemporaryPartOf(Arc<str>),
     /// A temporary table was made that goes with its transaction.
     PassingTemporary,
     /// A relation of this name was dropped; a temporary one, where there was one.

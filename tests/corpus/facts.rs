@@ -140,3 +140,43 @@ async fn changes_of_the_facts_are_seen_and_others_are_not() {
         last = now;
     }
 }
+
+/// A function is marked volatile unless somebody said otherwise, so many that only read are.
+#[tokio::test]
+async fn configuration_vouches_for_functions() {
+    let Some(server) = Server::start() else {
+        println!("skipped: no PostgreSQL server binaries");
+        return;
+    };
+    let client = server.connect("postgres").await;
+    let made = "CREATE TABLE t (a int); CREATE SCHEMA s;
+        CREATE FUNCTION total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t';
+        CREATE FUNCTION s.total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t';
+        CREATE FUNCTION node() RETURNS bool LANGUAGE sql AS 'SELECT pg_is_in_recovery()';
+        CREATE FUNCTION makes() RETURNS void LANGUAGE plpgsql AS 'BEGIN CREATE TEMP TABLE x (); END';
+        CREATE VIEW totals AS SELECT public.total();";
+    client.batch_execute(made).await.unwrap();
+    let texts = [
+        "SELECT public.total()",
+        "SELECT s.total()",
+        "SELECT total()",
+        "SELECT * FROM totals",
+        "SELECT node()",
+        "SELECT nextval('x')",
+    ];
+    for (vouched, anywhere) in [
+        ("", [false; 6]),
+        ("public.total", [true, false, false, true, false, false]),
+        ("total,node,nextval", [true, true, true, true, false, false]),
+        ("tot,s.total2,s", [false; 6]),
+    ] {
+        client.batch_execute(&format!("SET primacy.read_functions = '{vouched}'")).await.unwrap();
+        let facts = load(&client, 1, 1).await;
+        let found = texts.map(|text| judge(text, &facts).0 == Place::Anywhere);
+        assert_eq!(found, anywhere, "{vouched}");
+        assert!(
+            judge("SELECT makes()", &facts).2 > 0,
+            "what a body leaves in the session counts all the same"
+        );
+    }
+}

@@ -225,6 +225,7 @@ impl Door {
             pool: PoolSettings::default(),
             limits: Limits { login_timeout: DEADLINE, login_message_max: 10_000, ..Limits::default() },
             slow_statement: Duration::ZERO,
+            read_functions: Arc::default(),
         };
         postgres.sql("create role service superuser login password 'service'").await.unwrap();
         let board = board(&node);

@@ -98,12 +98,12 @@ async fn a_promise_holds_for_a_role_a_session_a_statement_and_travels_as_a_posit
     for replica in [1, 2] {
         cluster.pause_replay(replica).await;
     }
-    let (writer, reader) = (proxy.client().await, proxy.client().await);
+    let (writer, reader, untold) = (proxy.client().await, proxy.client().await, proxy.client().await);
     writer.batch_execute("UPDATE t SET v = 1 WHERE id = 1").await.unwrap();
     assert_eq!(value(&reader, READ).await, 0, "session promises nothing about others' writes");
     assert_eq!(value(&writer, READ).await, 1);
     by_statement_session_and_role(&proxy, &reader, &writer).await;
-    positions(&proxy, &writer).await;
+    positions(&proxy, &writer, &untold).await;
 }
 
 async fn by_statement_session_and_role(proxy: &Proxy, reader: &Client, writer: &Client) {
@@ -128,16 +128,60 @@ async fn by_statement_session_and_role(proxy: &Proxy, reader: &Client, writer: &
     assert_eq!((shown(&role, "consistency").await.as_str(), value(&role, READ).await), ("global", 1));
 }
 
+/// Connections come and go; the client behind them knows what it was told on the last one.
+#[tokio::test]
+async fn who_connects_again_sees_what_was_told_before() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    for replica in [1, 2] {
+        cluster.caught_up(replica, 0).await;
+    }
+    let proxy = cluster.proxy().set("routing.causal_wait", "5s").run().await;
+    replicas_serve(&proxy).await;
+    // While nothing is written, coming and going costs the primary no read.
+    for _ in 0..20 {
+        assert!(proxy.client().await.query_one("SELECT on_replica()", &[]).await.unwrap().get::<_, bool>(0));
+    }
+    let proxy = {
+        drop(proxy);
+        cluster.proxy().run().await
+    };
+    replicas_serve(&proxy).await;
+    let mut earlier = Vec::new();
+    for _ in 1..10 {
+        earlier.push(proxy.client().await);
+    }
+    for replica in [1, 2] {
+        cluster.pause_replay(replica).await;
+    }
+    for (before, round) in earlier.iter().zip(1..) {
+        let writer = proxy.client().await;
+        writer.execute("UPDATE t SET v = $1 WHERE id = 1", &[&round]).await.unwrap();
+        drop(writer);
+        let again = proxy.client().await;
+        assert_eq!(value(&again, READ).await, round, "the replicas stand still");
+        assert_eq!(value(&again, READ).await, round);
+        let eventual = proxy.client().await;
+        eventual.batch_execute("SET primacy.consistency = 'eventual'").await.unwrap();
+        assert_eq!((value(&eventual, READ).await, value(before, READ).await), (0, 0), "promised nothing");
+    }
+    for replica in [1, 2] {
+        cluster.resume_replay(replica).await;
+    }
+    replicas_serve(&proxy).await;
+    assert_eq!(value(&proxy.client().await, READ).await, 9);
+}
+
 async fn shown(client: &Client, name: &str) -> String {
     client.query_one(&format!("SHOW primacy.{name}"), &[]).await.unwrap().get(0)
 }
 
-async fn positions(proxy: &Proxy, writer: &Client) {
+async fn positions(proxy: &Proxy, writer: &Client, untold: &Client) {
     let position = shown(writer, "position").await;
     assert!(position.starts_with("1:0/"), "{position}");
-    let (told, untold) = (proxy.client().await, proxy.client().await);
+    let told = proxy.client().await;
     told.batch_execute(&format!("SET primacy.after = '{position}'")).await.unwrap();
-    assert_eq!((value(&told, READ).await, value(&untold, READ).await), (1, 0));
+    assert_eq!((value(&told, READ).await, value(untold, READ).await), (1, 0));
     // Who was told hands on at least as much.
     let (_, at) = position.split_once(':').unwrap();
     let handed = shown(&told, "position").await;

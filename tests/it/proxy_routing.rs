@@ -179,3 +179,26 @@ async fn a_session_reads_what_it_wrote() {
         assert!(client.query_opt(&read, &[&id]).await.unwrap().is_some(), "stale read of {id}");
     }
 }
+
+/// Both are marked volatile, and say for themselves where they run.
+#[tokio::test]
+async fn configuration_vouches_for_a_volatile_function() {
+    let body = "LANGUAGE plpgsql VOLATILE AS
+        $$ DECLARE a bool; BEGIN EXECUTE 'SELECT pg_is_in' || '_recovery()' INTO a; RETURN a; END $$";
+    let cluster = Cluster::with_replicas(1).await;
+    for name in ["vouched", "unknown"] {
+        cluster.sql(0, &format!("CREATE FUNCTION {name}() RETURNS bool {body}")).await;
+    }
+    cluster.caught_up(1, 0).await;
+    let names = toml::Value::Array(vec!["public.vouched".into()]);
+    let proxy = cluster.proxy().set("routing.read_functions", names).run().await;
+    let client = proxy.client().await;
+    let where_runs = async |function: &str| {
+        client.query_one(&format!("SELECT {function}()"), &[]).await.unwrap().get::<_, bool>(0)
+    };
+    eventually(LIMIT, "the catalog is known and the vouched function runs on the replica", async || {
+        where_runs("vouched").await.then_some(())
+    })
+    .await;
+    assert!(!where_runs("unknown").await);
+}

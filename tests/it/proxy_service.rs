@@ -93,6 +93,36 @@ async fn a_paused_cluster_reads_and_writes_again_when_it_is_resumed() {
     recovers(&proxy, &mut client).await;
 }
 
+/// Nobody can say any more what others were told, and no replica may ever show it: who comes then reads what there is.
+#[tokio::test]
+async fn who_signs_in_without_a_primary_reads_what_there_is() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().set("failover.hold_timeout", "1s").run().await;
+    ready(&proxy).await;
+    for node in 1..3 {
+        cluster.caught_up(node, 0).await;
+        cluster.pause_replay(node).await;
+    }
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    client.query("INSERT INTO t VALUES ('not replayed')").await;
+    drop(post(&proxy, "pause").await.unwrap());
+    cluster.kill(0).await;
+    eventually(LIMIT, "there is no primary to be had", async || {
+        (status(&proxy).await?["service"] == "read-only").then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        let mut new = Raw::connect(proxy.port(), &[]).await;
+        for _ in 0..2 {
+            assert_eq!(new.query("SELECT count(*) FROM t").await, ["T 1", "D 0", "C SELECT 1", "Z I"]);
+        }
+    }
+    // Who was told itself is not shown less.
+    client.send(&frame(b'Q', b"SELECT count(*) FROM t\0")).await;
+    assert_eq!(client.message().await.unwrap().shown(), NO_PRIMARY);
+}
+
 /// Of those that wait, as many as may; they go out in the order in which they came, on no more connections than there may be.
 #[tokio::test]
 async fn statements_that_wait_are_bounded_and_go_out_when_there_is_a_primary() {

@@ -8,7 +8,7 @@ use super::{socket_address, under};
 use crate::admin::settings::Tls;
 use crate::config::check::Checker;
 use crate::config::secrets::{self, Source};
-use crate::config::written::{Admin, Document, SessionRouting};
+use crate::config::written::{Admin, Document, OneOrMany, SessionRouting};
 use crate::observe::settings::{Collector, TraceSettings};
 use crate::observe::{self, LogFormat};
 use crate::route::{self, Consistency, Override, PrimaryReads, TransactionRouting};
@@ -102,6 +102,39 @@ pub(super) fn sql(document: &Document, check: &mut Checker) -> sql::Settings {
         ),
         ..default
     }
+}
+
+/// All names together, in bytes: they travel in one startup packet, which servers bound (10,000).
+const READ_FUNCTIONS_BYTES_MAX: usize = 8_000;
+
+/// Functions that are believed to read only, as one list with commas.
+pub(super) fn read_functions(document: &Document, check: &mut Checker) -> Arc<str> {
+    let key = "routing.read_functions";
+    let given = document.routing.read_functions.as_ref().map_or(&[][..], OneOrMany::as_slice);
+    let is_name = |name: &&String| {
+        let good = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$'))
+        };
+        name.split('.').count() <= 2 && name.split('.').all(good)
+    };
+    if let Some(strange) = given.iter().find(|name| !is_name(name)) {
+        let hint = "without brackets and arguments, spelled as in pg_proc";
+        check.problem(
+            key,
+            format!("found {strange:?}"),
+            "names like \"name\" or \"schema.name\"",
+            Some(hint),
+        );
+        return Arc::default();
+    }
+    let list = given.join(",");
+    if list.len() > READ_FUNCTIONS_BYTES_MAX {
+        let allowed = format!("{READ_FUNCTIONS_BYTES_MAX} bytes");
+        let hint = "ALTER FUNCTION ... STABLE says it to the server too";
+        check.problem(key, format!("{} bytes of names", list.len()), allowed, Some(hint));
+        return Arc::default();
+    }
+    list.into()
 }
 
 pub(super) fn admin(document: &Document, base: &Path, check: &mut Checker) -> admin::Settings {

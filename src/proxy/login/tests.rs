@@ -63,6 +63,7 @@ fn context_with(auth: Auth) -> LoginContext {
             ..Limits::default()
         },
         slow_statement: Duration::ZERO,
+        read_functions: "".into(),
     };
     let verifiers = Verifiers::new(&settings, Links::new(Vec::new()), board()).unwrap();
     LoginContext::new(&settings, ClientTlsConfig::disabled(), Arc::new(verifiers))

@@ -19,6 +19,9 @@ harmless (name) AS (VALUES
     ('current_query'), ('pg_sleep'), ('pg_sleep_for'), ('pg_sleep_until'), ('array_sample'), ('array_shuffle'),
     ('amvalidate'), ('pg_partition_tree'), ('pg_partition_ancestors'), ('uuid_generate_v1'), ('uuid_generate_v1mc'),
     ('uuid_generate_v4'), ('gen_random_bytes'), ('gen_salt')),
+-- Volatile functions of the database's own for which configuration vouches: the loader says which when it connects.
+vouched (name) AS (
+    SELECT name FROM unnest(string_to_array(current_setting('primacy.read_functions', true), ',')) AS given (name)),
 -- Not volatile, and yet a replica refuses them or answers for itself.
 node_local (name) AS (VALUES
     ('inet_client_addr'), ('inet_client_port'), ('inet_server_addr'), ('inet_server_port'), ('pg_backend_pid'),
@@ -51,6 +54,8 @@ functions AS (
                 WHEN p.provolatile = 'v'
                      AND NOT (l.lanname IN ('internal', 'c', 'sql') AND (n.nspname = 'pg_catalog' OR l.lanname = 'c')
                               AND p.proname IN (SELECT name FROM harmless))
+                     AND NOT (p.oid >= 16384 AND (p.proname::text IN (SELECT name FROM vouched)
+                                                  OR n.nspname || '.' || p.proname IN (SELECT name FROM vouched)))
                      THEN 'v'
                 WHEN p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')
                      AND p.prosrc ~* (SELECT calls FROM suspect)

@@ -24,7 +24,9 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>, known: &Known<'_>) 
                 return outcome.with_effect(SessionEffect::PassingTemporary);
             }
             let name = temporary_name(words).map(SessionEffect::Temporary);
-            let effects = inherited(words).into_iter().map(SessionEffect::TemporaryChildOf).chain(name);
+            let children = inherited(words).into_iter().map(SessionEffect::TemporaryChildOf);
+            let parts = wholes(words).into_iter().map(SessionEffect::TemporaryPartOf);
+            let effects = children.chain(parts).chain(name);
             return effects.fold(outcome.pinned(PinCause::TemporaryTable), Outcome::with_effect);
         }
     }
@@ -77,6 +79,21 @@ fn inherited(mut words: Words<'_>) -> Vec<Arc<str>> {
         }
     }
     parents
+}
+
+/// The tables with which a new temporary one goes: dropping a table drops its partitions, and its children or nothing. None
+/// where the table may have been there before, as something else.
+fn wholes(mut words: Words<'_>) -> Vec<Arc<str>> {
+    words.eat_any(&["temp", "temporary"]);
+    if !words.eat("table") || words.sees("if") {
+        return Vec::new();
+    }
+    let mut wholes = inherited(words);
+    words.qualified_name();
+    if words.eat_all(&["partition", "of"]) {
+        wholes.extend(words.qualified_name().map(|parts| Arc::from(parts.join("."))));
+    }
+    wholes
 }
 
 /// The name of what `CREATE TEMP ...` or `CREATE ... pg_temp.name` makes.
