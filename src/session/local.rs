@@ -49,14 +49,16 @@ impl Machine {
             },
         };
         self.executed.clear();
-        if plan.extended() {
-            self.answer_pipeline(batch, plan, &answer, out);
+        let failed = if plan.extended() {
+            self.answer_pipeline(batch, plan, &answer, out)
         } else {
             push_rows(&answer, out);
             push_end(&answer, out);
+            let failed = self.note_told_loss(&answer);
             encode::ready(out, self.status());
-        }
-        if matches!(answer, Answer::Error(_)) {
+            failed
+        };
+        if failed {
             self.settle_names();
         } else {
             self.relay.tentative.clear();
@@ -79,7 +81,8 @@ impl Machine {
         }
     }
 
-    fn answer_pipeline(&mut self, batch: &[u8], plan: &Plan, answer: &Answer, out: &mut Vec<u8>) {
+    /// Whether an error was written.
+    fn answer_pipeline(&mut self, batch: &[u8], plan: &Plan, answer: &Answer, out: &mut Vec<u8>) -> bool {
         let mut failed = false;
         for frame in frames(batch) {
             if failed && frame.tag != Tag::SYNC {
@@ -88,7 +91,7 @@ impl Machine {
             match frame.tag {
                 Tag::PARSE if self.refuses_to_prepare(frame.body) => {
                     push_end(answer, out);
-                    failed = matches!(answer, Answer::Error(_));
+                    failed = self.note_told_loss(answer);
                 }
                 Tag::PARSE => encode::parse_complete(out),
                 Tag::BIND => encode::bind_complete(out),
@@ -111,7 +114,7 @@ impl Machine {
                         encode::data_row(out, &[Some(value.as_bytes())]);
                     }
                     push_end(answer, out);
-                    failed = matches!(answer, Answer::Error(_));
+                    failed = self.note_told_loss(answer);
                 }
                 Tag::SYNC => encode::ready(out, self.status()),
                 _ => {}
@@ -120,11 +123,22 @@ impl Machine {
         if plan.end == End::Flush && failed {
             self.relay.skip_client_to_sync = true;
         }
+        failed
+    }
+
+    /// An error was written: if it was that of a lost transaction, the client has been told. Not sooner: a batch that only
+    /// closes a portal or prepares COMMIT has no place for an error, and the COMMIT behind it must not look like a success.
+    fn note_told_loss(&mut self, answer: &Answer) -> bool {
+        let failed = matches!(answer, Answer::Error(_));
+        if failed && self.tx == (Tx::Lost { reported: false }) {
+            self.tx = Tx::Lost { reported: true };
+        }
+        failed
     }
 
     /// Whether PostgreSQL would refuse this Parse already: in a failed transaction only what ends it can be prepared.
     fn refuses_to_prepare(&self, body: &[u8]) -> bool {
-        let (true, Ok(parse)) = (matches!(self.tx, Tx::Lost { reported: true }), Parse::decode(body)) else {
+        let (true, Ok(parse)) = (matches!(self.tx, Tx::Lost { .. }), Parse::decode(body)) else {
             return false;
         };
         let verdict = if parse.name.is_empty() {
@@ -236,12 +250,13 @@ impl Machine {
         }
     }
 
-    fn lost_statement(&mut self) -> Answer {
-        if self.tx == (Tx::Lost { reported: false }) {
-            self.tx = Tx::Lost { reported: true };
-            return Answer::Error(ClientError::TransactionLost { node: self.lost_node() });
-        }
-        Answer::Error(ClientError::FailedTransaction)
+    fn lost_statement(&self) -> Answer {
+        let untold = self.tx == (Tx::Lost { reported: false });
+        Answer::Error(if untold {
+            ClientError::TransactionLost { node: self.lost_node() }
+        } else {
+            ClientError::FailedTransaction
+        })
     }
 
     fn lost_node(&self) -> String {

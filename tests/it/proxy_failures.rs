@@ -524,6 +524,11 @@ async fn an_orphaned_session_of_a_dead_primary_is_not_believed() {
     assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
 }
 
+/// Bytes that prepare COMMIT and do not run it.
+fn prepare_commit() -> Vec<u8> {
+    [frame(b'P', b"c\0COMMIT\0\0\0"), frame(b'D', b"Sc\0"), frame(b'S', b"")].concat()
+}
+
 /// Drivers close statements by themselves, and nobody looks at the answer: an error in it would be heard by no one, and COMMIT,
 /// answered with ROLLBACK as in a transaction that has failed, be taken for a success.
 #[tokio::test]
@@ -546,6 +551,22 @@ async fn a_loss_is_not_told_to_a_close_that_no_application_has_sent() {
     assert!(seen[0].starts_with("E 40001") && seen[1] == "Z I", "{seen:?}");
     idle.send(&close).await;
     assert_eq!(idle.until_ready().await, ["3", "Z I"]);
+    // Nor to what has no place for an error: the COMMIT that follows has.
+    for quiet in [[frame(b'C', b"Pp\0"), frame(b'S', b"")].concat(), prepare_commit()] {
+        let mut client = Raw::connect(proxy.port(), &[]).await;
+        client.run("Q BEGIN\nQ INSERT INTO t VALUES ('lost')").await;
+        let primary = cluster.primary().await;
+        let ours = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        assert_eq!(cluster.value(primary, ours).await, "1");
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        let gone = async || (cluster.value(primary, left).await == "0").then_some(());
+        eventually(LIMIT, "it is gone", gone).await;
+        client.send(&quiet).await;
+        let seen = client.until_ready().await;
+        assert_eq!(seen.last().map(String::as_str), Some("Z T"), "{seen:?}");
+        let seen = client.query("COMMIT").await;
+        assert!(seen[0].starts_with("E 40001") && seen[1] == "Z I", "{seen:?}");
+    }
     assert_eq!(client.query("INSERT INTO t VALUES ('after')").await, ["C INSERT 0 1", "Z I"]);
     let primary = cluster.primary().await;
     assert_eq!(cluster.value(primary, "SELECT count(*) FROM t WHERE v = 'lost'").await, "0");

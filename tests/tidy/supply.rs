@@ -1,5 +1,5 @@
-//! What the program is built from, and what the threat model promises: `Cargo.lock` against `deny.toml`, and every test
-//! that `proto-notes/threat-model.md` names against the tests that there are.
+//! What the program is built from, and what the threat model and the page of hazards promise: `Cargo.lock` against `deny.toml`,
+//! and every test that `proto-notes/threat-model.md` and `failover-hazards.md` name against the tests that there are.
 
 use std::collections::BTreeSet;
 
@@ -106,6 +106,30 @@ fn every_test_of_the_threat_model_exists() {
         .map(|row| format!("no test: {row}"))
         .collect();
     refuse(&bare);
+}
+
+/// Every hazard has its row, with a test that is there.
+#[test]
+fn every_test_of_the_hazards_exists() {
+    let page = std::fs::read_to_string(root().join("proto-notes/failover-hazards.md")).expect("it is there");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    // `room::the_test`, in whatever column.
+    let tests = |row: &str| -> Vec<String> {
+        let quoted = row.split('`').skip(1).step_by(2);
+        quoted.filter_map(|text| Some(text.rsplit_once("::")?.1.to_owned())).collect()
+    };
+    let named: Vec<String> =
+        rows.iter().flat_map(|row| tests(row)).filter(|name| name != "without").collect();
+    assert!(named.len() > 40, "{} tests are named", named.len());
+    let mut sources = files("src", &[".rs"]);
+    sources.extend(files("tests", &[".rs"]));
+    refuse(&missing(&named, &sources));
+    for number in 1..=16 {
+        let row = rows.iter().find(|row| row.starts_with(&format!("| T{number} ")));
+        let row = row.unwrap_or_else(|| panic!("T{number} has no row"));
+        // T13 is what no failover keeps: documented, and looked for by `primacy check`.
+        assert!(number == 13 || row.contains('`'), "T{number} names no test: {row}");
+    }
 }
 
 #[test]
