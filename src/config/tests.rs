@@ -201,7 +201,7 @@ fn half_of_https_is_a_problem_and_the_whole_of_it_is_read() {
     assert_eq!((tls.admins.as_slice(), tls.lookers.len()), (&["x".to_owned()][..], 0));
     assert!(tls.cert_file.starts_with(dir.path()));
     assert!(!whole.warnings.iter().any(|warning| warning.contains("admin.token")), "{:?}", whole.warnings);
-    assert!(settings(lines.split_once("tls_ca_file").expect("there").0).expect("valid").warnings.len() > 0);
+    assert!(!settings(lines.split_once("tls_ca_file").expect("there").0).expect("valid").warnings.is_empty());
 }
 
 #[test]
