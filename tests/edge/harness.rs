@@ -248,9 +248,8 @@ impl Door {
         let Outcome::Admitted(admitted) = self.admit().await.map_err(|error| format!("{error:?}"))? else {
             return Err("gone".into());
         };
-        let Admitted { mut stream, user, database, params, credential, .. } = *admitted;
+        let Admitted { mut stream, unsent: mut out, user, database, params, credential, .. } = *admitted;
         let who = SignIn { user: &user, database: &database, startup: &params, credential: &credential };
-        let mut out = Vec::new();
         match server::connect(&self.node, &ServerTlsConfig::disabled(), &who, DEADLINE).await {
             Ok(mut connected) => {
                 encode::auth_ok(&mut out);

@@ -75,7 +75,15 @@ async fn against<T>(
     client: impl AsyncFnOnce(UnixStream) -> T,
 ) -> (Result<Outcome, LoginError>, T) {
     let (near, far) = UnixStream::pair().unwrap();
-    tokio::join!(login(near.into(), context), client(far))
+    // Whoever lets a client in sends what is still to be sent.
+    let door = async {
+        let mut outcome = login(near.into(), context).await;
+        if let Ok(Outcome::Admitted(admitted)) = &mut outcome {
+            admitted.stream.write_all(&admitted.unsent).await.unwrap();
+        }
+        outcome
+    };
+    tokio::join!(door, client(far))
 }
 
 /// A client that sends these bytes and reads to the end; gives the last error that it was sent.
