@@ -67,7 +67,8 @@ async fn a_primary_whose_disk_is_full_is_replaced_and_comes_back_when_there_is_r
                 let lines: Vec<&str> = log.lines().rev().take(25).collect();
                 format!("{}:\n{}\n", node.name(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
             })
-            .collect::<String>()
+            .collect::<Vec<String>>()
+            .concat()
     };
     let Ok(new) = led else { panic!("nobody else takes writes\n{}", tails()) };
     writer.writes_after(Instant::now()).await;
