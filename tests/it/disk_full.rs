@@ -26,11 +26,14 @@ async fn wal_on_a_small_disk(cluster: &Cluster, node: usize) -> Option<SmallDisk
 /// The disk that the primary's write-ahead log is on fills up: it panics, another one is promoted and has everything that was
 /// acknowledged, and the old one comes back when there is room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "PostgreSQL 15: a follower may panic over a record torn at a segment's end, and nobody starts it: failover-hazards.md"]
 async fn a_primary_whose_disk_is_full_is_replaced_and_comes_back_when_there_is_room() {
     let cluster = Cluster::builder(2)
         .setting("min_wal_size", "2MB")
         .setting("max_wal_size", "4MB")
         .setting("wal_recycle", "off")
+        // Nothing is removed to make room.
+        .setting("wal_keep_size", "200MB")
         .run()
         .await;
     let Some(disk) = wal_on_a_small_disk(&cluster, 0).await else {
@@ -42,6 +45,10 @@ async fn a_primary_whose_disk_is_full_is_replaced_and_comes_back_when_there_is_r
     let writer = Writer::start(&cluster, &control.board, 0).await;
     disk.fill();
     let full = Instant::now();
+    // What the writer writes is little: somebody else writes much, until the server is gone.
+    let much = cluster.client(0).await;
+    let emit = "SELECT pg_logical_emit_message(false, 'much', repeat('x', 3000))";
+    while much.batch_execute(emit).await.is_ok() {}
     let log = cluster.node(0).log_file().to_path_buf();
     eventually(LIMIT, "the primary panics for want of room", async || {
         let log = std::fs::read_to_string(&log).unwrap();
@@ -49,7 +56,21 @@ async fn a_primary_whose_disk_is_full_is_replaced_and_comes_back_when_there_is_r
         panics.then_some(())
     })
     .await;
-    let new = control.led_by_another_than(0).await;
+    let led = tokio::time::timeout(LIMIT / 2, control.led_by_another_than(0)).await;
+    let tails = || {
+        cluster
+            .servers()
+            .nodes()
+            .iter()
+            .map(|node| {
+                let log = std::fs::read_to_string(node.log_file()).unwrap();
+                let lines: Vec<&str> = log.lines().rev().take(25).collect();
+                format!("{}:\n{}\n", node.name(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+            })
+            .collect::<Vec<String>>()
+            .concat()
+    };
+    let Ok(new) = led else { panic!("nobody else takes writes\n{}", tails()) };
     writer.writes_after(Instant::now()).await;
     eprintln!("MEASURED a full disk: {} ms without writes", writer.longest_pause_since(full).as_millis());
     // It has no room to come back, and nothing depends on it.

@@ -25,6 +25,9 @@ async fn statements_prepared_in_sql_are_there_on_the_new_primary() {
     cluster.sql(0, "DROP TABLE other.v").await;
     cluster.kill(0).await;
 
+    // All of them rest: of what was under way nobody could tell what it had done.
+    let mut other = Raw::connect(proxy.port(), &[]).await;
+    assert_eq!(other.query("INSERT INTO t VALUES ('other')").await, ["C INSERT 0 1", "Z I"]);
     assert_eq!(client.query("EXECUTE put(2)").await, ["C INSERT 0 1", "Z I"]);
     assert_eq!(client.query("EXECUTE add(41)").await, ["T 1", "D 42", "C SELECT 1", "Z I"]);
     assert_eq!(client.query("EXECUTE add2").await, ["T 1", "D two", "C SELECT 1", "Z I"]);

@@ -32,7 +32,7 @@ fn render(args: &DemoArgs, cluster: &Cluster) -> String {
          listen = {}\nstate_dir = {}\n\n\
          [service]\nuser = {}\npassword = {}\n\n\
          [replication]\nuser = {}\npassword = {}\n\n\
-         [failover]\ndurability = {}\n\n\
+         [failover]\ndurability = {}\n{}\n\
          # Ctrl-C ends transactions that are still running after this.\n\
          [limits]\ndrain_timeout = \"3s\"\n\n\
          [admin]\nlisten = {}\n",
@@ -43,6 +43,8 @@ fn render(args: &DemoArgs, cluster: &Cluster) -> String {
         quoted(replication_user),
         quoted(replication_password),
         quoted(durability),
+        // Who stands in between freezes one primary after another, and wants to see each of them replaced.
+        if args.via.is_empty() { "" } else { "max_soft_per_hour = 1000\nsoft_interval = \"0s\"\n" },
         quoted(&args.admin.to_string()),
     );
     for (number, node) in cluster.nodes().iter().enumerate() {
