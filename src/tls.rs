@@ -2,6 +2,7 @@
 //! and what a certificate says. In: settings. Out: what rustls wants. It opens no connection.
 
 mod certificate;
+pub(crate) mod handshake;
 pub(crate) mod load;
 mod verify;
 

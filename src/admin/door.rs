@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::settings::Tls;
 pub use crate::tls::TlsError;
-use crate::tls::{Owner, Visitors, at_our_port, in_words, load, names_host};
+use crate::tls::{Owner, Visitors, at_our_port, handshake, in_words, load, names_host};
 
 /// For a handshake; who takes longer gives his place back.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -129,7 +129,7 @@ impl Door {
     /// The handshake. The error says what was wrong with the visitor's certificate, too.
     pub(super) async fn let_in(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Visitor), String> {
         let Read { acceptor, own, .. } = self.now();
-        let shaken = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await;
+        let shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake::accept(&acceptor, stream)).await;
         let stream = shaken.map_err(|_elapsed| "it took too long".to_owned())?;
         let stream = stream.map_err(|error| in_words(&error))?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);

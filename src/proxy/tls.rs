@@ -75,7 +75,7 @@ impl ClientTlsConfig {
     /// protocol, lest another protocol's client be talked into speaking with us.
     pub async fn accept(&self, tcp: TcpStream, direct: bool) -> std::io::Result<Stream> {
         let Some(acceptor) = &self.acceptor else { return Err(std::io::ErrorKind::Unsupported.into()) };
-        let tls = acceptor.accept(tcp).await?;
+        let tls = tls::handshake::accept(acceptor, tcp).await?;
         if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(tls::without_name());
         }
