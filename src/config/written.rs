@@ -3,9 +3,13 @@
 //! Unknown keys are refused here; what the values mean is `resolve`'s business. Every key is explained in
 //! `config/primacy.toml`, and a test holds that file to this list.
 
+mod operating;
+
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+pub(super) use operating::{Admin, Console, Log};
 
 use super::units::{WrittenDuration, WrittenSize};
 use crate::model::Secret;
@@ -423,74 +427,6 @@ pub(super) struct Failover {
     pub(super) max_held: Option<i64>,
     /// Bytes of them.
     pub(super) max_held_bytes: Option<WrittenSize>,
-}
-
-/// `[admin]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Admin {
-    /// Address.
-    pub(super) listen: Option<String>,
-    /// Bearer token.
-    pub(super) token: Option<WrittenSecret>,
-    /// Bearer token for those who only look.
-    pub(super) stats_token: Option<WrittenSecret>,
-    /// A file with it.
-    pub(super) stats_token_file: Option<PathBuf>,
-    /// An environment variable with it.
-    pub(super) stats_token_env: Option<String>,
-    /// A systemd credential with it.
-    pub(super) stats_token_credential: Option<String>,
-    /// A command that prints it.
-    pub(super) stats_token_command: Option<Vec<String>>,
-    /// A file with the token.
-    pub(super) token_file: Option<PathBuf>,
-    /// An environment variable with it.
-    pub(super) token_env: Option<String>,
-    /// A systemd credential with it.
-    pub(super) token_credential: Option<String>,
-    /// A command that prints it.
-    pub(super) token_command: Option<Vec<String>>,
-    /// HTTPS: certificate chain.
-    pub(super) tls_cert_file: Option<PathBuf>,
-    /// Its key.
-    pub(super) tls_key_file: Option<PathBuf>,
-    /// Authorities of visitors' certificates.
-    pub(super) tls_ca_file: Option<PathBuf>,
-    /// Revoked ones.
-    pub(super) tls_crl_file: Option<PathBuf>,
-    /// Whose certificates may do everything.
-    pub(super) tls_admins: Option<Vec<String>>,
-    /// Whose certificates may look.
-    pub(super) tls_stats: Option<Vec<String>>,
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Log {
-    /// Level or filter.
-    pub(super) level: Option<String>,
-    /// `text` or `json`.
-    pub(super) format: Option<String>,
-    /// Statements that take as long are logged.
-    pub(super) slow_statement: Option<WrittenDuration>,
-    /// Who is told of statements.
-    pub(super) otlp_endpoint: Option<String>,
-    /// A share of those that do not say themselves.
-    pub(super) otlp_share: Option<f64>,
-}
-
-/// `[console]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Console {
-    /// Databases that are the console.
-    pub(super) databases: Option<Vec<String>>,
-    /// Roles that may do everything there.
-    pub(super) admin_users: Option<Vec<String>>,
-    /// Roles that may look.
-    pub(super) stats_users: Option<Vec<String>>,
 }
 
 impl Node {
