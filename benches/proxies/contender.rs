@@ -14,6 +14,9 @@ use super::crowd::SERVERS;
 use super::load::Workload;
 use super::stage::{Stage, free_ports};
 
+/// How long a contender may take to end.
+const END_MAX: Duration = Duration::from_secs(5);
+
 /// What a contender does with a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -94,6 +97,20 @@ impl Contender {
     /// Whether more clients can be connected than servers take.
     pub(crate) fn shares_server_connections(&self) -> bool {
         !matches!(self.name, "direct" | "haproxy")
+    }
+
+    /// Ends what was started, as an operator would, so that a program that writes something down at its end does so; one that
+    /// takes too long is killed.
+    pub(crate) async fn end(self) -> Outcome<()> {
+        let instances = [Some(self.usual), self.session];
+        for mut process in instances.into_iter().flatten().filter_map(|instance| instance.process) {
+            let Some(pid) = process.id() else { continue };
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGTERM)?;
+            if tokio::time::timeout(END_MAX, process.wait()).await.is_err() {
+                process.kill().await?;
+            }
+        }
+        Ok(())
     }
 
     /// In which mode it serves this workload.

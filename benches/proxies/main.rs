@@ -78,5 +78,8 @@ async fn measure(arguments: &Arguments, stage: &Stage) -> Outcome<Report> {
         let size = large::Size { copy_mib: arguments.large };
         report.add_transfers(contender.name(), large::measure(contender, size).await?);
     }
+    for contender in contenders {
+        contender.end().await?;
+    }
     Ok(report)
 }
