@@ -55,7 +55,7 @@ struct Portal {
 
 /// Serves a guest until it leaves or has to.
 pub(super) async fn serve(room: &Inside, guest: Guest) {
-    let Guest { mut stream, user, params, key: (pid, secret), leave } = guest;
+    let Guest { mut stream, ahead, user, params, key: (pid, secret), leave } = guest;
     let mut visit = Visit {
         room,
         user: user.to_string(),
@@ -65,7 +65,7 @@ pub(super) async fn serve(room: &Inside, guest: Guest) {
         out: Vec::new(),
     };
     visit.greet(&params, pid, &secret);
-    let mut frames = FrameReader::new(MESSAGE_LEN_MAX);
+    let mut frames = FrameReader::new(MESSAGE_LEN_MAX).after(&ahead);
     let talking = async {
         loop {
             if visit.flush(&mut stream).await.is_err() {

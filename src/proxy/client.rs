@@ -168,6 +168,7 @@ async fn greet(worker: &Rc<Worker>, mut admitted: Box<Admitted>, mut stay: Stay)
         worker: Rc::clone(worker),
         handle,
         client: admitted.stream,
+        ahead: admitted.ahead,
         machine,
         pool,
         database,
@@ -197,7 +198,7 @@ async fn tunnel(worker: &Rc<Worker>, mut admitted: Admitted, stay: &mut Stay) {
     tunnel.greet(&handle, &mut hello);
     if admitted.stream.write_all(&hello).await.is_ok() && admitted.stream.flush().await.is_ok() {
         worker.meter.client_signed_in();
-        tunnel.run(worker, &handle, admitted.stream).await;
+        tunnel.run(worker, &handle, (admitted.stream, &admitted.ahead)).await;
     }
 }
 

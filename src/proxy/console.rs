@@ -21,6 +21,8 @@ use crate::session::ClientError;
 pub struct Guest {
     /// The connection.
     pub stream: Stream,
+    /// What it has sent already.
+    pub ahead: Vec<u8>,
     /// The role.
     pub user: Arc<str>,
     /// The settings that it asked for.
@@ -86,6 +88,7 @@ pub(super) async fn visit(
     handle.set_doing(super::handle::Doing::Idle, clock::now());
     let guest = Guest {
         stream: admitted.stream,
+        ahead: admitted.ahead,
         user: Arc::clone(&who.user),
         params: admitted.params,
         key: (handle.pid, handle.secret.clone()),

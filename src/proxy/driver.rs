@@ -150,6 +150,8 @@ pub struct Parts {
     pub handle: Rc<Handle>,
     /// The client, signed in and greeted.
     pub client: Stream,
+    /// What it has sent already.
+    pub ahead: Vec<u8>,
     /// Its session.
     pub machine: Machine,
     /// Server connections of its database and role.
@@ -182,7 +184,7 @@ impl Driver {
             batch: Vec::new(),
             batch_kept: false,
             losses: 0,
-            client_in: Vec::new(),
+            client_in: parts.ahead,
             client_skip: 0,
             client_out: Vec::new(),
             server_in: Vec::new(),

@@ -62,6 +62,12 @@ impl FrameReader {
         Self { buf: BytesMut::new(), len_max }
     }
 
+    /// The same, on a connection of which this has been read.
+    pub fn after(mut self, ahead: &[u8]) -> Self {
+        self.buf.extend_from_slice(ahead);
+        self
+    }
+
     /// The next message. Cancellation-safe: what was read stays here.
     pub async fn next(&mut self, stream: &mut Stream) -> Result<Frame, FrameReadError> {
         loop {
@@ -100,26 +106,6 @@ impl FrameReader {
     }
 }
 
-/// Reads one message and not a byte more, for what may be followed by something else than messages.
-pub async fn read_exact_frame(stream: &mut Stream, len_max: usize) -> Result<Frame, FrameReadError> {
-    let mut header = [0; HEADER_LEN];
-    match stream.read_exact(&mut header).await {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FrameReadError::Closed),
-        result => result.map_err(FrameReadError::Io)?,
-    };
-    let Some(Header { tag, len }) = Header::peek(&header).map_err(FrameReadError::Malformed)? else {
-        return Err(FrameReadError::Closed);
-    };
-    if len > len_max {
-        return Err(FrameReadError::TooLong { tag, len, len_max });
-    }
-    let mut bytes = BytesMut::zeroed(len);
-    let (head, body) = bytes.split_at_mut(HEADER_LEN);
-    head.copy_from_slice(&header);
-    stream.read_exact(body).await.map_err(FrameReadError::Io)?;
-    Ok(Frame { tag, bytes: bytes.freeze() })
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
@@ -153,16 +139,6 @@ mod tests {
             assert!(matches!(frames.next(&mut far).await, Err(FrameReadError::Closed)));
         };
         tokio::join!(writer, reader);
-    }
-
-    #[tokio::test]
-    async fn an_exact_read_leaves_what_follows() {
-        let (mut near, mut far) = pair();
-        near.write_all(b"S\0\0\0\x04rest").await.unwrap();
-        assert_eq!(read_exact_frame(&mut far, 100).await.unwrap().tag, Tag::SYNC);
-        let mut rest = [0; 4];
-        far.read_exact(&mut rest).await.unwrap();
-        assert_eq!(&rest, b"rest");
     }
 
     #[tokio::test]

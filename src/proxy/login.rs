@@ -3,8 +3,9 @@
 //!
 //! It stops before AuthenticationOk: only a server knows whether the database exists and the role may use it, so the
 //! caller asks one first, and then sends AuthenticationOk and what follows it, or the server's own error.
-//! Every step reads exactly its bytes, so that nothing is read ahead over the border to TLS or to the session.
+//! What is read ahead is refused at the border to TLS, and handed on at the border to the session.
 
+mod inbox;
 mod opening;
 mod origin;
 mod proof;
@@ -22,7 +23,6 @@ use tokio::time::timeout;
 
 use super::Stream;
 use super::auth::{AskError, Verifiers};
-use super::frames::{Frame, FrameReadError, read_exact_frame};
 use super::guesses::Guesses;
 use super::quota::{Place, Quotas, Subject};
 use super::server::Credential;
@@ -30,8 +30,9 @@ use super::settings::Settings;
 use super::tls::ClientTlsConfig;
 use crate::clock;
 use crate::session::ClientError;
+use crate::wire::encode;
 use crate::wire::startup::{OptionsError, Request, Version, options};
-use crate::wire::{Tag, encode};
+use inbox::Inbox;
 use opening::Opened;
 
 /// A client that is refused gets this long to take the reason.
@@ -108,6 +109,8 @@ pub struct Admitted {
     /// What is still to be sent, ahead of AuthenticationOk: the server's proof. It needs no answer, so it goes in one packet
     /// with what follows. (An error may come in its place.)
     pub unsent: Vec<u8>,
+    /// What the client has sent already of its session: it need not wait for AuthenticationOk.
+    pub ahead: Vec<u8>,
     /// The role.
     pub user: String,
     /// The database that it wants.
@@ -191,6 +194,7 @@ pub async fn login(stream: Stream, context: &LoginContext) -> Result<Outcome, Lo
         tls: context.tls.load_full(),
         address: None,
         places: Vec::new(),
+        inbox: Inbox::default(),
         unsent: Vec::new(),
     };
     let limit = context.settings.load().limits.login_timeout;
@@ -217,6 +221,7 @@ struct Door<'a> {
     /// Whose connection it is.
     address: Option<SocketAddr>,
     places: Vec<Place>,
+    inbox: Inbox,
     unsent: Vec<u8>,
 }
 
@@ -249,6 +254,7 @@ impl Door<'_> {
         Ok(Outcome::Admitted(Box::new(Admitted {
             stream: self.take()?,
             unsent: std::mem::take(&mut self.unsent),
+            ahead: std::mem::take(&mut self.inbox).into_rest(),
             user: request.user,
             database: request.database,
             params,
@@ -287,23 +293,6 @@ impl Door<'_> {
             drop(held);
         }
         error.into()
-    }
-
-    /// The client's next message, which must be a password or a part of one.
-    async fn read_password(&mut self) -> Result<Frame, LoginError> {
-        let len_max = self.context.settings.load().limits.login_message_max;
-        match read_exact_frame(self.stream()?, len_max as usize).await {
-            Ok(frame) if frame.tag == Tag::PASSWORD => Ok(frame),
-            Ok(Frame { tag: Tag::TERMINATE, .. }) | Err(FrameReadError::Closed) => Err(LoginError::Gone),
-            Ok(Frame { tag, .. }) => {
-                Err(ClientError::UnexpectedMessage { tag, awaited: "a password" }.into())
-            }
-            Err(FrameReadError::Io(source)) => Err(LoginError::Io { step: "reading", source }),
-            Err(FrameReadError::Malformed(error)) => Err(error.into()),
-            Err(FrameReadError::TooLong { tag, len, .. }) => {
-                Err(ClientError::LongBeforeSignIn { tag, len, len_max }.into())
-            }
-        }
     }
 
     /// Tells the client why, if it listens. There is nobody to tell where that fails.

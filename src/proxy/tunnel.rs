@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::client::Farewell;
 use super::handle::{Doing, Handle, Held, Kick};
@@ -101,8 +101,9 @@ impl Tunnel {
         encode::ready(out, TxStatus::Idle);
     }
 
-    /// Carries bytes both ways until one side has enough, the primary changes or the proxy stops.
-    pub(super) async fn run(self, worker: &Worker, handle: &Rc<Handle>, client: Stream) {
+    /// Carries bytes both ways until one side has enough, the primary changes or the proxy stops; `ahead` is what the client
+    /// has sent already.
+    pub(super) async fn run(self, worker: &Worker, handle: &Rc<Handle>, (client, ahead): (Stream, &[u8])) {
         let mut pins = Pins::default();
         pins.add(PinCause::Replication);
         handle.set_pins(pins);
@@ -121,7 +122,7 @@ impl Tunnel {
         let (server_read, server_write) = tokio::io::split(self.server.stream);
         let mut told = Boundary::default();
         let ended = tokio::select! {
-            () = carry(client_read, server_write) => None,
+            () = carry(ahead.chain(client_read), server_write) => None,
             () = carry_counted(server_read, &mut client_write, &mut told) => None,
             error = poll_fn(|cx| poll_end(handle, self.epoch < worker.board().snapshot().epoch, cx)) => Some(error),
         };
@@ -190,7 +191,7 @@ fn poll_end(handle: &Handle, primary_changed: bool, cx: &Context<'_>) -> Poll<Cl
 }
 
 /// Copies until the end of what there is to read, or an error on either side.
-async fn carry(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>) {
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: WriteHalf<Stream>) {
     let mut chunk = vec![0; CHUNK_LEN];
     while let Ok(len @ 1..) = from.read(&mut chunk).await {
         let bytes = chunk.get(..len).unwrap_or_default();

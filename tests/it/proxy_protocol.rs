@@ -1,6 +1,6 @@
 //! Protocol versions: what a client asks for, what it gets, and that it can cancel with the key of that version.
 
-use crate::harness::{Cluster, LIMIT, Raw, eventually, frame, send_cancel, startup_of};
+use crate::harness::{Cluster, LIMIT, Raw, eventually, frame, send_cancel, startup, startup_of};
 
 /// What NegotiateProtocolVersion says: the minor version, and the options that are not known.
 fn negotiated(body: &[u8]) -> (u32, Vec<String>) {
@@ -50,5 +50,35 @@ async fn newer_versions_are_negotiated_down_and_every_key_cancels() {
         send_cancel(proxy.port(), &client.key).await;
         let seen = client.until_ready().await;
         assert!(seen.iter().any(|shown| shown.starts_with("E 57014")), "3.{minor}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_need_not_wait_for_its_sign_in_before_it_asks() {
+    let cluster = Cluster::with_replicas(1).await;
+    cluster.sql(0, "ALTER ROLE app REPLICATION").await;
+    let proxy = cluster.proxy().run().await;
+    let two = [frame(b'Q', b"SELECT 1\0"), frame(b'Q', b"SELECT 2\0")].concat();
+    for (params, ahead, answers) in [
+        (vec![("user", "app"), ("database", "app")], two.clone(), ["D 1", "D 2"]),
+        (vec![("user", "app"), ("database", "app"), ("replication", "database")], two, ["D 1", "D 2"]),
+        (
+            vec![("user", "postgres"), ("database", "primacy")],
+            [frame(b'Q', b"SHOW VERSION\0"), frame(b'Q', b"SHOW VERSION\0")].concat(),
+            ["D ", "D "],
+        ),
+    ] {
+        // The second one whole, and cut in the middle.
+        for whole in [true, false] {
+            let (now, later) = ahead.split_at(if whole { ahead.len() } else { ahead.len() - 3 });
+            let mut client = Raw::dial(proxy.port()).await;
+            client.send(&startup(&params)).await;
+            client.sign_in_ahead(params[0].1, now).await.unwrap();
+            client.send(later).await;
+            for answer in answers {
+                let seen = client.until_ready().await;
+                assert!(seen.iter().any(|shown| shown.starts_with(answer)), "{params:?}: {seen:?}");
+            }
+        }
     }
 }

@@ -1,9 +1,6 @@
 //! The opening of a connection: requests for encryption are answered until there is a startup packet or a cancel request.
 
-use std::io;
-
 use futures_util::FutureExt;
-use tokio::io::AsyncReadExt;
 
 use super::{Door, LoginError};
 use crate::proxy::Stream;
@@ -60,8 +57,11 @@ impl Door<'_> {
 
     /// A client sends nothing between its request and our answer. Bytes that are there already were put there by
     /// somebody else, who hopes that they are taken for a part of the encrypted conversation (CVE-2021-23214).
-    /// They could not be: nothing is read ahead here, so they would spoil the handshake; but the reason is told.
+    /// They could not be: what was read ahead is no part of a handshake, and what was not would spoil it.
     fn refuse_early_bytes(&mut self) -> Result<(), LoginError> {
+        if !self.inbox.is_empty() {
+            return Err(ClientError::DataBeforeTls.into());
+        }
         let Stream::Tcp(tcp) = self.stream()? else { return Ok(()) };
         match tcp.peek(&mut [0]).now_or_never() {
             Some(Ok(1..)) => Err(ClientError::DataBeforeTls.into()),
@@ -75,25 +75,5 @@ impl Door<'_> {
         let stream = self.tls.accept(tcp, direct).await.map_err(LoginError::Tls)?;
         self.stream = Some(stream);
         Ok(())
-    }
-
-    /// Reads one packet and not a byte more.
-    async fn read_packet(&mut self) -> Result<StartupPacket, LoginError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => LoginError::Gone,
-            _ => LoginError::Io { step: "reading", source },
-        };
-        let len_max = self.context.settings.load().limits.login_message_max;
-        let stream = self.stream()?;
-        let mut four = [0; 4];
-        stream.read_exact(&mut four).await.map_err(failed)?;
-        let Some(Opening::Packet { len }) = Opening::peek(&four, len_max)? else {
-            // TLS where it is not offered. As PostgreSQL does, its first bytes are taken for a length.
-            let declared = u32::from_be_bytes(four);
-            return Err(StartupError::Length { declared, declared_max: len_max }.into());
-        };
-        let mut packet = vec![0; len - four.len()];
-        stream.read_exact(&mut packet).await.map_err(failed)?;
-        Ok(StartupPacket::decode(&packet)?)
     }
 }

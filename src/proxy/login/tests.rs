@@ -9,13 +9,13 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::control::Board;
 use crate::model::{Epoch, Lsn, Secret, Service, Snapshot, SqlState, Timeline};
-use crate::proxy::frames::FrameReader;
+use crate::proxy::frames::{Frame, FrameReader};
 use crate::proxy::links::Links;
 use crate::proxy::settings::{Auth, ClientTls, Limits, PoolMode, PoolSettings, Settings};
 use crate::wire::backend::Authentication;
 use crate::wire::scram::AwaitingServerFirst;
 use crate::wire::startup::StartupError;
-use crate::wire::{ErrorFields, md5};
+use crate::wire::{ErrorFields, Tag, md5};
 
 fn board() -> Arc<Board> {
     Board::new(Snapshot {
@@ -183,7 +183,7 @@ async fn md5_roles_sign_in_with_md5() {
         let client = async |stream: UnixStream| {
             let mut stream = Stream::from(stream);
             stream.write_all(&startup(&[("user", "old")])).await.unwrap();
-            let frame = read_exact_frame(&mut stream, 100).await.unwrap();
+            let frame = FrameReader::new(100).next(&mut stream).await.unwrap();
             let Authentication::Md5 { salt } = Authentication::decode(frame.body()).unwrap() else {
                 panic!("not md5")
             };
@@ -300,7 +300,7 @@ async fn what_is_wrong_is_told_before_the_connection_ends() {
 async fn a_silent_client_is_sent_away() {
     let context = context();
     let client = async |stream: UnixStream| {
-        let frame = read_exact_frame(&mut Stream::from(stream), 1000).await.unwrap();
+        let frame = FrameReader::new(1000).next(&mut Stream::from(stream)).await.unwrap();
         ErrorFields::new(frame.body()).code()
     };
     let (outcome, code) = against(&context, client).await;
@@ -335,4 +335,24 @@ proptest! {
         let (outcome, _) = runtime.block_on(against(&context(), sends(&bytes)));
         prop_assert!(!matches!(outcome, Ok(Outcome::Admitted(_))));
     }
+}
+
+#[tokio::test]
+async fn what_a_client_sends_ahead_is_kept_for_its_session() {
+    let (outcome, ()) = against(&context(), async |stream| {
+        let mut stream = Stream::from(stream);
+        let mut frames = FrameReader::new(10_000);
+        stream.write_all(&startup(&[("user", "old")])).await.unwrap();
+        let asked = frames.next(&mut stream).await.unwrap();
+        let Authentication::Md5 { salt } = Authentication::decode(asked.body()).unwrap() else {
+            panic!("no md5")
+        };
+        let mut out = Vec::new();
+        encode::password(&mut out, md5::answer(&md5::stored("old", "secret"), salt).as_bytes());
+        out.extend_from_slice(b"Q\0\0\0\x0eSELECT 1;\0");
+        stream.write_all(&out).await.unwrap();
+    })
+    .await;
+    let Ok(Outcome::Admitted(admitted)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(admitted.ahead, b"Q\0\0\0\x0eSELECT 1;\0");
 }

@@ -140,16 +140,22 @@ impl Raw {
 
     /// Everything from the startup packet to ReadyForQuery.
     pub(crate) async fn sign_in(&mut self, password: &str) -> Result<(), Message> {
-        self.sign_in_by(|first, challenge| first.prove_password(challenge, password)).await
+        self.sign_in_ahead(password, b"").await
+    }
+
+    /// The same by a client that does not wait for the answer to its proof: `ahead` goes out in one packet with it.
+    pub(crate) async fn sign_in_ahead(&mut self, password: &str, ahead: &[u8]) -> Result<(), Message> {
+        self.sign_in_by(ahead, |first, challenge| first.prove_password(challenge, password)).await
     }
 
     /// The same with keys that were made of the password before, which is what takes the time.
     pub(crate) async fn sign_in_with_keys(&mut self, keys: &Keys) -> Result<(), Message> {
-        self.sign_in_by(|first, challenge| first.prove_keys(challenge, keys)).await
+        self.sign_in_by(b"", |first, challenge| first.prove_keys(challenge, keys)).await
     }
 
     async fn sign_in_by(
         &mut self,
+        ahead: &[u8],
         prove: impl Fn(AwaitingServerFirst, &[u8]) -> Result<(AwaitingServerFinal, String), ScramError>,
     ) -> Result<(), Message> {
         let (first, begin) = AwaitingServerFirst::begin(&nonce(*b"123456789012345678"));
@@ -169,7 +175,7 @@ impl Raw {
                     let challenge = &message.body[4..];
                     let (awaiting, proof) = prove(first.take().unwrap(), challenge).unwrap();
                     last = Some(awaiting);
-                    self.send(&frame(b'p', proof.as_bytes())).await;
+                    self.send(&[&frame(b'p', proof.as_bytes()), ahead].concat()).await;
                 }
                 (b'R', Some(12)) => last.take().unwrap().finish(&message.body[4..]).unwrap(),
                 (b'E', _) => return Err(message),
