@@ -118,6 +118,9 @@ pub struct ExplainReport {
     /// Inside of a transaction that reads on a replica until it writes: what becomes of it.
     #[serde(default)]
     pub optimistic: String,
+    /// What a person can do so that it may run on a replica; empty where it may.
+    #[serde(default)]
+    pub change: String,
 }
 
 /// `GET /api/v1/series`: the last ten minutes.

@@ -51,7 +51,7 @@ fn read(used: &Used) -> ReadReport {
         count: used.primary,
         reason: reason.to_owned(),
         detail: used.detail.clone(),
-        change: what_would_change_it(reason).to_owned(),
+        change: change_of(reason, used.detail.as_deref()),
     }
 }
 
@@ -77,6 +77,26 @@ fn is_query(text: &str) -> bool {
     let word =
         text.trim_start_matches('(').split(|letter: char| !letter.is_alphabetic()).next().unwrap_or_default();
     ["select", "with", "values", "table"].iter().any(|query| word.eq_ignore_ascii_case(query))
+}
+
+/// What a person can do, with the line of the configuration where that is known.
+pub fn change_of(reason: &str, detail: Option<&str>) -> String {
+    let general = what_would_change_it(reason);
+    let function =
+        detail.filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+    match function {
+        // Built-in functions are known; nobody vouches for them.
+        Some(name) if reason == "volatile-function" && !is_known(name) => {
+            format!("{general}; where it is your own and only reads: routing.read_functions = [\"{name}\"]")
+        }
+        _ => general.to_owned(),
+    }
+}
+
+/// What is not a function of the database's own: statements, and the functions that write which every server has.
+fn is_known(name: &str) -> bool {
+    const KNOWN: [&str; 7] = ["do", "call", "nextval", "setval", "lo_create", "loread", "lowrite"];
+    KNOWN.contains(&name) || name.starts_with("pg_")
 }
 
 /// What a person can do so that a read may run on a replica.
@@ -161,6 +181,17 @@ mod tests {
             report.reads.iter().map(|r| (r.statement.as_str(), r.count, r.reason.as_str())).collect();
         assert_eq!(reads, [("select f()", 4, "volatile-function"), ("select ?", 3, "freshness")]);
         assert!((report.statements[1].mean_ms - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_volatile_function_comes_with_the_line_that_vouches_for_it() {
+        let line = "routing.read_functions = [\"total_of\"]";
+        assert!(change_of("volatile-function", Some("total_of")).ends_with(line));
+        for detail in [None, Some("==="), Some("nextval"), Some("do"), Some("pg_notify")] {
+            let change = change_of("volatile-function", detail);
+            assert_eq!(change, what_would_change_it("volatile-function"), "{detail:?}");
+        }
+        assert_eq!(change_of("write", Some("total_of")), what_would_change_it("write"));
     }
 
     #[test]

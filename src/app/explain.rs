@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Running;
 use crate::admin::json::{ExplainReport, ExplainRequest};
+use crate::admin::routes;
 use crate::model::Lsn;
 use crate::route::{self, Decision, Floor, Positions, Request, Scene, Transaction};
 use crate::sql::{Classifier, Hint, Kind, Place, Verdict};
@@ -63,6 +64,11 @@ impl Running {
                 .map(|hint| if hint == Hint::Primary { "primary" } else { "replica" }.to_owned()),
             statements: verdict.statements,
             optimistic: verdict.moving.as_str().to_owned(),
+            change: if verdict.place == Place::Anywhere {
+                String::new()
+            } else {
+                routes::change_of(verdict.reason.as_str(), verdict.detail.as_deref())
+            },
             effects: verdict.effects.iter().map(|effect| format!("{effect:?}")).collect(),
         }
     }

@@ -52,6 +52,9 @@ fn text(report: &ExplainReport, screen: &Screen) -> String {
     if report.statements != 1 {
         lines.push(("statements", Cell::new(report.statements.to_string())));
     }
+    if !report.change.is_empty() {
+        lines.push(("would change", Cell::new(&report.change)));
+    }
     lines.push(("optimistic", Cell::new(&report.optimistic)));
     lines.extend(report.effects.iter().map(|effect| ("effect", Cell::new(effect))));
     let rows: Vec<Vec<Cell>> =

@@ -72,7 +72,12 @@ impl Machine {
                 self.temporary.clear();
                 self.pins.remove(PinCause::TemporaryTable);
             }
-            E::Temporary(_) | E::TemporaryChildOf(_) | E::TemporaryPartOf(_) | E::Dropped(_) => {}
+            E::Temporary(_)
+            | E::TemporaryChildOf(_)
+            | E::TemporaryPartOf(_)
+            | E::MayBeTemporary(_)
+            | E::MayShowTemporary(_)
+            | E::Dropped(_) => {}
             E::PassingTemporary => server.tainted = true,
             E::Listen(_) | E::Unlisten(_) | E::Unpin(PinCause::Listen) => self.apply_listening(effect),
             E::Pin(cause) => {

@@ -18,80 +18,13 @@ use super::effects::is_doubtful;
 use super::machine::{Machine, Tx};
 use super::pins::Pins;
 use super::plan::Plan;
-use crate::sql::{self, Change, Kind, Object, PinCause, Place, Reason, SessionEffect, Verdict};
+use crate::sql::{self, Change, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
 
 /// Names told one from the other; with more of them everything is tied.
 const NAMES_MAX: usize = 1_000;
 
 /// Longer names are cut: what they stand for is not looked for.
 const NAME_BYTES_MAX: usize = 63;
-
-/// Tables of the catalog, and the schema they are in: rows that are the same on every node, those of temporary relations too.
-/// None of their columns shows a relation by its name.
-const CATALOG_TABLES: [&[u8]; 38] = [
-    b"pg_am",
-    b"pg_amop",
-    b"pg_amproc",
-    b"pg_attrdef",
-    b"pg_attribute",
-    b"pg_cast",
-    b"pg_catalog",
-    b"pg_class",
-    b"pg_collation",
-    b"pg_constraint",
-    b"pg_conversion",
-    b"pg_database",
-    b"pg_depend",
-    b"pg_description",
-    b"pg_enum",
-    b"pg_extension",
-    b"pg_foreign_server",
-    b"pg_foreign_table",
-    b"pg_index",
-    b"pg_inherits",
-    b"pg_language",
-    b"pg_namespace",
-    b"pg_opclass",
-    b"pg_operator",
-    b"pg_opfamily",
-    b"pg_partitioned_table",
-    b"pg_policy",
-    b"pg_proc",
-    b"pg_publication",
-    b"pg_publication_rel",
-    b"pg_range",
-    b"pg_rewrite",
-    b"pg_roles",
-    b"pg_sequence",
-    b"pg_statistic_ext",
-    b"pg_tablespace",
-    b"pg_trigger",
-    b"pg_type",
-];
-
-/// Built-in types, functions and relations that look names up which stand in values, or say what a name means here.
-fn looks_names_up(word: &[u8]) -> bool {
-    const BEGINNINGS: [&[u8]; 5] = [b"pg_", b"to_reg", b"has_", b"currtid", b"current_schema"];
-    const WORDS: [&[u8]; 14] = [
-        b"regclass",
-        b"regtype",
-        b"regproc",
-        b"regprocedure",
-        b"regoper",
-        b"regoperator",
-        b"regnamespace",
-        b"regrole",
-        b"regcollation",
-        b"regconfig",
-        b"regdictionary",
-        b"information_schema",
-        b"row_security_active",
-        b"format_type",
-    ];
-    (BEGINNINGS.iter().any(|beginning| word.starts_with(beginning)) && !CATALOG_TABLES.contains(&word))
-        || WORDS.contains(&word)
-        || word.windows(7).any(|part| part == b"_to_xml")
-}
 
 /// Causes that do not change what a read gives that mentions nothing of theirs. Locks and notifications are no such
 /// causes: who holds one, or got one, wants to see what others did before.
@@ -124,7 +57,7 @@ impl Temporary {
     }
 
     /// Notes the names that an executed statement gave to temporary relations. `tied`: there have been some before.
-    fn note(&mut self, verdict: &Verdict, tied: bool) {
+    fn note(&mut self, verdict: &Verdict, mut tied: bool) {
         let (mut named, mut made) = (0, 0);
         let mut wholes: Vec<&Arc<str>> = Vec::new();
         if !leaves_together(verdict) {
@@ -146,14 +79,18 @@ impl Temporary {
                     self.unknown |= !own;
                 }
                 SessionEffect::TemporaryPartOf(whole) => wholes.push(whole),
-                SessionEffect::Pin(PinCause::TemporaryTable) => made += 1,
-                // A view of a temporary table is temporary without saying so, and a new name may be one's of either kind.
-                SessionEffect::Ddl(
-                    Change::New(Object::Relation, name)
-                    | Change::Replaced(Object::Relation, name)
-                    | Change::View(name),
-                ) if tied => self.add(name),
-                SessionEffect::Ddl(Change::Anything | Change::Relations) if tied => self.unknown = true,
+                SessionEffect::Pin(PinCause::TemporaryTable) => {
+                    made += 1;
+                    tied = true;
+                }
+                SessionEffect::MayBeTemporary(name) if tied => self.add(name),
+                SessionEffect::MayShowTemporary(relation) if tied => {
+                    let own = |name: &Arc<str>| self.names.contains(name.to_ascii_lowercase().as_bytes());
+                    self.unknown |= relation.as_ref().is_none_or(own);
+                }
+                SessionEffect::Ddl(Change::Anything) if tied => self.unknown = true,
+                // What code makes is not known; a statement that defines something has said what it may be.
+                SessionEffect::Ddl(Change::Relations) if tied && !defines(verdict) => self.unknown = true,
                 _ => {}
             }
         }
@@ -190,7 +127,7 @@ impl Temporary {
             || sql::all_words(text).any(|found| {
                 word.clear();
                 word.extend(found.iter().map(u8::to_ascii_lowercase));
-                word.len() > NAME_BYTES_MAX || looks_names_up(&word) || self.names.contains(&word)
+                word.len() > NAME_BYTES_MAX || sql::looks_names_up(&word) || self.names.contains(&word)
             })
     }
 }
@@ -237,6 +174,11 @@ impl Machine {
     pub fn set_beside(&mut self, beside: bool) {
         self.beside = beside;
     }
+}
+
+/// Whether it is one statement that creates or alters something.
+fn defines(verdict: &Verdict) -> bool {
+    verdict.reason == Reason::Write && matches!(verdict.detail.as_deref(), Some("create" | "alter"))
 }
 
 /// Whether a statement leaves parts and wholes as they were: none that alters a relation, and none that runs what is not

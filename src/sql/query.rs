@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sqlparser::ast::{Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, Statement};
-use sqlparser::ast::{SetExpr, TableFactor, Visit, Visitor};
+use sqlparser::ast::{
+    Expr, Function, FunctionArguments, Ident, Insert, ObjectName, Query, Select, Statement,
+};
+use sqlparser::ast::{SetExpr, TableFactor, TableObject, Visit, Visitor};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 
@@ -75,13 +77,13 @@ pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
     let calls = calls::find(words, context.catalog);
     let found = if context.planned { &calls.found_planning } else { &calls.found };
     let mut outcome = match writing(words) {
-        Some(outcome) => outcome,
-        None => match (found, context.unparsable) {
+        Some(outcome) if !(context.planned && is_planned_anywhere(&outcome)) => outcome,
+        writes => match (found, context.unparsable) {
             (Some((reason, detail)), _) => Outcome::primary(*reason).with_detail(detail).alone(Alone::Query),
             (None, Some((reason, detail))) => {
                 Outcome::primary(reason).with_detail(detail).alone(Alone::Query)
             }
-            (None, None) => judge_tree(words, context).alone(Alone::Query),
+            (None, None) => judge_tree(words, context, writes.is_some()).alone(Alone::Query),
         },
     };
     if calls.only_sets && calls.effects.iter().all(|effect| matches!(effect, SessionEffect::Set { .. })) {
@@ -93,6 +95,25 @@ pub(super) fn judge(words: Words<'_>, context: &Context<'_>) -> Outcome {
     outcome.own_code |= calls.own_code;
     outcome.by_literal |= calls.by_literal;
     outcome
+}
+
+/// Judges an INSERT, UPDATE, DELETE or MERGE that is planned and not run.
+pub(super) fn judge_planned(words: Words<'_>, context: &Context<'_>) -> Outcome {
+    let calls = calls::find(words, context.catalog);
+    let mut outcome = match (&calls.found_planning, context.unparsable) {
+        (Some((reason, detail)), _) => Outcome::primary(*reason).with_detail(detail),
+        (None, Some((reason, detail))) => Outcome::primary(reason).with_detail(detail),
+        (None, None) => judge_tree(words, context, true),
+    };
+    outcome.own_code |= calls.own_code;
+    outcome.by_literal |= calls.by_literal;
+    outcome
+}
+
+/// Whether planning what the tokens show to be no read is a read: hot standbys plan writes and row locks, and take the locks
+/// for that, as the primary does (seen of every form). A table that is to be made is another thing: a temporary one they refuse.
+fn is_planned_anywhere(outcome: &Outcome) -> bool {
+    outcome.effects.is_empty() && matches!(outcome.reason, Reason::Write | Reason::WritingCte | Reason::Locks)
 }
 
 /// What the tokens alone show to be no read. INTO is reserved, so wherever it stands it is SELECT INTO, INSERT or
@@ -183,21 +204,37 @@ fn select_into(outcome: Outcome, words: Words<'_>, at: usize) -> Outcome {
     outcome.with_effect(SessionEffect::Ddl(change))
 }
 
-fn judge_tree(words: Words<'_>, context: &Context<'_>) -> Outcome {
+/// `writes`: the tokens show that it does, which is only planned.
+fn judge_tree(words: Words<'_>, context: &Context<'_>, writes: bool) -> Outcome {
     let Some(source) = words.source() else { return Outcome::primary(Reason::Unparsed) };
+    if writes && context.catalog.answers_by_rules() {
+        return Outcome::primary(Reason::Write).with_detail("rules may write something else");
+    }
     let rewritten = rewrite(words);
-    let query = match parse(rewritten.as_deref().unwrap_or(source)) {
-        Ok(query) => query,
+    let statement = match parse(rewritten.as_deref().unwrap_or(source)) {
+        Ok(statement) => statement,
         Err(outcome) => return *outcome,
     };
-    let mut walk = Walk { catalog: context.catalog, ctes: Vec::new(), own_code: Cell::new(false) };
-    match query.visit(&mut walk) {
-        ControlFlow::Continue(()) => Outcome { own_code: walk.own_code.get(), ..Outcome::read() },
+    let mut walk = Walk { writes, ..Walk::new(context.catalog) };
+    let found = match &statement {
+        Statement::Query(query) => query.visit(&mut walk),
+        statement if writes => statement.visit(&mut walk),
+        _ => return Outcome::primary(Reason::Unparsed).with_detail("not one query"),
+    };
+    match found {
+        ControlFlow::Continue(()) => {
+            let mut outcome = Outcome { own_code: walk.own_code.get(), ..Outcome::read() };
+            if writes {
+                // Its locks stay with the transaction.
+                outcome.moving = Moving::Never;
+            }
+            outcome
+        }
         ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),
     }
 }
 
-fn parse(source: &str) -> Result<Box<Query>, Box<Outcome>> {
+fn parse(source: &str) -> Result<Statement, Box<Outcome>> {
     let unparsed = |detail: &str| Box::new(Outcome::primary(Reason::Unparsed).with_detail(detail));
     let dialect = PostgreSqlDialect {};
     let parsed = Parser::new(&dialect)
@@ -206,8 +243,8 @@ fn parse(source: &str) -> Result<Box<Query>, Box<Outcome>> {
         .and_then(|mut parser| parser.parse_statements());
     match parsed {
         Ok(statements) => match <[Statement; 1]>::try_from(statements) {
-            Ok([Statement::Query(query)]) => Ok(query),
-            _ => Err(unparsed("not one query")),
+            Ok([statement]) => Ok(statement),
+            Err(_several) => Err(unparsed("not one query")),
         },
         Err(ParserError::RecursionLimitExceeded) => {
             Err(Box::new(Outcome::primary(Reason::TooLarge).with_detail("deeper than the parser is given")))
@@ -227,12 +264,44 @@ struct Walk<'c> {
     ctes: Vec<String>,
     /// A relation was found that runs code of the database's own.
     own_code: Cell<bool>,
+    /// It writes, and is planned only.
+    writes: bool,
 }
 
-impl Walk<'_> {
+impl<'c> Walk<'c> {
+    fn new(catalog: &'c Catalog) -> Self {
+        Self { catalog, ctes: Vec::new(), own_code: Cell::new(false), writes: false }
+    }
+
+    /// A nested statement: what it writes to has to be a relation that replicas have.
+    fn target(&self, statement: &Statement) -> Found {
+        match statement {
+            Statement::Insert(Insert { table: TableObject::TableName(name), .. }) => match names(name) {
+                Some(parts) if self.is_known(&parts) => self.relation(&parts),
+                _ => ControlFlow::Break((Reason::UnknownRelation, name.to_string())),
+            },
+            Statement::Delete(delete) if !delete.tables.is_empty() => {
+                ControlFlow::Break((Reason::Unparsed, "clause of another dialect".to_owned()))
+            }
+            // Their targets are visited as tables are.
+            Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break((Reason::WritingCte, "nested statement".to_owned())),
+        }
+    }
+
+    fn is_known(&self, parts: &[String]) -> bool {
+        split_name(parts).is_some_and(|(name, schema)| {
+            !matches!(self.catalog.relation(schema, name), Relation::Unknown | Relation::NoCatalog)
+        })
+    }
+
     fn relation(&self, parts: &[String]) -> Found {
         let Some((name, schema)) = split_name(parts) else { return ControlFlow::Continue(()) };
         let display = || parts.join(".");
+        if self.writes && self.catalog.relation_of_moment(name) {
+            // What a policy checks of new rows, and what views may be written through, is not looked into.
+            return ControlFlow::Break((Reason::Write, display()));
+        }
         match self.catalog.relation(schema, name) {
             Relation::Readable => {
                 self.own_code.set(self.own_code.get() || self.catalog.relation_runs_own(name));
@@ -263,7 +332,7 @@ impl Visitor for Walk<'_> {
     type Break = (Reason, String);
 
     fn pre_visit_query(&mut self, query: &Query) -> Found {
-        if !query.locks.is_empty() {
+        if !query.locks.is_empty() && !self.writes {
             return ControlFlow::Break((Reason::Locks, "row locks".to_owned()));
         }
         if has_table_command(&query.body)
@@ -292,7 +361,10 @@ impl Visitor for Walk<'_> {
         }
     }
 
-    fn pre_visit_statement(&mut self, _: &Statement) -> Found {
+    fn pre_visit_statement(&mut self, statement: &Statement) -> Found {
+        if self.writes {
+            return self.target(statement);
+        }
         // The query itself is visited, not its statement: what comes here is nested in it.
         ControlFlow::Break((Reason::WritingCte, "nested statement".to_owned()))
     }
@@ -353,7 +425,7 @@ pub(super) fn judge_copied_relation(words: &mut Words<'_>, context: &Context<'_>
     if let Some((reason, detail)) = context.unparsable {
         return Outcome::primary(reason).with_detail(detail);
     }
-    let walk = Walk { catalog: context.catalog, ctes: Vec::new(), own_code: Cell::new(false) };
+    let walk = Walk::new(context.catalog);
     match walk.relation(&parts) {
         ControlFlow::Continue(()) => Outcome { own_code: walk.own_code.get(), ..Outcome::read() },
         ControlFlow::Break((reason, detail)) => Outcome::primary(reason).with_detail(&detail),

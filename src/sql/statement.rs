@@ -228,6 +228,7 @@ pub(super) fn judge_statement(words: Words<'_>, context: &Context<'_>, wrappers:
     let keyword = String::from_utf8_lossy(keyword).to_ascii_lowercase();
     match keyword.as_str() {
         "select" | "with" | "values" | "table" => query::judge(words, context),
+        "insert" | "update" | "delete" | "merge" if context.planned => query::judge_planned(words, context),
         "insert" | "update" | "delete" | "merge" => write(words, context, &keyword),
         "explain" if wrappers < WRAPPERS_MAX => explain(words, context, wrappers).alone(Alone::Unknown),
         "copy" if wrappers < WRAPPERS_MAX => copy(words, context, wrappers).alone(Alone::Unknown),
@@ -307,7 +308,7 @@ fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcom
     let mut ahead = words;
     if ahead.eat_punctuation(b'(')
         && !ahead.sees_any(&["select", "with", "values", "table"])
-        && ahead.keyword().is_some()
+        && ahead.peek().is_some_and(|token| token.kind != TokenKind::Punctuation(b'('))
     {
         analyze = explain_options(&mut ahead);
         // An option may be given as a literal: ANALYZE 0.
@@ -338,12 +339,16 @@ fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcom
 fn explain_options(words: &mut Words<'_>) -> bool {
     let mut analyze = false;
     while !words.at_end() && !words.eat_punctuation(b')') {
-        if words.eat_any(&["analyze", "analyse"]) {
+        let escaped = words.peek().is_some_and(|token| token.kind == TokenKind::EscapedWord);
+        // Between quotes it is the same option.
+        let name = words.name();
+        if name.is_none() {
+            words.advance();
+        }
+        if escaped || matches!(name.as_deref(), Some("analyze" | "analyse")) {
             let off = words.eat_any(&["false", "off"])
                 || words.peek().is_some_and(|t| matches!(t.bytes(words.text), b"0" | b"'off'" | b"'false'"));
             analyze = !off;
-        } else {
-            words.advance();
         }
     }
     analyze

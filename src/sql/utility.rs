@@ -66,6 +66,8 @@ pub(super) fn effect_bytes(effect: &SessionEffect) -> usize {
         | SessionEffect::Temporary(name)
         | SessionEffect::TemporaryChildOf(name)
         | SessionEffect::TemporaryPartOf(name)
+        | SessionEffect::MayBeTemporary(name)
+        | SessionEffect::MayShowTemporary(Some(name))
         | SessionEffect::Ddl(
             Change::New(_, name)
             | Change::Readable(name)

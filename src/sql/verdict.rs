@@ -281,6 +281,10 @@ pub enum SessionEffect {
     TemporaryChildOf(Arc<str>),
     /// The temporary relation that is named next is a part of this one, and goes when that is dropped.
     TemporaryPartOf(Arc<str>),
+    /// A relation of this name was made, or given it, that is temporary if it is made of temporary ones.
+    MayBeTemporary(Arc<str>),
+    /// Other relations may show temporary ones from now on: some do, or do if this relation is temporary.
+    MayShowTemporary(Option<Arc<str>>),
     /// A temporary table was made that goes with its transaction.
     PassingTemporary,
     /// A relation of this name was dropped; a temporary one, where there was one.

@@ -112,6 +112,57 @@ async fn a_real_catalog_says_what_a_replica_can_do() {
     }
 }
 
+/// What a relation shows that looks names up is the session's own affair, where that has temporary relations.
+#[tokio::test]
+async fn relations_that_look_names_up_are_known() {
+    let Some(server) = Server::start() else { return println!("skipped: no PostgreSQL server binaries") };
+    let client = server.connect("postgres").await;
+    client.batch_execute(OBJECTS).await.unwrap();
+    let made = "CREATE VIEW named AS SELECT c.oid::regclass FROM pg_class c;
+        CREATE VIEW named_text AS SELECT tableoid::regclass::text AS t FROM plain;
+        CREATE VIEW looked_up AS SELECT to_regclass(b) IS NULL AS missing FROM plain;
+        CREATE VIEW visible AS SELECT relname FROM pg_class WHERE pg_table_is_visible(oid);
+        CREATE VIEW typed AS SELECT format_type(atttypid, 0) FROM pg_attribute;
+        CREATE VIEW on_system AS SELECT viewname FROM pg_views;
+        CREATE VIEW on_standard AS SELECT table_name FROM information_schema.tables;
+        CREATE VIEW on_named AS SELECT * FROM named;
+        CREATE DOMAIN relation AS regclass;
+        CREATE TABLE held (r regclass); CREATE TABLE held_many (r regclass[]); CREATE TABLE held_typed (t regtype);
+        CREATE TABLE held_domain (r relation);
+        CREATE TABLE held_above (a int) PARTITION BY LIST (a);
+        CREATE VIEW not_named AS SELECT relname, oid, relfilenode FROM pg_class;
+        CREATE TABLE processed (p regproc, n regnamespace)";
+    client.batch_execute(made).await.unwrap();
+    let facts = load(&client, 1, 1).await;
+    let own = |relation: &str| {
+        let text = format!("SELECT * FROM {relation}");
+        let verdict = Classifier::new(&Settings::default()).classify(text.as_bytes(), &facts);
+        assert_eq!(verdict.place, Place::Anywhere, "{text}");
+        verdict.own_code
+    };
+    for relation in [
+        "named",
+        "named_text",
+        "looked_up",
+        "visible",
+        "typed",
+        "on_system",
+        "on_standard",
+        "on_named",
+        "held",
+        "held_many",
+        "held_typed",
+        "held_domain",
+    ] {
+        assert!(own(relation), "{relation}");
+    }
+    for relation in
+        ["plain", "reads", "harmless", "not_named", "processed", "held_above", "pg_class", "pg_views"]
+    {
+        assert!(!own(relation), "{relation}");
+    }
+}
+
 #[tokio::test]
 async fn changes_of_the_facts_are_seen_and_others_are_not() {
     let Some(server) = Server::start() else { return println!("skipped: no PostgreSQL server binaries") };
@@ -122,6 +173,7 @@ async fn changes_of_the_facts_are_seen_and_others_are_not() {
     for (relevant, sql) in [
         (true, "CREATE TABLE another (a int)"),
         (true, "ALTER TABLE another SET UNLOGGED"),
+        (true, "ALTER TABLE plain ADD COLUMN c regclass"),
         (true, "ALTER FUNCTION reading(int) VOLATILE"),
         (true, "CREATE OR REPLACE VIEW reads AS SELECT a, upper(b) AS lower FROM plain"),
         (true, "DROP POLICY p ON guarded"),

@@ -10,6 +10,10 @@ const SETUP: &str = "
     CREATE TABLE hidden (v text); INSERT INTO hidden VALUES ('permanent');
     CREATE FUNCTION reads_hidden() RETURNS text LANGUAGE sql STABLE AS 'SELECT v FROM hidden';
     CREATE VIEW sees_function AS SELECT reads_hidden() AS v;
+    CREATE VIEW shows_names AS SELECT c.oid::regclass::text AS v FROM pg_class c WHERE relpersistence = 't' AND relname LIKE 'hid%';
+    CREATE VIEW sees_them AS SELECT count(*) FROM pg_class WHERE relname LIKE 'hid%' AND pg_table_is_visible(oid) AND relpersistence = 't';
+    CREATE VIEW on_views AS SELECT count(*) FROM shows_names WHERE v = 'hidden';
+    CREATE TABLE holds_names (v regclass);
     CREATE SEQUENCE s; CREATE TABLE rows (id serial, v text); CREATE TABLE made_later_too (v text);
     GRANT ALL ON ALL TABLES IN SCHEMA public TO app; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app;
     GRANT ALL ON SCHEMA public TO app";
@@ -115,6 +119,7 @@ async fn a_session_with_temporary_tables_reads_others_on_replicas() {
     let client = proxy.client().await;
     run(&client, "CREATE TEMP TABLE hidden (v text); INSERT INTO hidden VALUES ('temporary')").await;
     assert_eq!(value(&client, "SHOW primacy.pins").await, "temporary-table");
+    run(&client, "INSERT INTO holds_names VALUES ('hidden'::regclass)").await;
     for (sql, replica, expected) in [
         ("SELECT v FROM kept", true, "kept"),
         ("SELECT v FROM hidden", false, "temporary"),
@@ -131,6 +136,38 @@ async fn a_session_with_temporary_tables_reads_others_on_replicas() {
         ("SELECT count(*) FROM pg_class WHERE relname = 'hidden' AND pg_table_is_visible(oid)", false, "1"),
         ("SELECT count(*) FROM pg_class WHERE relname = 'kept' AND pg_table_is_visible(oid)", false, "1"),
         ("SELECT count(*) FROM pg_catalog.pg_class WHERE relname LIKE 'hid_en'", true, "2"),
+        // Views and columns that do so when they are read, and look like any other.
+        ("SELECT v FROM shows_names", false, "hidden"),
+        ("SELECT * FROM sees_them", false, "1"),
+        ("SELECT * FROM on_views", false, "1"),
+        ("SELECT v FROM holds_names", false, "hidden"),
+        // What is never looked for among temporary relations, and what looks nothing up.
+        ("SELECT 'now'::regproc, v FROM kept", true, "now"),
+        ("SELECT to_regproc('version')", true, "version"),
+        ("SELECT 'public'::regnamespace", true, "public"),
+        (
+            "SELECT count(*) FROM pg_proc WHERE proname = 'reads_hid' || 'den' AND pg_function_is_visible(oid)",
+            true,
+            "1",
+        ),
+        (
+            "SELECT has_database_privilege(current_database(), 'CONNECT'), pg_has_role('app', 'USAGE')",
+            true,
+            "t",
+        ),
+        ("SELECT current_schema()", true, "public"),
+        ("SELECT pg_column_size(1), pg_size_pretty(1::bigint)", true, "4"),
+        (
+            "SELECT count(*) FROM pg_ts_config WHERE cfgname = 'english' AND pg_ts_config_is_visible(oid)",
+            true,
+            "1",
+        ),
+        // These are the temporary schema's own.
+        (
+            "SELECT has_schema_privilege(nspname, 'CREATE') FROM pg_namespace WHERE oid = pg_my_temp_schema()",
+            false,
+            "t",
+        ),
     ] {
         assert_eq!(on_replica(&proxy, &client, sql).await, replica, "{sql}");
         assert_eq!(value(&client, sql).await, expected, "{sql}");
@@ -152,6 +189,78 @@ async fn a_session_with_temporary_tables_reads_others_on_replicas() {
     let other = proxy.client().await;
     run(&other, "INSERT INTO kept VALUES ('more')").await;
     assert_eq!(value(&other, "SELECT pg_my_temp_schema()").await, "0");
+}
+
+#[tokio::test]
+async fn what_a_session_makes_beside_its_temporary_tables_is_told_from_them() {
+    let cluster = Cluster::with_replicas(2).await;
+    let proxy = proxy(&cluster, 20).await;
+    let client = proxy.client().await;
+    run(&client, "CREATE TEMP TABLE hidden (v text)").await;
+    run(&client, "CREATE TABLE lasting (v text); INSERT INTO lasting VALUES ('lasting')").await;
+    run(&client, "CREATE TABLE IF NOT EXISTS lasting (v text)").await;
+    run(&client, "CREATE TABLE copied AS SELECT * FROM lasting").await;
+    run(&client, "CREATE TABLE child () INHERITS (lasting)").await;
+    run(&client, "CREATE UNLOGGED TABLE unlogged_child () INHERITS (copied)").await;
+    run(&client, "DROP TABLE unlogged_child").await;
+    for (sql, expected) in [
+        ("SELECT v FROM lasting", "lasting"),
+        ("SELECT v FROM copied", "lasting"),
+        ("SELECT count(*) FROM child", "0"),
+    ] {
+        eventually(LIMIT, "the tables are known", async || {
+            on_replica(&proxy, &client, sql).await.then_some(())
+        })
+        .await;
+        assert_eq!(value(&client, sql).await, expected, "{sql}");
+    }
+    // A temporary child of a permanent table shows in that, whatever it is called.
+    run(&client, "CREATE TEMP TABLE kept (v text); INSERT INTO kept VALUES ('of the child')").await;
+    run(&client, "ALTER TABLE kept INHERIT lasting").await;
+    assert!(!on_replica(&proxy, &client, "SELECT count(*) FROM lasting").await);
+    assert_eq!(value(&client, "SELECT count(*) FROM lasting").await, "2");
+}
+
+/// What is planned and not run is planned alike on a replica, with its locks.
+#[tokio::test]
+async fn writes_are_explained_on_replicas() {
+    let cluster = Cluster::with_replicas(1).await;
+    let proxy = proxy(&cluster, 20).await;
+    let client = proxy.client().await;
+    run(&client, "INSERT INTO rows (v) SELECT n::text FROM generate_series(1, 1000) n").await;
+    cluster.sql(0, "CREATE UNLOGGED TABLE scratch (v text); GRANT ALL ON scratch TO app; ANALYZE rows").await;
+    let plan = async |sql: &str| {
+        let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let line = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        messages.iter().filter_map(line).collect::<Vec<_>>()
+    };
+    for (sql, replica) in [
+        ("EXPLAIN (VERBOSE) INSERT INTO rows (v) VALUES ('x') RETURNING id", true),
+        ("EXPLAIN INSERT INTO kept SELECT v FROM rows WHERE id < 10", true),
+        ("EXPLAIN (VERBOSE) UPDATE rows SET v = 'x' WHERE id = 1 RETURNING *", true),
+        ("EXPLAIN DELETE FROM rows USING kept WHERE rows.v = kept.v", true),
+        ("EXPLAIN MERGE INTO kept USING rows ON kept.v = rows.v WHEN MATCHED THEN DELETE", true),
+        ("EXPLAIN WITH x AS (DELETE FROM rows RETURNING v) INSERT INTO kept SELECT v FROM x", true),
+        ("EXPLAIN WITH x AS (UPDATE rows SET v = '' RETURNING id) SELECT * FROM x", true),
+        ("EXPLAIN SELECT * FROM rows WHERE id < 10 FOR UPDATE", true),
+        ("EXPLAIN SELECT * INTO another FROM rows", false),
+        ("EXPLAIN CREATE TABLE another AS SELECT * FROM rows", false),
+        ("EXPLAIN UPDATE scratch SET v = ''", false),
+        (
+            "EXPLAIN (COSTS off, TIMING off, SUMMARY off, \"analyze\") DELETE FROM kept WHERE v = 'nothing'",
+            false,
+        ),
+    ] {
+        eventually(LIMIT, "the tables are known", async || {
+            (on_replica(&proxy, &client, sql).await == replica).then_some(())
+        })
+        .await;
+        assert_eq!(plan(sql).await, plan(&format!("/* primacy: primary */ {sql}")).await, "{sql}");
+    }
+    assert_eq!(value(&client, "SELECT count(*) FROM rows").await, "1000");
 }
 
 #[tokio::test]

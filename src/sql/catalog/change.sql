@@ -17,6 +17,6 @@ SELECT concat_ws(' ',
     (SELECT concat(count(*), ',', sum(pg_catalog.hashint8(xmin::text::bigint)::bigint)) FROM pg_catalog.pg_constraint
       WHERE contypid <> 0),
     (SELECT concat(count(*), ',', sum(pg_catalog.hashtext(concat_ws(' ', oid, relname, relnamespace, relkind,
-                                                                     relpersistence, reltype))::bigint))
+                                                                     relpersistence, reltype, relnatts))::bigint))
        FROM pg_catalog.pg_class
       WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't')) AS state

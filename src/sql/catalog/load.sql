@@ -6,7 +6,8 @@
 -- kind r: a relation. class: s readable on a replica, u unlogged or foreign, n node-local, v calls volatile functions.
 -- kind o: an operator that calls an unsafe function. kind a: an unsafe function that can be called like a column.
 -- kind w, x: an operator, a type that runs functions that are not built in. Letter o behind a class of kind f or r: it is
---         not built in, or runs what is not.
+--         not built in, or runs what is not; or it is a relation of the database's own that shows, or looks up, names that may
+--         mean something else in a session with temporary relations.
 -- kind t: a type whose values call unsafe functions when they are cast or checked.
 -- kind m: a relation that may show the time at which a transaction began. Functions that may have the letter m.
 -- kind u: one row, where there are rules on statements that write.
@@ -120,8 +121,31 @@ reads (parent, child) AS MATERIALIZED (
     UNION
     SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits),
 own (oid) AS MATERIALIZED (SELECT oid FROM functions WHERE class ~ 'o'),
+-- Types that show a relation or a type by its name, and what is made of them.
+naming_types (oid) AS (
+    SELECT t.oid FROM pg_catalog.pg_type t
+     WHERE t.typnamespace = 11 AND t.typname IN ('regclass', 'regtype', 'regprocedure', 'regoperator')
+    UNION
+    SELECT t.oid FROM pg_catalog.pg_type t JOIN naming_types n ON n.oid IN (t.typelem, t.typbasetype)),
+-- Views and tables that look names up when they are read; the system's views, of which a view of the database's own may be
+-- made, all count as such.
+naming_relations (oid) AS (
+    SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'v' AND oid < 16384
+    UNION
+    SELECT c.relation FROM tree_calls c JOIN pg_catalog.pg_proc p ON p.oid = c.callee
+     WHERE c.relation >= 16384 AND p.oid < 16384
+       AND (p.proname ~ '^(pg_|to_reg|has_|currtid|current_schema|reg)|_to_xml' OR p.proname IN ('format_type', 'row_security_active'))
+    UNION
+    SELECT t.relation FROM trees t, pg_catalog.pg_type n
+     WHERE t.relation >= 16384 AND n.oid IN (SELECT oid FROM naming_types) AND n.oid < 16384
+       AND position('type ' || n.oid || ' ' IN t.tree) > 0
+    UNION
+    SELECT a.attrelid FROM pg_catalog.pg_attribute a
+     WHERE a.atttypid = ANY (ARRAY(SELECT oid FROM naming_types)) AND a.attnum > 0 AND NOT a.attisdropped),
 own_relations (oid) AS (
     SELECT c.relation FROM tree_calls c JOIN own o ON o.oid = c.callee WHERE c.relation <> 0
+    UNION
+    SELECT n.oid FROM naming_relations n
     UNION
     SELECT r.parent FROM own_relations o JOIN reads r ON r.child = o.oid),
 -- Types whose values call unsafe functions wherever they are used: by casts, input and output, and by the operators
@@ -175,7 +199,7 @@ SELECT DISTINCT 'f', 'pg_catalog', t.typname::text, '1', '1', 's'
  WHERE t.typnamespace = 11 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_'
    AND NOT EXISTS (SELECT FROM classed f WHERE f.nspname = 'pg_catalog' AND f.proname = t.typname)
 UNION ALL
-SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's') || CASE WHEN o.oid IS NULL THEN '' ELSE 'o' END
+SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's') || CASE WHEN o.oid IS NULL OR c.oid < 16384 THEN '' ELSE 'o' END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN (SELECT oid, max(class) AS class FROM bad_relations GROUP BY oid) b ON b.oid = c.oid

@@ -71,6 +71,15 @@ fn proven_reads_may_run_anywhere() {
         "EXPLAIN (SELECT 1)",
         "EXPLAIN SELECT log_visit(1)",
         "EXPLAIN (ANALYZE off) SELECT nextval('s')",
+        // Hot standbys plan what they would not run.
+        "EXPLAIN INSERT INTO users VALUES (1)",
+        "EXPLAIN (COSTS off) INSERT INTO app.users SELECT * FROM orders ON CONFLICT (id) DO NOTHING RETURNING id",
+        "EXPLAIN (VERBOSE) UPDATE users SET a = log_visit(1) FROM orders o WHERE o.id = users.id RETURNING *",
+        "EXPLAIN DELETE FROM users USING orders WHERE users.id = orders.id",
+        "EXPLAIN MERGE INTO users USING orders ON true WHEN MATCHED THEN DELETE",
+        "EXPLAIN WITH x AS (DELETE FROM users RETURNING *) INSERT INTO orders SELECT * FROM x",
+        "EXPLAIN WITH x AS (INSERT INTO users VALUES (1) RETURNING *) SELECT * FROM x",
+        "EXPLAIN SELECT * FROM users FOR UPDATE",
         "COPY users TO STDOUT",
         "COPY app.users (id, name) TO STDOUT WITH (FORMAT csv)",
         "COPY (SELECT * FROM users) TO STDOUT",
@@ -99,7 +108,9 @@ fn statements_that_write_go_to_the_primary() {
             "SELECT 1 INTO TEMP x",
             "COPY users FROM STDIN",
             "COPY users(id) FROM '/tmp/x'",
-            "EXPLAIN INSERT INTO users VALUES (1)",
+            "EXPLAIN (\"analyze\") DELETE FROM users",
+            "EXPLAIN SELECT * INTO new_table FROM users",
+            "EXPLAIN WITH x AS (DELETE FROM users) SELECT * INTO TEMP y FROM x",
             "EXPLAIN ANALYZE UPDATE users SET a = 1",
             "EXPLAIN CREATE TABLE x AS SELECT 1",
             "CREATE TABLE x (a int)",
@@ -324,4 +335,32 @@ fn without_facts_only_what_needs_none_is_a_read() {
     assert_eq!(reason("SELECT * FROM users"), Reason::NoCatalog);
     assert_eq!(reason("WITH x AS (SELECT 1) SELECT * FROM x"), Reason::Read);
     assert_eq!(reason("INSERT INTO users VALUES (1)"), Reason::Write);
+}
+
+#[test]
+fn writes_are_planned_elsewhere_only_where_all_of_it_is_known() {
+    for (reason, text) in [
+        (Reason::UnreadableRelation, "EXPLAIN INSERT INTO scratch VALUES (1)"),
+        (Reason::UnreadableRelation, "EXPLAIN DELETE FROM scratch"),
+        (Reason::UnreadableRelation, "EXPLAIN UPDATE users SET a = (SELECT a FROM scratch)"),
+        (Reason::UnknownRelation, "EXPLAIN INSERT INTO nowhere VALUES (1)"),
+        (Reason::UnknownRelation, "EXPLAIN UPDATE nowhere SET a = 1"),
+        // The name of a common table expression is not that of a target.
+        (Reason::UnknownRelation, "EXPLAIN WITH x AS (SELECT 1) INSERT INTO x SELECT 1"),
+        (Reason::NodeLocal, "EXPLAIN INSERT INTO users SELECT pg_backend_pid()"),
+        (Reason::SessionState, "EXPLAIN UPDATE users SET a = set_config('a', 'x', false)"),
+        (Reason::VolatileFunction, "EXPLAIN UPDATE users SET a = 'x'::checked_text"),
+    ] {
+        let verdict = judge(text);
+        assert_eq!((verdict.place, verdict.reason), (Place::Primary, reason), "{text}: {verdict:?}");
+    }
+    // Views may be written through, policies may check what is written, and rules may write something else.
+    let mut guarded = super::builder();
+    guarded.add(["m", "", "users", "0", "0", "s"]).unwrap();
+    let mut ruled = super::builder();
+    ruled.add(["u", "", "", "0", "0", "v"]).unwrap();
+    for facts in [guarded.finish(), ruled.finish()] {
+        let verdict = super::judge_with("EXPLAIN DELETE FROM users", &facts);
+        assert_eq!((verdict.place, verdict.reason), (Place::Primary, Reason::Write), "{verdict:?}");
+    }
 }

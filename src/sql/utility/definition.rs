@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::catalog::{Change, Object};
 use super::super::outcome::Outcome;
 use super::super::verdict::{PinCause, Reason, SessionEffect};
 use super::super::words::Words;
@@ -9,7 +10,7 @@ use super::scope::{self, Known};
 
 /// Judges the statement whose keyword stands before `words`.
 pub(super) fn recognise(keyword: &str, mut words: Words<'_>, known: &Known<'_>) -> Outcome {
-    let changes = scope::changes(keyword, words, known).into_iter().map(SessionEffect::Ddl);
+    let changes = scope::changes(keyword, words, known);
     let mut outcome = Outcome::primary(Reason::Write).with_detail(keyword);
     if words.mentions("currval") || words.mentions("lastval") {
         // In the default of a column, for example: rows that this session inserts will ask.
@@ -32,9 +33,40 @@ pub(super) fn recognise(keyword: &str, mut words: Words<'_>, known: &Known<'_>) 
     }
     if keyword == "drop" {
         outcome.effects.extend(dropped(words).into_iter().map(SessionEffect::Dropped));
+    } else {
+        outcome.effects.extend(temporary_perhaps(keyword, words, &changes));
     }
-    outcome.effects.extend(changes);
+    outcome.effects.extend(changes.into_iter().map(SessionEffect::Ddl));
     outcome
+}
+
+/// What a definition that does not say so may have to do with temporary relations: a view of one is temporary, and a new name
+/// may be that of one. Tables, sequences and materialized views that are not said to be temporary are not.
+fn temporary_perhaps(keyword: &str, mut words: Words<'_>, changes: &[Change]) -> Vec<SessionEffect> {
+    let creates = keyword == "create";
+    if creates && words.sees("rule") && words.mentions("select") {
+        // It makes a table a view.
+        return vec![SessionEffect::MayShowTemporary(None)];
+    }
+    words.eat_any(&["unlogged", "foreign"]);
+    if creates && words.sees_any(&["table", "sequence", "materialized"]) {
+        return Vec::new();
+    }
+    let named = |change: &Change| match change {
+        Change::New(Object::Relation, name)
+        | Change::Replaced(Object::Relation, name)
+        | Change::View(name) => Some(SessionEffect::MayBeTemporary(Arc::clone(name))),
+        _ => None,
+    };
+    let mut effects: Vec<SessionEffect> = changes.iter().filter_map(named).collect();
+    if !creates && words.eat("table") && words.mentions("inherit") {
+        words.eat_all(&["if", "exists"]);
+        words.eat("only");
+        // A temporary child of a permanent table.
+        let own = words.qualified_name().and_then(|mut parts| parts.pop());
+        effects.push(SessionEffect::MayShowTemporary(own.map(Arc::from)));
+    }
+    effects
 }
 
 /// Whether what is made goes with its transaction. What inherits from it, or it from, does not change that.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::super::catalog::{Catalog, Change, Leaves, Object, Relation};
+use super::super::lookups::looks_names_up;
 use super::super::scan::TokenKind;
 use super::super::words::Words;
 use super::session::body_effects;
@@ -108,6 +109,7 @@ fn table(mut words: Words<'_>, unreadable: bool, known: &Known<'_>) -> Vec<Chang
     // One that exists already is not made.
     let doubtful = unreadable
         || words.sees("if")
+        || shows_names(words)
         || has_strange_types(words, known.catalog)
         || has_strange_columns(words, known);
     named(
@@ -149,6 +151,18 @@ fn is_readable(parts: &[String], catalog: &Catalog) -> bool {
     name.is_some_and(|name| catalog.relation(schema.map(String::as_str), name) == Relation::Readable)
 }
 
+/// Whether what is read of the new relation may be what a name means in the session that reads it.
+fn shows_names(mut words: Words<'_>) -> bool {
+    while !words.at_end() {
+        match words.name() {
+            Some(name) if looks_names_up(name.as_bytes()) => return true,
+            Some(_) => {}
+            None => drop(words.advance()),
+        }
+    }
+    false
+}
+
 fn has_strange_types(words: Words<'_>, catalog: &Catalog) -> bool {
     let mut rest = words;
     while !rest.at_end() {
@@ -170,7 +184,7 @@ fn view(mut words: Words<'_>, replace: bool, known: &Known<'_>) -> Vec<Change> {
     while !words.at_end() && !words.eat("as") {
         words.advance();
     }
-    let readable = !exists && (known.reads)(words.rest());
+    let readable = !exists && !shows_names(words) && (known.reads)(words.rest());
     vec![if readable { Change::View(name) } else { Change::New(Object::Relation, name) }]
 }
 
@@ -330,7 +344,11 @@ fn altered_relation(mut words: Words<'_>, known: &Known<'_>) -> Vec<Change> {
     words.eat("only");
     let Some(own) = words.qualified_name() else { return vec![Change::Anything] };
     words.eat_operator("*");
-    if words.mentions("unlogged") || has_strange_types(words.rest(), known.catalog) {
+    let columns = words.mentions("add") || words.mentions("type");
+    if words.mentions("unlogged")
+        || has_strange_types(words.rest(), known.catalog)
+        || (columns && shows_names(words.rest()))
+    {
         return vec![Change::Relations];
     }
     let readable = |parts: &[String]| is_readable(parts, known.catalog);
