@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use primacy::control::report::{Change, StatusReport};
 use primacy::control::settings::{Credentials, NodeSettings};
 use primacy::control::{self, Board, ControlHandle, LocalServers, OwnCluster, Settings};
@@ -425,6 +426,52 @@ async fn a_paused_replay_does_not_keep_a_receiver_alive() {
     writer.writes_after(Instant::now()).await;
     say("SIGSTOP with paused replays", &control.last_change(), writer.longest_pause_since(since));
     cluster.cont(0);
+    control.settled(new).await;
+    writer.check(&cluster, new).await;
+    control.stop();
+}
+
+/// A receiver that lost its primary is gone for a moment, and comes back under the setting that its server has read last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_may_come_back_is_not_taken_for_stopped() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, &Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    // Nobody can sign in later on: the connections that are there have to do, and their turn has just come.
+    for replica in [NodeId(1), NodeId(2)] {
+        control.board.suspect(replica);
+    }
+    let asked = Instant::now();
+    eventually(LIMIT, "the replicas have answered", async || {
+        let fresh = |ago: u64| Duration::from_millis(ago) < asked.elapsed();
+        let status = control.status().await;
+        status.nodes.iter().all(|node| node.answered_ms_ago.is_some_and(fresh)).then_some(())
+    })
+    .await;
+    let postmasters = [1, 2].map(|replica| cluster.node(replica).running().unwrap());
+    for postmaster in postmasters {
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+    }
+    cluster.kill(0).await;
+    for replica in [1, 2] {
+        let written = cluster.node(replica).data_dir().join("postgresql.auto.conf");
+        eventually(LIMIT, "the receiver is told to stop", async || {
+            let text = std::fs::read_to_string(&written).unwrap();
+            text.contains("primary_conninfo = ''").then_some(())
+        })
+        .await;
+    }
+    // Time enough for many looks at a receiver that is not there.
+    let looked = Instant::now();
+    while looked.elapsed() < Duration::from_millis(300) {
+        assert_eq!(control.status().await.state, "recruiting");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for postmaster in postmasters {
+        kill(postmaster, Signal::SIGCONT).unwrap();
+    }
+    let new = control.led_by_another_than(0).await;
     control.settled(new).await;
     writer.check(&cluster, new).await;
     control.stop();

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::recruit::lsn;
+use super::recruit::{RELOAD, lsn};
 use super::{Actuator, DeedError, term};
-use crate::control::hands::{Change, alter};
+use crate::control::hands::{Change, Lease, alter};
+use crate::control::task;
 use crate::failover::{FollowerName, Outcome};
 use crate::model::{NodeId, Timeline};
 
@@ -31,12 +32,24 @@ const DROP_STALE_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM 
 
 const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
+/// Whether a standby does what it was told: it has a receiver, or needs none any more.
+const FOLLOWS: &str = "\
+SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver')";
+
+/// When it is looked whether a repointed standby has a receiver.
+const REMINDERS: [Duration; 4] = [
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
+
 /// The timeline of a primary, and where its own WAL begins.
 const PROMOTED: &str = "\
 SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), pg_last_wal_replay_lsn()::text";
 
 /// What is prepared before it is needed.
-pub(super) const STATEMENTS: [&str; 4] = [BEFORE_REPOINT, CREATE_SLOT, RECOVERING, PROMOTED];
+pub(super) const STATEMENTS: [&str; 5] = [BEFORE_REPOINT, CREATE_SLOT, RECOVERING, FOLLOWS, PROMOTED];
 
 impl Actuator {
     /// Points a standby at `upstream` under that name. Takes effect at once; replay is not waited for.
@@ -78,7 +91,7 @@ impl Actuator {
         if row.try_get(3)? {
             self.drop_stale_slots(&lease).await;
         }
-        lease.done();
+        task::spawn_detached("remind", &self.settings.name(node), remind(lease));
         Ok(Outcome::Done)
     }
 
@@ -149,5 +162,26 @@ impl Actuator {
         let fork = lsn(row.try_get(1)?)?;
         lease.done();
         Ok(Outcome::Promoted { timeline: Timeline(timeline), fork })
+    }
+}
+
+/// Wakes a standby that was told to follow and does not begin to: one whose receiver was ending just then was seen without any
+/// until the next reload, a second later, and after a failed attempt the startup process waits for
+/// `wal_retrieve_retry_interval`. A reload ends both, and changes nothing.
+async fn remind(lease: Lease) {
+    let reminding = async {
+        let follows = lease.prepare(FOLLOWS).await?;
+        for pause in REMINDERS {
+            tokio::time::sleep(pause).await;
+            if lease.query_one(&follows, &[]).await?.try_get(0)? {
+                break;
+            }
+            lease.batch_execute(RELOAD).await?;
+        }
+        Ok::<_, tokio_postgres::Error>(())
+    };
+    match reminding.await {
+        Ok(()) => lease.done(),
+        Err(error) => tracing::debug!(%error, "a standby was not reminded of whom it is to follow"),
     }
 }

@@ -48,7 +48,7 @@ SELECT pg_last_wal_replay_lsn()::text, coalesce((SELECT wait_event IN ('Recovery
   pg_is_in_recovery(),
   (extract(epoch FROM current_setting('wal_retrieve_retry_interval')::interval) * 1000)::bigint";
 
-const RELOAD: &str = "SELECT pg_reload_conf()";
+pub(super) const RELOAD: &str = "SELECT pg_reload_conf()";
 
 /// The startup process is woken where it waits at the end of its WAL; by then it has looked into `pg_wal` again.
 const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -67,14 +67,19 @@ const BEFORE_STOP: &str = "\
 SELECT pg_is_in_recovery(), current_setting('primary_conninfo'), current_setting('restore_command'),
   (SELECT received_tli FROM pg_stat_wal_receiver), CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END";
 
-const RECEIVES: &str = "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)";
+/// Whether a standby receives, or may still begin to. A receiver that has just died by itself comes back under the old setting
+/// until the server has read the new one, and one that still connects is shown among the processes only.
+const RECEIVES: &str = "\
+SELECT current_setting('primary_conninfo') <> '' OR EXISTS (SELECT FROM pg_stat_wal_receiver)
+  OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver')";
 
 /// Where a standby without a receiver stands; whether it has one again.
 const POSITION: &str = "\
 SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text,
   greatest((SELECT timeline_id FROM pg_control_checkpoint()),
     (SELECT min_recovery_end_timeline FROM pg_control_recovery())),
-  EXISTS (SELECT FROM pg_stat_wal_receiver)";
+  EXISTS (SELECT FROM pg_stat_wal_receiver)
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver')";
 
 const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
