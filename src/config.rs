@@ -102,6 +102,9 @@ fn unreadable(file: &Path, error: &std::io::Error) -> ConfigProblems {
 /// Resolves the text of a file; relative paths in it count from the file's directory.
 pub fn parse(text: &str, file: &Path) -> Result<Settings, ConfigProblems> {
     let (document, places, problems) = document::read(text);
+    if document::is_unread(&problems) {
+        return Err(ConfigProblems { file: Some(file.to_owned()), problems });
+    }
     let mut check = check::Checker::new(places, problems);
     let base = file.parent().unwrap_or(Path::new(""));
     let settings = resolve::settings(&document, base, &mut check);

@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// More primacies to run, each with settings that differ: `NAME:table.key=value,...`
     #[arg(long, value_name = "NAME:SETTINGS")]
     pub(crate) variant: Vec<String>,
+    /// Three more primacies: with TLS towards clients, towards servers, and both
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Wait this long at most for other programs to leave the processors alone
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub(crate) quiet_wait: u64,
@@ -72,7 +75,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn wants(&self, workload: Workload) -> bool {
-        self.only.is_empty() || self.only.contains(&workload)
+        (self.only.is_empty() && workload != Workload::SignIn) || self.only.contains(&workload)
     }
 
     pub(crate) fn busy(&self) -> Shape {

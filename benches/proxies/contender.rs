@@ -31,6 +31,8 @@ pub(crate) enum Mode {
 pub(crate) struct Port {
     pub(crate) number: u16,
     pub(crate) pid: Option<u32>,
+    /// pgbench speaks TLS with it.
+    pub(crate) tls: bool,
 }
 
 /// One of those that are compared.
@@ -42,6 +44,8 @@ pub(crate) struct Contender {
     session: Option<Instance>,
     /// It cannot serve prepared statements in its usual mode.
     prepares_in_session_mode_only: bool,
+    /// Clients speak TLS with it.
+    tls: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,16 @@ impl Contender {
             let name: &'static str = Box::leak(format!("primacy-{name}").into_boxed_str());
             all.push(primacy(name, &arguments.primacy, stage, &set).await?);
         }
+        for (name, clients, servers) in TLS.into_iter().filter(|_| arguments.tls) {
+            let mut set = arguments.set.clone();
+            if clients {
+                set.extend(tls_towards_clients(stage));
+            }
+            set.extend(servers.then(|| "nodes.sslmode=require".to_owned()));
+            let mut contender = primacy(name, &arguments.primacy, stage, &set).await?;
+            contender.tls = clients;
+            all.push(contender);
+        }
         if let Some(other) = &arguments.other {
             all.push(primacy("other", other, stage, &arguments.set).await?);
         }
@@ -83,7 +97,12 @@ impl Contender {
     }
 
     fn new(name: &'static str, version: String, usual: Instance) -> Self {
-        Self { name, version, usual, session: None, prepares_in_session_mode_only: false }
+        Self { name, version, usual, session: None, prepares_in_session_mode_only: false, tls: false }
+    }
+
+    /// Whether the other parts, whose clients speak in the clear, can say anything about it.
+    pub(crate) fn is_reached_in_the_clear(&self) -> bool {
+        !self.tls
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -124,8 +143,22 @@ impl Contender {
             (Some(session), Mode::Session) => session,
             _ => &self.usual,
         };
-        Port { number: instance.port, pid: instance.process.as_ref().and_then(Child::id) }
+        Port { number: instance.port, pid: instance.process.as_ref().and_then(Child::id), tls: self.tls }
     }
+}
+
+/// The primacies of `--tls`: name, TLS towards clients, towards servers.
+const TLS: [(&str, bool, bool); 3] = [
+    ("primacy-tls-clients", true, false),
+    ("primacy-tls-servers", false, true),
+    ("primacy-tls-both", true, true),
+];
+
+fn tls_towards_clients(stage: &Stage) -> [String; 3] {
+    // In TOML's own quotes: a path is no number and no bare word.
+    let (crt, key) = stage.certificate();
+    let file = |key: &str, path: &Path| format!("tls.{key}='{}'", path.display());
+    [file("cert_file", &crt), file("key_file", &key), "tls.sslmode='prefer'".to_owned()]
 }
 
 async fn pgbouncer(program: &Path, stage: &Stage) -> Outcome<Contender> {
@@ -154,7 +187,7 @@ async fn start_pgbouncer(program: &Path, stage: &Stage, mode: &str, follows: boo
         "[databases]\napp = host=127.0.0.1 port={} dbname=app\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
          unix_socket_dir =\npool_mode = {mode}\nauth_type = scram-sha-256\nauth_file = {}\nmax_client_conn = 12000\n\
          default_pool_size = {SERVERS}\nlisten_backlog = 1000\nlog_connections = 0\nlog_disconnections = 0\n\
-         ignore_startup_parameters = extra_float_digits\n{prepared}",
+         ignore_startup_parameters = extra_float_digits\nserver_tls_sslmode = disable\n{prepared}",
         stage.primary_port(),
         dir.join("users.txt").display(),
     );
@@ -222,7 +255,10 @@ fn config(stage: &Stage, port: u16, admin: u16) -> Table {
     let pool = Table::from_iter([("default_pool_size".to_owned(), Value::from(i64::from(SERVERS)))]);
     table.insert("pool".into(), pool.into());
     let node = |node: &primacy::postgres::Instance| {
-        let mut table = toml::toml! { host = "127.0.0.1" };
+        let mut table = toml::toml! {
+            host = "127.0.0.1"
+            sslmode = "disable"
+        };
         table.insert("name".into(), node.name().into());
         table.insert("port".into(), i64::from(node.port()).into());
         Value::Table(table)
@@ -234,13 +270,19 @@ fn config(stage: &Stage, port: u16, admin: u16) -> Table {
     table
 }
 
+/// Sets a key, given with its tables' names; in a list of tables, in each of them.
 fn set_key(table: &mut Table, key: &str, value: Value) -> Outcome<()> {
     let Some((first, rest)) = key.split_once('.') else {
         table.insert(key.to_owned(), value);
         return Ok(());
     };
-    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
-    set_key(inner.as_table_mut().ok_or("not a table")?, rest, value)
+    match table.entry(first).or_insert_with(|| Value::Table(Table::new())) {
+        Value::Table(inner) => set_key(inner, rest, value),
+        Value::Array(all) => all
+            .iter_mut()
+            .try_for_each(|one| set_key(one.as_table_mut().ok_or("not a table")?, rest, value.clone())),
+        _ => Err("not a table".into()),
+    }
 }
 
 /// Starts a program that is to listen on a port, and waits until a query through it is answered.

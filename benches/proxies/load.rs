@@ -22,10 +22,13 @@ pub(crate) enum Workload {
     Prepared,
     /// pgbench's own transaction: seven statements, five of which write or control
     TpcbLike,
+    /// One SELECT by key, on a new connection each; only where it is asked for
+    SignIn,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 4] = [Self::Simple, Self::Extended, Self::Prepared, Self::TpcbLike];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Simple, Self::Extended, Self::Prepared, Self::TpcbLike, Self::SignIn];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl Workload {
             Self::Extended => "extended",
             Self::Prepared => "prepared",
             Self::TpcbLike => "tpcb-like",
+            Self::SignIn => "sign-in",
         }
     }
 
@@ -42,6 +46,7 @@ impl Workload {
             Self::Extended => &["--select-only", "--protocol=extended"],
             Self::Prepared => &["--select-only", "--protocol=prepared"],
             Self::TpcbLike => &["--protocol=simple"],
+            Self::SignIn => &["--select-only", "--protocol=simple", "--connect"],
         }
     }
 }
@@ -70,6 +75,9 @@ pub(crate) async fn run(stage: &Stage, port: Port, workload: Workload, shape: Sh
     let log = tempfile::tempdir_in(stage.dir())?;
     let threads = shape.clients.min(2).to_string();
     let mut command = stage.client_program("pgbench", port.number);
+    if port.tls {
+        command.env("PGSSLMODE", "require");
+    }
     command.args(["--no-vacuum", "--log", "--sampling-rate=0.2", "--log-prefix"]).arg(log.path().join("log"));
     command.args(["--time", &shape.seconds.to_string(), "--client", &shape.clients.to_string()]);
     command.args(["--jobs", &threads]).args(workload.arguments());

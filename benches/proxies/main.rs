@@ -62,19 +62,20 @@ async fn measure(arguments: &Arguments, stage: &Stage) -> Outcome<Report> {
             report.progress(round, workload);
         }
     }
+    let in_the_clear = || contenders.iter().filter(|contender| contender.is_reached_in_the_clear());
     if arguments.fleet > 0 {
-        for contender in &contenders {
+        for contender in in_the_clear() {
             let fleet = fleet::measure(contender, arguments.fleet).await?;
             report.add_fleet(contender.name(), fleet);
         }
     }
-    for contender in contenders.iter().filter(|_| arguments.crowd > 0) {
+    for contender in in_the_clear().filter(|_| arguments.crowd > 0) {
         let lasts = Duration::from_secs(arguments.seconds.max(5));
         if let Some(crowd) = crowd::measure(contender, arguments.crowd, lasts).await? {
             report.add_crowd(contender.name(), crowd);
         }
     }
-    for contender in contenders.iter().filter(|_| arguments.large > 0) {
+    for contender in in_the_clear().filter(|_| arguments.large > 0) {
         let size = large::Size { copy_mib: arguments.large };
         report.add_transfers(contender.name(), large::measure(contender, size).await?);
     }

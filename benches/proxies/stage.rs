@@ -13,6 +13,9 @@ use super::arguments::Arguments;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+const CERTIFICATE: &str = "bench.crt";
+const KEY: &str = "bench.key";
+
 /// The servers, stopped and removed by `clear`, or by the watchdog if this program is killed.
 pub(crate) struct Stage {
     servers: Cluster,
@@ -28,6 +31,18 @@ impl Stage {
         let dir = tempfile::Builder::new().prefix("primacy-bench-").tempdir()?.keep();
         installation.account.own(&dir)?;
         let watchdog = Watchdog::over(&dir)?;
+        if arguments.tls {
+            make_certificate(&dir)?;
+            for file in [CERTIFICATE, KEY] {
+                installation.account.own(&dir.join(file))?;
+            }
+        }
+        let in_dir = |file: &str| dir.join(file).display().to_string();
+        let tls = [
+            ("ssl".to_owned(), "on".to_owned()),
+            ("ssl_cert_file".to_owned(), in_dir(CERTIFICATE)),
+            ("ssl_key_file".to_owned(), in_dir(KEY)),
+        ];
         let settings = [
             // What is measured is the way to the server, not its disks.
             ("fsync", "off"),
@@ -40,7 +55,11 @@ impl Stage {
             ports: free_ports(3)?,
             durability: Durability::Async,
             sync: false,
-            settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
+            settings: settings
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into_iter()
+                .chain(tls.into_iter().filter(|_| arguments.tls))
+                .collect(),
             init_args: Vec::new(),
         };
         let servers = Cluster::describe(&installation, &spec);
@@ -69,6 +88,11 @@ impl Stage {
         command.env("PGUSER", "app").env("PGPASSWORD", "app").env("PGDATABASE", "app");
         command.stdin(Stdio::null());
         command
+    }
+
+    /// The certificate and key of the servers; there with `--tls`.
+    pub(crate) fn certificate(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join(CERTIFICATE), self.dir.join(KEY))
     }
 
     pub(crate) fn primary_port(&self) -> u16 {
@@ -105,6 +129,17 @@ impl Stage {
         std::fs::remove_dir_all(&self.dir)?;
         Ok(())
     }
+}
+
+/// RSA of 2048 bits, as Debian's own and most authorities' certificates are.
+fn make_certificate(dir: &Path) -> Outcome<()> {
+    let mut command = std::process::Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    command.args(["-keyout", KEY, "-out", CERTIFICATE]).current_dir(dir).stderr(Stdio::null());
+    if !command.status()?.success() {
+        return Err("openssl could not make a certificate".into());
+    }
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program of its own: it reads its environment here")]

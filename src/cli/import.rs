@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use super::screen::Screen;
-use crate::config::import::{from_pgbouncer, from_pgpool};
+use crate::config::import::{Origin, from_pgbouncer, from_pgpool};
 
 /// Arguments of `primacy import`.
 #[derive(Debug, clap::Args)]
@@ -12,7 +12,7 @@ pub(super) struct Args {
     /// pgbouncer.ini or pgpool.conf. The configuration goes to stdout, the report to stderr.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Whose it is, where the file's name does not say.
+    /// Whose it is, where the file does not say.
     #[arg(long, value_name = "POOLER")]
     from: Option<Pooler>,
 }
@@ -27,17 +27,25 @@ enum Pooler {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let by_name = match args.file.extension().and_then(|extension| extension.to_str()) {
-        Some("ini") => Pooler::Pgbouncer,
-        _ => Pooler::Pgpool,
-    };
     let text = std::fs::read_to_string(&args.file).map_err(|error| Failure::System {
         what: "cannot read the file to import",
         why: format!("{}: {error}", args.file.display()),
     })?;
-    let imported = match args.from.unwrap_or(by_name) {
-        Pooler::Pgbouncer => from_pgbouncer(&text),
-        Pooler::Pgpool => from_pgpool(&text),
+    // An `.ini` without a section is PgBouncer's still: an included piece.
+    let is_ini = args.file.extension().is_some_and(|extension| extension == "ini");
+    let imported = match (args.from, Origin::of(&text)) {
+        (Some(Pooler::Pgbouncer), _) | (None, Origin::Pgbouncer) => from_pgbouncer(&text),
+        (None, Origin::Pgpool) if is_ini => from_pgbouncer(&text),
+        (Some(Pooler::Pgpool), _) | (None, Origin::Pgpool) => from_pgpool(&text),
+        (None, Origin::Neither) => {
+            return Err(Failure::System {
+                what: "cannot tell whose configuration it is",
+                why: format!(
+                    "{}: no [databases] as in pgbouncer.ini, and sections, which pgpool.conf has not; say it with --from",
+                    args.file.display()
+                ),
+            });
+        }
     };
     for note in &imported.notes {
         super::screen::complain(note);

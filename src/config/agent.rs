@@ -72,6 +72,9 @@ pub fn load_agent(file: &Path) -> Result<(Settings, Vec<String>), ConfigProblems
 
 fn parse_agent(text: &str, file: &Path) -> Result<(Settings, Vec<String>), ConfigProblems> {
     let (document, places, problems) = document::read(text);
+    if document::is_unread(&problems) {
+        return Err(ConfigProblems { file: Some(file.to_owned()), problems });
+    }
     let mut check = Checker::new(places, problems);
     let base = file.parent().unwrap_or(Path::new(""));
     let settings = resolve(&document, base, &mut check);

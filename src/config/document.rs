@@ -134,6 +134,11 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     }
 }
 
+/// Whether nothing of the file could be read, so that what is missing in it says nothing.
+pub(super) fn is_unread(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.key.is_empty())
+}
+
 /// A problem with a message alone.
 fn plain(message: &str) -> Problem {
     Problem {
@@ -206,10 +211,14 @@ fn quoted(text: &str) -> Vec<&str> {
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let scored = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k));
     let (distance, near) = scored.min()?;
-    // A third of the letters may be wrong; or one is the tail or the head of the other (`size` for `pool_size`).
-    let close = distance <= near.len().max(word.len()).div_ceil(3);
+    // A typing mistake; or one is the tail or the head of the other (`size` for `pool_size`, `idle_timeout` for
+    // `client_idle_timeout`); or a third of the letters are wrong.
     let part = |k: &&&str| word.len() >= 4 && (k.contains(word) || word.contains(**k));
-    if close { Some(near) } else { known.iter().find(part).copied() }
+    if distance <= 1 {
+        return Some(near);
+    }
+    let close = distance <= near.len().max(word.len()).div_ceil(3);
+    known.iter().find(part).copied().or(close.then_some(near))
 }
 
 /// Byte offset -> line and column, counted in characters from one.
@@ -232,15 +241,16 @@ mod tests {
     #[test]
     fn every_unreadable_key_is_reported_with_its_place() {
         let text = "lissen = '127.0.0.1:6432'\nworkers = 'two'\n[pool]\nserver_lifetime = 30\n\
-                    default_poolsize = 3\n[[nodes]]\nname = 'a'\n[[nodes]]\nprot = 5432\nweight = true\n";
+                    default_poolsize = 3\n[limits]\nidle_timeout = '5s'\n[[nodes]]\nname = 'a'\n[[nodes]]\nprot = 5432\nweight = true\n";
         let all = problems(text);
         let wanted = [
             "line 1, column 1: lissen: unknown key (did you mean `listen`?)",
             "line 2, column 1: workers: found 'two'; allowed: a whole number",
             "line 4, column 1: pool.server_lifetime: found 30; allowed: a duration with its unit",
             "line 5, column 1: pool.default_poolsize: unknown key (did you mean `default_pool_size`?)",
-            "line 9, column 1: nodes[1].prot: unknown key (did you mean `port`?)",
-            "line 10, column 1: nodes[1].weight: found true; allowed: a whole number",
+            "line 7, column 1: limits.idle_timeout: unknown key (did you mean `client_idle_timeout`?)",
+            "line 11, column 1: nodes[1].prot: unknown key (did you mean `port`?)",
+            "line 12, column 1: nodes[1].weight: found true; allowed: a whole number",
         ];
         assert_eq!(all.len(), wanted.len(), "{all:#?}");
         for want in wanted {

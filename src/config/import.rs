@@ -5,6 +5,31 @@ mod pgpool;
 
 use toml::{Table, Value};
 
+/// Whose configuration a text may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// PgBouncer's: it has sections.
+    Pgbouncer,
+    /// Pgpool-II's: it has none.
+    Pgpool,
+    /// Neither's: its sections are others.
+    Neither,
+}
+
+impl Origin {
+    /// As far as the text tells.
+    pub fn of(text: &str) -> Self {
+        let mut sections = text.lines().map(str::trim).filter(|line| line.starts_with('[')).peekable();
+        if sections.peek().is_none() {
+            return Self::Pgpool;
+        }
+        let known = |line: &str| {
+            ["[databases]", "[pgbouncer]"].iter().any(|section| line.eq_ignore_ascii_case(section))
+        };
+        if sections.any(known) { Self::Pgbouncer } else { Self::Neither }
+    }
+}
+
 pub use pgbouncer::from_pgbouncer;
 pub use pgpool::from_pgpool;
 
@@ -41,6 +66,16 @@ impl Draft {
         table.insert(key.to_owned(), value.into());
     }
 
+    /// Takes keys of a table out again, and the table if nothing is left in it.
+    fn unset(&mut self, table: &str, keys: &[&str]) {
+        if let Some(Value::Table(inner)) = self.table.get_mut(table) {
+            keys.iter().for_each(|key| drop(inner.remove(*key)));
+            if inner.is_empty() {
+                self.table.remove(table);
+            }
+        }
+    }
+
     /// Sets a key to a whole number.
     fn number(&mut self, key: &str, from: &str, text: &str) {
         match text.parse::<i64>() {
@@ -63,6 +98,12 @@ impl Draft {
             }
             _ => self.note(format!("{from} = {text}: not a number of seconds; {key} keeps its default")),
         }
+    }
+
+    /// Notes what is left out. Of passwords their names alone.
+    fn without_counterpart(&mut self, key: &str, value: &str) {
+        let value = if key.contains("password") { "***" } else { value };
+        self.note(format!("{key} = {value} has no counterpart"));
     }
 
     fn note(&mut self, text: impl Into<String>) {
@@ -115,4 +156,16 @@ fn key_and_value(line: &str) -> Option<(&str, &str)> {
     }
     let (key, value) = line.split_once('=')?;
     Some((key.trim(), value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_tells_whose_it_is() {
+        assert_eq!(Origin::of("; mine\n[Databases]\na = host=b\n"), Origin::Pgbouncer);
+        assert_eq!(Origin::of("port = 9999\nbackend_hostname0 = 'db1'\n"), Origin::Pgpool);
+        assert_eq!(Origin::of("listen = '127.0.0.1:6432'\n[[nodes]]\nhost = 'db1'\n"), Origin::Neither);
+    }
 }

@@ -96,6 +96,15 @@ fn all_problems_come_together_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_file_that_is_no_toml_is_told_that_and_not_what_it_lacks() {
+    let problems =
+        parse("listen = \"127.0.0.1:6432\n[[nodes]]\n", Path::new("x.toml")).expect_err("not closed");
+    let told: Vec<_> = problems.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("line 1") && told[0].contains("this is not TOML"), "{told:?}");
+}
+
+#[test]
 fn a_missing_file_says_what_to_do() {
     let problems = load(Path::new("/nonexistent/primacy.toml")).expect_err("no such file");
     assert!(problems.to_string().contains("--config"), "{problems}");

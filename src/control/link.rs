@@ -65,6 +65,9 @@ pub enum LinkError {
         /// What rustls says.
         detail: String,
     },
+    /// The server wants a password.
+    #[error("the server asks for a password, and none is set")]
+    NoPassword,
     /// The server's answer was not what the question asks for.
     #[error("unexpected answer: {detail}")]
     Answer {
@@ -164,6 +167,9 @@ impl From<tokio_postgres::Error> for LinkError {
             source = cause.source();
         }
         let detail = chain(&error);
+        if detail.contains("password missing") {
+            return Self::NoPassword;
+        }
         // The crate's own word for "TLS was required and the server said no" has no type of its own.
         if detail.contains("TLS") { Self::Tls { detail } } else { Self::Answer { detail } }
     }
@@ -411,6 +417,27 @@ mod tests {
         };
         let (error, ()) = tokio::join!(Link::open(&target, Duration::from_secs(2)), hang_up);
         assert!(matches!(error, Err(LinkError::Lost)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_asks_for_a_password_nobody_set_is_told_as_that() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+        let role = Credentials { user: "nobody".into(), password: crate::model::Secret::new("") };
+        let mut node = NodeSettings::new("n0", address);
+        node.tls.mode = crate::tls::ServerTlsMode::Disable;
+        let target = Target::new(NodeId(0), &node, &role, "postgres").unwrap();
+        let ask = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            assert!(socket.read(&mut [0; 1024]).await.unwrap() > 8);
+            let mut question = Vec::new();
+            crate::wire::encode::auth_md5(&mut question, [1; 4]);
+            socket.write_all(&question).await.unwrap();
+            drop(socket.read(&mut [0; 1024]).await);
+        };
+        let (error, ()) = tokio::join!(Link::open(&target, Duration::from_secs(2)), ask);
+        assert!(matches!(error, Err(LinkError::NoPassword)), "{error:?}");
     }
 
     #[test]

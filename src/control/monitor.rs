@@ -347,6 +347,7 @@ fn reach(error: &LinkError) -> Reach {
             | SqlState::INSUFFICIENT_PRIVILEGE => Reach::AuthFailed,
             _ => Reach::Other,
         },
+        LinkError::NoPassword => Reach::AuthFailed,
         LinkError::Tls { .. } | LinkError::Answer { .. } => Reach::Other,
     }
 }
@@ -370,6 +371,7 @@ mod tests {
         assert_eq!(reach(&server(SqlState::ADMIN_SHUTDOWN)), Reach::ShuttingDown);
         assert_eq!(reach(&server(SqlState::CRASH_SHUTDOWN)), Reach::ShuttingDown);
         assert_eq!(reach(&server(SqlState::INVALID_PASSWORD)), Reach::AuthFailed);
+        assert_eq!(reach(&LinkError::NoPassword), Reach::AuthFailed);
         assert_eq!(reach(&server(SqlState::TOO_MANY_CONNECTIONS)), Reach::Other);
     }
 }

@@ -99,12 +99,23 @@ impl ControlHandle {
 
     /// No failover without a person from now on.
     pub async fn pause(&self) -> Result<String, CommandError> {
-        self.command(Command::Pause).await
+        self.kept(Command::Pause).await
     }
 
     /// Automatic failover again.
     pub async fn resume(&self) -> Result<String, CommandError> {
-        self.command(Command::Resume).await
+        self.kept(Command::Resume).await
+    }
+
+    /// A command whose effect is to outlive this process.
+    async fn kept(&self, command: Command) -> Result<String, CommandError> {
+        let done = self.command(command).await?;
+        // Without a directory the journal is in memory, and everything in it counts as written.
+        Ok(if self.journal.is_durable() {
+            done
+        } else {
+            format!("{done}, until primacy is restarted: there is no state_dir")
+        })
     }
 
     /// Takes other settings over, as soon as nothing is under way. Nodes keep their places; those that are gone are marked
@@ -162,6 +173,7 @@ pub(crate) fn advice(refusal: &Refusal) -> &'static str {
         Refusal::NotEnoughRecruits { .. } => {
             "; start more of the nodes, or accept the loss of writes with `primacy failover --allow-data-loss`"
         }
+        Refusal::NotKept { .. } => "; it is tried again, and `primacy status` says when that has helped",
         Refusal::Paused => "; `primacy resume` switches it on",
         Refusal::Busy { .. } => "; try again when it is done (`primacy status`)",
         _ => "",

@@ -23,9 +23,11 @@ pub(super) fn obey(state: State, world: &mut World, now: Instant, id: CommandId,
         Command::Pause | Command::Resume => {
             let pause = *command == Command::Pause;
             world.paused = pause;
-            world.save(now, RuleId::C1a);
-            let words = if pause { "automatic failover is paused" } else { "automatic failover is on" };
-            answer(world, id, Ok(words.into()));
+            world.save_for(
+                now,
+                id,
+                if pause { "automatic failover is paused" } else { "automatic failover is on" },
+            );
             state
         }
         Command::Rejoin(node) => {

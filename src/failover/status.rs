@@ -267,6 +267,14 @@ pub enum Refusal {
     /// Paused.
     #[error("automatic failover is paused")]
     Paused,
+    /// Done, and not durable: a restart would not know of it.
+    #[error("{done} now, but a restart of primacy would forget it: the journal cannot be written: {why}")]
+    NotKept {
+        /// What is done.
+        done: &'static str,
+        /// Why it is not durable.
+        why: String,
+    },
     /// Something else is going on.
     #[error("{} is in progress", .phase.as_str())]
     Busy {

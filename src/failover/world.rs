@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::cohort::Coverage;
 use super::effect::{Action, Effect, EffectId};
-use super::input::Outcome;
+use super::input::{CommandId, Outcome};
 use super::journal::{Intent, Record};
 use super::nodes::{Node, Trail};
 use super::rule::RuleId;
 use super::settings::{Member, Settings, node_ids};
-use super::status::{Alarm, Standing};
+use super::status::{Alarm, Refusal, Standing};
 use crate::model::{Epoch, NodeId, Service, Snapshot, SystemId};
 
 /// Effects in flight; more than this at once is a mistake of ours, and the oldest are given up.
@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) alarms: Vec<Alarm>,
     /// The `WriteJournal` of `save` in flight, and when a failed one is tried again.
     save: Option<EffectId>,
+    /// The commands that are done, and answered once that is durable: with these words.
+    done: Vec<(CommandId, &'static str)>,
     pub(super) save_again: Option<Instant>,
     pub(super) published: Option<(Instant, Snapshot)>,
     /// How often each rule decided something.
@@ -80,6 +82,7 @@ impl World {
             flaps: VecDeque::new(),
             alarms: Vec::new(),
             save: None,
+            done: Vec::new(),
             save_again: None,
             published: None,
             ruled: BTreeMap::new(),
@@ -243,6 +246,17 @@ impl World {
         self.save_again = None;
     }
 
+    /// The same for what a person has asked for, who is answered when it would survive a restart, or told that it would not.
+    pub(super) fn save_for(&mut self, now: Instant, command: CommandId, done: &'static str) {
+        if self.record.is_none() {
+            // The first record will have it. There is none before a primary was found.
+            let words = format!("{done}; it is written down as soon as a primary is found");
+            return self.tell(RuleId::C1a, Action::Answer { command, result: Ok(words) });
+        }
+        self.done.push((command, done));
+        self.save(now, RuleId::C1a);
+    }
+
     /// Whether a `save` is on its way, or failed and has to be tried again.
     pub(super) fn saving(&self) -> bool {
         self.save.is_some() || self.save_again.is_some()
@@ -254,6 +268,13 @@ impl World {
             return;
         }
         self.save = None;
+        for (command, done) in std::mem::take(&mut self.done) {
+            let result = match outcome {
+                Outcome::Done => Ok(done.to_owned()),
+                _ => Err(Refusal::NotKept { done, why: outcome.words().to_owned() }),
+            };
+            self.tell(RuleId::C1a, Action::Answer { command, result });
+        }
         if *outcome == Outcome::Done {
             self.clear_alarms(|alarm| matches!(alarm, Alarm::JournalFailed { .. }));
         } else {

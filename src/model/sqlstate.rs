@@ -19,6 +19,8 @@ sqlstates! {
     SUCCESS = b"00000";
     /// Warning.
     WARNING = b"01000";
+    /// No connection to a server.
+    UNABLE_TO_ESTABLISH_CONNECTION = b"08001";
     /// Connection failure.
     CONNECTION_FAILURE = b"08006";
     /// It is not known whether the transaction committed.

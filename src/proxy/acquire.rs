@@ -133,7 +133,7 @@ impl Driver {
             if self.waits_in_line(wait, target.is_some()) {
                 let left = hold_timeout.saturating_sub(clock::now().duration_since(wait.started));
                 if left.is_zero() {
-                    return Err(Refusal::Error(Self::nobody(decision, wait)));
+                    return Err(Refusal::Error(self.nobody(decision, wait)));
                 }
                 self.stand_in_line(wait, left).await?;
                 continue;
@@ -150,7 +150,7 @@ impl Driver {
                 None => left,
             };
             if left.is_zero() {
-                return Err(Refusal::Error(Self::nobody(decision, wait)));
+                return Err(Refusal::Error(self.nobody(decision, wait)));
             }
             self.count_hold(wait)?;
             tokio::select! {
@@ -182,7 +182,12 @@ impl Driver {
         }
     }
 
-    fn nobody(decision: Decision, wait: &Wait) -> ClientError {
+    fn nobody(&self, decision: Decision, wait: &Wait) -> ClientError {
+        let board = self.worker.board();
+        let primary = board.snapshot().writable_primary();
+        if let Some(ended) = primary.and_then(|node| wait.hang_ups.at_the_end(node, board)) {
+            return ended;
+        }
         match decision {
             Decision::Nowhere => ClientError::NoReplica,
             _ => ClientError::NoPrimary { waited: clock::now().duration_since(wait.started) },
@@ -236,9 +241,10 @@ impl Driver {
             board.suspect(node);
             if snapshot.primary != Some(node) {
                 wait.request.avoid = Some(node);
-            } else if wait.hang_ups.are_too_many(node, &error, board) {
-                let node = self.node_name(node).to_string();
-                return Err(Refusal::Error(ClientError::ServerUnreachable { node }));
+            } else if let Some(ended) =
+                wait.hang_ups.one_too_many((node, &self.node_name(node)), &error, board)
+            {
+                return Err(Refusal::Error(ended));
             }
             return Ok(None);
         }
@@ -248,11 +254,13 @@ impl Driver {
             // The password may have been changed since the client proved that it knows it.
             self.worker.shared.verifiers.distrust(&self.pool.user);
         }
+        let fault = error.fault();
         match error {
             ConnectError::Refused { frame, .. } => Err(Refusal::Server(frame)),
             _ => Err(Refusal::Error(ClientError::ServerSignIn {
                 node: self.node_name(node).to_string(),
                 user: self.pool.user.to_string(),
+                fault,
             })),
         }
     }

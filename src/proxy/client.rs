@@ -99,7 +99,8 @@ async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) ->
         Ok(Outcome::Closed) => return None,
         Err(error) => {
             worker.meter.client_refused(refusal_of(&error));
-            tracing::info!(peer = ?peer, error = error.in_words(), "a client was not let in");
+            let peer = peer.map_or_else(|| "the Unix socket".to_owned(), |peer| peer.to_string());
+            tracing::info!(peer, error = error.in_words(), "a client was not let in");
             return None;
         }
     };
@@ -254,6 +255,7 @@ fn refusal_of(error: &LoginError) -> SignInRefusal {
             | ClientError::NoLogin { .. }
             | ClientError::NoRule { .. }
             | ClientError::WrongIdentity { .. }
+            | ClientError::NoCertificate
             | ClientError::TooManyFailures,
         ) => SignInRefusal::Credentials,
         LoginError::Refused(ClientError::TooManyClientsOf { .. }) => SignInRefusal::Limit,
@@ -344,8 +346,9 @@ async fn ask_a_server(
                 }
                 Err(AcquireError::Connect(error)) if error.node_is_suspect() => {
                     worker.board().suspect(node);
-                    if snapshot.primary == Some(node) && hang_ups.are_too_many(node, &error, worker.board()) {
-                        ended = Some(node);
+                    if snapshot.primary == Some(node) {
+                        let name = worker.shared.links.name(node).unwrap_or_default();
+                        ended = hang_ups.one_too_many((node, &name), &error, worker.board());
                     }
                 }
                 Err(AcquireError::Connect(error)) => {
@@ -355,7 +358,11 @@ async fn ask_a_server(
                     tracing::warn!(node = node.0, user = %pool.user, %error, "cannot sign in on a server for a client");
                     let node = worker.shared.links.name(node).unwrap_or_default().to_string();
                     let user = pool.user.to_string();
-                    return Err(Farewell::Error(ClientError::ServerSignIn { node, user }));
+                    return Err(Farewell::Error(ClientError::ServerSignIn {
+                        node,
+                        user,
+                        fault: error.fault(),
+                    }));
                 }
                 Err(AcquireError::Timeout(waited)) => {
                     return Err(Farewell::Error(ClientError::PoolTimeout { waited }));
@@ -366,9 +373,8 @@ async fn ask_a_server(
                 }
             }
         }
-        if let Some(node) = ended {
-            let node = worker.shared.links.name(node).unwrap_or_default().to_string();
-            return Err(Farewell::Error(ClientError::ServerUnreachable { node }));
+        if let Some(ended) = ended {
+            return Err(Farewell::Error(ended));
         }
         drop(tokio::time::timeout(Duration::from_millis(100), changes.changed()).await);
     }

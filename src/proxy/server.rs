@@ -21,6 +21,7 @@ use super::frames::{Frame, FrameReader};
 use super::settings::Node;
 use super::tls::ServerTlsConfig;
 use crate::model::{Address, Secret};
+use crate::session::client_error::{Asked, Known};
 use crate::tls::{ChannelBinding, Way};
 use crate::wire::backend::{Authentication, Mechanisms};
 use crate::wire::scram::{self, AwaitingServerFinal, AwaitingServerFirst, Bind, Keys, ScramError};
@@ -213,9 +214,7 @@ impl Conversation {
                 Tag::ERROR_RESPONSE => {
                     let fields = ErrorFields::new(frame.body());
                     let Some(sqlstate) = fields.code().filter(|_| fields.are_whole()) else {
-                        return Err(ConnectError::Protocol {
-                            what: "an error that does not say what is wrong",
-                        });
+                        return Err(ConnectError::NoReason);
                     };
                     return Err(ConnectError::Refused { frame: frame.bytes.to_vec(), sqlstate });
                 }
@@ -245,7 +244,7 @@ impl Conversation {
                 return Err(ConnectError::Protocol { what: "SASL before it was offered" });
             }
             Authentication::Other(_) => {
-                return Err(unfit("a method other than password and SCRAM", who.credential));
+                return Err(unfit(Asked::OtherMethod, who.credential));
             }
         }
         let frame = self.next_authentication().await?;
@@ -257,13 +256,10 @@ impl Conversation {
 
     async fn send_cleartext(&mut self, credential: &Credential) -> Result<(), ConnectError> {
         let Credential::Password(password) = credential else {
-            return Err(unfit("the password", credential));
+            return Err(unfit(Asked::Password, credential));
         };
         if !self.stream.is_private() {
-            return Err(ConnectError::CredentialUnfit {
-                asked: "the password in clear text",
-                has: "no TLS to hide it in",
-            });
+            return Err(unfit(Asked::PasswordInTheOpen, credential));
         }
         self.send_password(password.reveal()).await
     }
@@ -272,7 +268,7 @@ impl Conversation {
         let answer = match who.credential {
             Credential::Password(password) => md5::answer(&md5::stored(who.user, password.reveal()), salt),
             Credential::Md5(stored) => md5::answer(stored.reveal(), salt),
-            credential => return Err(unfit("an md5 of the password", credential)),
+            credential => return Err(unfit(Asked::Md5, credential)),
         };
         self.send_password(&answer).await
     }
@@ -289,7 +285,7 @@ impl Conversation {
         credential: &Credential,
     ) -> Result<(), ConnectError> {
         if !matches!(credential, Credential::Password(_) | Credential::Scram(_)) {
-            return Err(unfit("a SCRAM proof", credential));
+            return Err(unfit(Asked::Scram, credential));
         }
         let offers = |wanted: &str| mechanisms.iter().any(|name| name == wanted.as_bytes());
         let end_point = match self.binding {
@@ -300,7 +296,7 @@ impl Conversation {
             Some(end_point) if offers(scram::MECHANISM_PLUS) => (scram::MECHANISM_PLUS, Bind::To(end_point)),
             _ if self.binding == ChannelBinding::Require => return Err(ConnectError::NoBinding),
             _ if !offers(scram::MECHANISM) => {
-                return Err(unfit("a SASL mechanism other than SCRAM-SHA-256", credential));
+                return Err(unfit(Asked::OtherMechanism, credential));
             }
             Some(_) => (scram::MECHANISM, Bind::NotOffered),
             None => (scram::MECHANISM, Bind::No),
@@ -319,7 +315,7 @@ impl Conversation {
         let (state, proof) = match credential {
             Credential::Password(password) => prove_password(state, challenge, password).await?,
             Credential::Scram(keys) => state.prove_keys(challenge, keys),
-            Credential::Md5(_) | Credential::None => return Err(unfit("a SCRAM proof", credential)),
+            Credential::Md5(_) | Credential::None => return Err(unfit(Asked::Scram, credential)),
         }
         .map_err(ConnectError::Scram)?;
         message.clear();
@@ -371,12 +367,12 @@ async fn prove_password(
     hashing.await.map_err(|error| ConnectError::Io { step: "hashing the password", source: error.into() })
 }
 
-fn unfit(asked: &'static str, credential: &Credential) -> ConnectError {
+fn unfit(asked: Asked, credential: &Credential) -> ConnectError {
     let has = match credential {
-        Credential::Password(_) => "a password",
-        Credential::Scram(_) => "a SCRAM key",
-        Credential::Md5(_) => "an md5 hash",
-        Credential::None => "no password",
+        Credential::Password(_) => Known::Password,
+        Credential::Scram(_) => Known::ScramKey,
+        Credential::Md5(_) => Known::Md5Hash,
+        Credential::None => Known::Nothing,
     };
     ConnectError::CredentialUnfit { asked, has }
 }

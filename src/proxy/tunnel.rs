@@ -156,21 +156,20 @@ fn failed(
 ) -> Result<(), Farewell> {
     if error.node_is_suspect() {
         worker.board().suspect(node);
-        if hang_ups.are_too_many(node, &error, worker.board()) {
-            let node = link.node.name.to_string();
-            return Err(Farewell::Error(ClientError::ServerUnreachable { node }));
-        }
-        return Ok(());
+        let ended = hang_ups.one_too_many((node, &link.node.name), &error, worker.board());
+        return ended.map_or(Ok(()), |ended| Err(Farewell::Error(ended)));
     }
     tracing::warn!(node = %link.node.name, user = %client.user, %error, "cannot open a replication connection");
     if error.credential_is_doubtful() {
         worker.shared.verifiers.distrust(&client.user);
     }
+    let fault = error.fault();
     match error {
         ConnectError::Refused { frame, .. } => Err(Farewell::Server(frame)),
         _ => Err(Farewell::Error(ClientError::ServerSignIn {
             node: link.node.name.to_string(),
             user: client.user.clone(),
+            fault,
         })),
     }
 }

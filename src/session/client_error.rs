@@ -6,6 +6,7 @@
 //! error ends the connection, whatever it is: there `encode_fatal` is used.
 
 mod parts;
+mod sign_in;
 mod words;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::wire::proxy_header::ProxyHeaderError;
 use crate::wire::startup::{OptionsError, StartupError};
 use crate::wire::{FrameError, Tag, encode};
 pub use parts::{Blame, CommandFault, HoldLimit};
+pub use sign_in::{Asked, Known, SignInFault};
 
 /// An error of ours that a client may see. The texts are the message; what PostgreSQL has words for is said in its words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +87,9 @@ pub enum ClientError {
         /// What was looked at.
         method: &'static str,
     },
+    /// The rule wants a certificate, and none was shown.
+    #[error("connection requires a valid client certificate")]
+    NoCertificate,
     /// Not signed in within the setting `login_timeout`.
     #[error("canceling authentication due to timeout")]
     SignInTimeout {
@@ -192,13 +197,23 @@ pub enum ClientError {
         /// The node's name.
         node: String,
     },
-    /// The server asks for a password in a way that what we know of it cannot satisfy.
-    #[error("cannot sign in on server \"{node}\" as user \"{user}\"")]
+    /// The node says nothing while we sign in, and answers the monitor meanwhile.
+    #[error("server \"{node}\" did not finish signing in within {} ms", limit.as_millis())]
+    ServerSilent {
+        /// The node's name.
+        node: String,
+        /// The setting `server_connect_timeout`.
+        limit: Duration,
+    },
+    /// The server does not let us in as the role, and has no words of its own for it.
+    #[error("{}", fault.message(node, user))]
     ServerSignIn {
         /// The node's name.
         node: String,
         /// The role.
         user: String,
+        /// Why.
+        fault: SignInFault,
     },
     /// The transaction's server was lost before COMMIT was sent: nothing of it happened.
     #[error("the transaction was lost with its server before it was committed")]
@@ -335,6 +350,7 @@ impl ClientError {
             | Self::TlsRequired
             | Self::NoLogin { .. }
             | Self::NoRule { .. }
+            | Self::NoCertificate
             | Self::WrongIdentity { .. } => (SqlState::INVALID_AUTHORIZATION_SPECIFICATION, Fatal, Client),
             Self::ProxyHeader(_) => (SqlState::PROTOCOL_VIOLATION, Fatal, Operator),
             Self::TooManyFailures => (SqlState::TOO_MANY_CONNECTIONS, Fatal, Client),
@@ -354,15 +370,19 @@ impl ClientError {
             Self::Command { fault, .. } => (fault.sqlstate(), Error, Client),
             Self::UnknownDatabase { .. } => (SqlState::INVALID_CATALOG_NAME, Fatal, Client),
             Self::VerifierUnavailable { .. } => (SqlState::CANNOT_CONNECT_NOW, Fatal, Server),
-            Self::NoPrimary { .. } | Self::NoReplica | Self::ServerUnreachable { .. } => {
-                (SqlState::CANNOT_CONNECT_NOW, Error, Server)
-            }
+            Self::NoPrimary { .. }
+            | Self::NoReplica
+            | Self::ServerUnreachable { .. }
+            | Self::ServerSilent { .. } => (SqlState::CANNOT_CONNECT_NOW, Error, Server),
             // PgBouncer ends the connection here with 08P01. Neither is needed: the statement has not been sent to
             // anybody and the session is whole, so it goes on; and class 53 says what was short.
             Self::PoolTimeout { .. } | Self::TooManyWaiters { .. } | Self::TooManyHolds { .. } => {
                 (SqlState::TOO_MANY_CONNECTIONS, Error, Proxy)
             }
-            Self::ServerSignIn { .. } => (SqlState::INVALID_AUTHORIZATION_SPECIFICATION, Error, Operator),
+            Self::ServerSignIn { fault, .. } => {
+                let (sqlstate, blame) = fault.facts();
+                (sqlstate, Error, blame)
+            }
             Self::TransactionLost { .. } | Self::PrimaryBehind { .. } => {
                 (SqlState::SERIALIZATION_FAILURE, Error, Server)
             }

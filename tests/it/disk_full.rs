@@ -12,7 +12,7 @@ use crate::proxy_failures::{SETUP, ready};
 async fn wal_on_a_small_disk(cluster: &Cluster, node: usize) -> Option<SmallDisk> {
     let server = cluster.node(node);
     let at = cluster.dir().join("small");
-    let disk = SmallDisk::mount(&at, 24)?;
+    let disk = SmallDisk::mount(&at, 24 * 1024)?;
     server.stop(StopMode::Fast, LIMIT).await.unwrap();
     let (from, to) = (server.data_dir().join("pg_wal"), at.join("pg_wal"));
     let moved = std::process::Command::new("mv").arg(&from).arg(&to).status().unwrap();

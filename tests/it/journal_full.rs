@@ -1,45 +1,6 @@
 //! The journal on a file system that has no room left: a small tmpfs, where the test may mount one.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::harness::{Cluster, LIMIT, Proxy, eventually};
-
-/// A file system of a few pages, unmounted with the test.
-struct Small {
-    dir: tempfile::TempDir,
-}
-
-impl Small {
-    /// `None`, and a word about it, where it may not be mounted.
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(dir.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self { dir });
-        }
-        eprintln!("SKIPPED: no tmpfs can be mounted by this account");
-        None
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.dir.path().join("filler")
-    }
-
-    /// Not a byte more goes into it.
-    fn fill(&self) {
-        let error = std::fs::write(self.filler(), vec![b'x'; 128 * 1024]).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.dir.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
+use crate::harness::{Cluster, LIMIT, Proxy, SmallDisk, eventually};
 
 /// Waits until the status says what is wrong.
 async fn told(cluster: &Cluster, proxy: &Proxy) {
@@ -56,19 +17,24 @@ fn complaints(log: &str) -> impl Iterator<Item = &str> {
 
 #[tokio::test]
 async fn a_full_disk_holds_up_nothing_but_a_change_of_primary() {
-    let Some(small) = Small::mount() else { return };
     let cluster = Cluster::with_replicas(2).await;
-    let state: &Path = small.dir.path();
+    let state = cluster.dir().join("state");
+    let Some(small) = SmallDisk::mount(&state, 64) else { return };
     let proxy = cluster.proxy().set("state_dir", state.to_str().unwrap()).run().await;
     let client = proxy.client().await;
     client.batch_execute("CREATE TABLE t (v text)").await.unwrap();
     small.fill();
 
     client.batch_execute("INSERT INTO t VALUES ('while it is full')").await.unwrap();
-    // A pause is in force at once, and people are told that it would not survive a restart.
-    proxy.program(&cluster, &["pause"]).await.unwrap();
+    // A pause is in force at once, and whoever asked is told that it would not survive a restart.
+    let not_kept = async |verb: &str, done: &str| {
+        let said = proxy.program(&cluster, &[verb]).await.unwrap_err();
+        assert!(said.contains(done) && said.contains("a restart of primacy would forget it"), "{said}");
+        assert!(said.contains("No space left on device"), "{said}");
+    };
+    not_kept("pause", "automatic failover is paused now").await;
     told(&cluster, &proxy).await;
-    proxy.program(&cluster, &["resume"]).await.unwrap();
+    not_kept("resume", "automatic failover is on now").await;
 
     cluster.kill(0).await;
     eventually(LIMIT, "the primary is missed", async || {
@@ -89,7 +55,7 @@ async fn a_full_disk_holds_up_nothing_but_a_change_of_primary() {
     let alarms: Vec<_> = alarms.collect();
     assert!((1..=3).contains(&alarms.len()), "{alarms:#?}");
     assert!(complaints(&log).count() < 40, "{log}");
-    std::fs::remove_file(small.filler()).unwrap();
+    small.clear();
     eventually(LIMIT, "a write is taken", async || {
         proxy.client().await.batch_execute("INSERT INTO t VALUES ('after')").await.ok()
     })

@@ -64,8 +64,7 @@ async fn the_first_rule_that_fits_decides_and_a_certificate_is_enough() {
         let told = psql(more).await.unwrap_err();
         assert!(told.contains(why), "{more}: {told}");
     };
-    refused("sslmode=require user=app dbname=app", "certificate authentication failed for user \"app\"")
-        .await;
+    refused("sslmode=require user=app dbname=app", "connection requires a valid client certificate").await;
     // libpq may see the alert or the broken connection, whichever comes first.
     assert!(psql(&shows("mallory")).await.is_err(), "a revoked certificate");
     refused(
@@ -88,6 +87,26 @@ async fn the_first_rule_that_fits_decides_and_a_certificate_is_enough() {
         format!("host={} port={} user=app dbname=app password=app", cluster.dir().display(), proxy.port());
     assert_eq!(cluster.psql(&socket, "SELECT 7").await.unwrap(), "7");
     reloaded(&cluster, &proxy, &certificates, &server).await;
+}
+
+#[tokio::test]
+async fn a_password_that_has_expired_is_a_wrong_one_and_nothing_else() {
+    let cluster = Cluster::with_replicas(0).await;
+    cluster.sql(0, "CREATE ROLE late LOGIN PASSWORD 'late' VALID UNTIL '2020-01-01'").await;
+    cluster.sql(0, "GRANT CONNECT ON DATABASE app TO late").await;
+    let refused = async |proxy: &Proxy| {
+        let mut raw = Raw::dial(proxy.port()).await;
+        raw.send(&startup(&[("user", "late"), ("database", "app")])).await;
+        let told = raw.sign_in("late").await.unwrap_err();
+        assert_eq!(told.shown(), "E 28P01 password authentication failed for user \"late\"");
+        told.field(b'H')
+    };
+    // The default question knows that it has.
+    assert_eq!(refused(&cluster.proxy().run().await).await, "");
+    // One that does not leaves it to the server, which asks for a proof of a verifier that it makes up.
+    let query = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
+    let hint = refused(&cluster.proxy().set("auth.query", query).run().await).await;
+    assert!(hint.starts_with("The password may have expired"), "{hint}");
 }
 
 /// Another certificate of the same name: read again while clients are served.

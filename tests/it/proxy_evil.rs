@@ -35,6 +35,7 @@ fn while_signing_in() -> Vec<Evil> {
     let key = frame(b'K', &vec![1; 1 << 20]);
     vec![
         says("s_nothing_and_goes", At, b""),
+        says("s_refuses_by_itself", At, frame(b'E', b"SFATAL\0VFATAL\0C53300\0Msorry\0\0")),
         says("s_garbage", At, b"HTTP/1.1 400 Bad Request\r\n\r\n"),
         says("s_frame_of_two_gigabytes", At, b"R\x7f\xff\xff\xff\0\0\0\0"),
         says("s_frame_shorter_than_its_length", At, b"R\0\0\0\x03"),
@@ -141,7 +142,7 @@ async fn victim(port: u16, role: &'static str) -> Vec<String> {
     let mut raw = Raw::dial(port).await;
     raw.send(&startup(&[("user", role), ("database", "app")])).await;
     if let Err(refused) = raw.sign_in("app").await {
-        return vec![refused.shown(), "closed".to_owned()];
+        return vec![refused.shown(), format!("H {}", refused.field(b'H')), "closed".to_owned()];
     }
     raw.send(&frame(b'Q', b"/* primacy: primary */ SELECT 'evil'\0")).await;
     let mut seen: Vec<String> = Vec::new();
@@ -167,16 +168,32 @@ async fn victim(port: u16, role: &'static str) -> Vec<String> {
 const CUT_OFF: [&str; 4] =
     ["a_row_of_a_gigabyte_cut_off", "a_one_row_without_end", "a_error_without_end", "a_setting_without_end"];
 
+const BROKE: &str = "E 08P01 server \"node0\" broke the protocol while signing in";
+
 /// What the client must be told, word for word, where PostgreSQL has no words for it.
-const TOLD: [(&str, &str); 7] = [
+const TOLD: [(&str, &str); 21] = [
     // Not kept until the limit for signing in: the monitor gets through, so this server is not about to die.
     ("s_nothing_and_goes", "E 57P03 server \"node0\" closed the connection while signing in"),
     ("s_half_a_frame", "E 57P03 server \"node0\" closed the connection while signing in"),
+    ("s_garbage", BROKE),
+    ("s_frame_of_two_gigabytes", BROKE),
+    ("s_frame_shorter_than_its_length", BROKE),
+    ("s_a_row", BROKE),
+    ("s_ready_at_once", BROKE),
+    ("s_challenge_at_once", BROKE),
+    ("s_a_million_rounds", BROKE),
+    ("s_proof_not_asked", BROKE),
+    ("s_key_of_a_megabyte", BROKE),
+    ("s_more_behind_ready", BROKE),
+    ("s_settings_without_end", BROKE),
+    ("s_clear_text_wanted", "E 28000 cannot sign in on server \"node0\" as user \"s_clear_text_wanted\""),
+    ("s_gss_wanted", "E 28000 cannot sign in on server \"node0\" as user \"s_gss_wanted\""),
+    ("s_refuses_by_itself", "E 53300 sorry"),
     (
         "s_error_without_fields",
-        "E 28000 cannot sign in on server \"node0\" as user \"s_error_without_fields\"",
+        "E 08P01 server \"node0\" refused user \"s_error_without_fields\" and did not say why",
     ),
-    ("s_error_not_ended", "E 28000 cannot sign in on server \"node0\" as user \"s_error_not_ended\""),
+    ("s_error_not_ended", "E 08P01 server \"node0\" refused user \"s_error_not_ended\" and did not say why"),
     ("a_error_of_nothing", "E 08P01 the server reported an error and did not say which"),
     ("a_error_without_a_code", "E 08P01 the server reported an error and did not say which"),
     ("a_copies_both_ways", "E 08006 the server was lost while it was answering this statement"),
@@ -196,17 +213,40 @@ fn is_clean(role: &str, seen: &[String]) -> bool {
     errors <= 1 && (last == "Z I" && errors + usize::from(ends("C")) >= 1 || last == "closed" && errors == 1)
 }
 
+/// The role that it is evil to, with the password of `app`.
+async fn make_role(cluster: &Cluster, evil: &Evil) {
+    let verifier = "(SELECT rolpassword FROM pg_authid WHERE rolname = 'app')";
+    let sql = format!(
+        "DO $$BEGIN EXECUTE format('CREATE ROLE {0} LOGIN PASSWORD %L', {verifier}); END$$; GRANT app TO {0}",
+        evil.name
+    );
+    cluster.sql(0, &sql).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_at_a_sign_in_is_given_up_and_named() {
+    let cluster = Cluster::with_replicas(0).await;
+    let silent = Evil { total: usize::MAX, ..says("s_silent", Moment::SigningIn, b"") };
+    make_role(&cluster, &silent).await;
+    let relay = Relay::before(cluster.node(0).port(), vec![silent]).await;
+    let proxy = cluster
+        .proxy()
+        .set_nodes("port", i64::from(relay.port()))
+        .set("pool.server_connect_timeout", "1s")
+        .run()
+        .await;
+    // Long before the time for signing in is over, which is a minute.
+    let seen = tokio::time::timeout(LIMIT, victim(proxy.port(), "s_silent")).await.expect("an answer");
+    assert_eq!(seen[0], "E 57P03 server \"node0\" did not finish signing in within 1000 ms");
+    assert!(relay.done()["s_silent"] >= 3, "tried again");
+}
+
 #[tokio::test]
 async fn whatever_a_server_says_ends_in_one_error_and_touches_nobody_else() {
     let cluster = Cluster::with_replicas(0).await;
     let evils: Vec<Evil> = while_signing_in().into_iter().chain(while_asked()).collect();
     for evil in &evils {
-        let verifier = "(SELECT rolpassword FROM pg_authid WHERE rolname = 'app')";
-        let sql = format!(
-            "DO $$BEGIN EXECUTE format('CREATE ROLE {0} LOGIN PASSWORD %L', {verifier}); END$$; GRANT app TO {0}",
-            evil.name
-        );
-        cluster.sql(0, &sql).await;
+        make_role(&cluster, evil).await;
     }
     let roles: Vec<&'static str> = evils.iter().map(|evil| evil.name).collect();
     let relay = Relay::before(cluster.node(0).port(), evils).await;
@@ -236,6 +276,10 @@ async fn whatever_a_server_says_ends_in_one_error_and_touches_nobody_else() {
         let told = TOLD.iter().find(|(one, _)| one == *role);
         if !is_clean(role, &seen) || told.is_some_and(|(_, error)| !seen.iter().any(|one| one == error)) {
             wrong.push(format!("{role}: {}", seen.join(" | ")));
+        }
+        // What a server says that is none has nothing to do with anybody's password.
+        if seen.iter().any(|one| one == BROKE) && seen.iter().any(|one| one.contains("SCRAM")) {
+            wrong.push(format!("{role} is told of SCRAM: {}", seen.join(" | ")));
         }
     }
     eprintln!("MEASURED resident: {before} KiB before, {most} KiB at most");

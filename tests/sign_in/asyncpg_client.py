@@ -1,6 +1,7 @@
-"""asyncpg signs in once and says `in tls` or `in plain`."""
+"""asyncpg signs in once and says `in tls`, `in plain` or `refused CODE`."""
 
 import asyncio
+import os
 import ssl
 import sys
 
@@ -8,10 +9,6 @@ import asyncpg
 
 
 def context(sslmode, certs, cert):
-    if sslmode in ("disable", "allow", "prefer"):
-        made = sslmode
-        if not cert or sslmode == "disable":
-            return made
     checks = ssl.create_default_context(cafile=f"{certs}/ca.crt")
     checks.check_hostname = sslmode == "verify-full"
     checks.verify_mode = ssl.CERT_REQUIRED if sslmode.startswith("verify") else ssl.CERT_NONE
@@ -20,17 +17,24 @@ def context(sslmode, certs, cert):
     return checks
 
 
-async def main():
+async def connect():
     host, port, user, password, sslmode, certs, cert = sys.argv[1:]
-    words = dict(host=host, port=int(port), user=user, password=password, database="postgres", timeout=20)
+    database, options = os.environ["DATABASE"], os.environ.get("OPTIONS")
+    more = {"timeout": 20, "server_settings": {"options": options} if options else None}
     if sslmode in ("allow", "prefer"):
         # asyncpg reads these words from a DSN, with the certificate's files in it.
-        more = f"&sslcert={certs}/client.crt&sslkey={certs}/client.key" if cert == "cert" else ""
-        dsn = f"postgres://{user}:{password}@{host}:{port}/postgres?sslmode={sslmode}{more}"
-        connection = await asyncpg.connect(dsn, timeout=20)
-    else:
-        ssl_words = False if sslmode == "disable" else context(sslmode, certs, cert == "cert")
-        connection = await asyncpg.connect(**words, ssl=ssl_words)
+        files = f"&sslcert={certs}/client.crt&sslkey={certs}/client.key" if cert == "cert" else ""
+        return await asyncpg.connect(f"postgres://{user}:{password}@{host}:{port}/{database}?sslmode={sslmode}{files}", **more)
+    tls = False if sslmode == "disable" else context(sslmode, certs, cert == "cert")
+    return await asyncpg.connect(host=host, port=int(port), user=user, password=password, database=database, ssl=tls, **more)
+
+
+async def main():
+    try:
+        connection = await connect()
+    except asyncpg.PostgresError as error:
+        print("refused", error.sqlstate)
+        sys.exit(str(error))
     assert await connection.fetchval("SELECT 1") == 1
     tls = connection._transport.get_extra_info("ssl_object") is not None
     print("in tls" if tls else "in plain")

@@ -1,4 +1,4 @@
-// node-postgres signs in once and says `in tls` or `in plain`.
+// node-postgres signs in once and says `in tls`, `in plain` or `refused CODE`.
 "use strict";
 const fs = require("node:fs");
 const tls = require("node:tls");
@@ -19,7 +19,8 @@ function ssl() {
 }
 
 async function main() {
-  const words = { host, port: Number(port), user, password, database: "postgres", ssl: ssl() };
+  const words = { host, port: Number(port), user, password, database: process.env.DATABASE, ssl: ssl() };
+  if (process.env.OPTIONS) words.options = process.env.OPTIONS;
   const client = new pg.Client({ ...words, connectionTimeoutMillis: 20000 });
   client.on("error", () => {});
   await client.connect();
@@ -30,6 +31,8 @@ async function main() {
 }
 
 main().catch((error) => {
+  // An error of the network or of TLS has a code too, a longer one.
+  if (/^[0-9A-Z]{5}$/.test(error.code || "")) console.log(`refused ${error.code}`);
   console.error(String(error));
   process.exit(1);
 });

@@ -11,7 +11,13 @@ const NUMBERS: &[(&str, &str)] = &[
     ("default_pool_size", "pool.default_pool_size"),
     ("min_pool_size", "pool.min_pool_size"),
     ("max_prepared_statements", "limits.max_prepared_statements"),
+    ("max_user_client_connections", "limits.max_clients_per_user"),
+    ("max_db_client_connections", "limits.max_clients_per_database"),
 ];
+
+/// Keys whose list of names is.
+const LISTS: &[(&str, &str)] =
+    &[("admin_users", "console.admin_users"), ("stats_users", "console.stats_users")];
 
 /// Keys whose seconds are.
 const SECONDS: &[(&str, &str)] = &[
@@ -30,6 +36,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("auth_query", "auth.query"),
     ("auth_file", "auth.users_file"),
     ("auth_user", "service.user"),
+    ("auth_hba_file", "auth.hba_file"),
+    ("auth_ident_file", "auth.ident_file"),
     ("client_tls_key_file", "tls.key_file"),
     ("client_tls_cert_file", "tls.cert_file"),
     ("client_tls_ca_file", "tls.ca_file"),
@@ -53,6 +61,60 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("track_extra_parameters", "every setting of a session follows it"),
     ("so_reuseport", "one process has a thread per `workers`"),
     ("user", "run primacy as an ordinary user; config/primacy.service does"),
+];
+
+/// Keys of each server, which primacy has in `[[nodes]]`.
+const OF_SERVERS: &[(&str, &str)] = &[
+    ("server_tls_sslmode", "sslmode"),
+    ("server_tls_ca_file", "sslrootcert"),
+    ("server_tls_cert_file", "sslcert"),
+    ("server_tls_key_file", "sslkey"),
+];
+
+/// How PgBouncer's own process runs: told in one line.
+const OF_THE_PROCESS: &[&str] = &[
+    "application_name_add_host",
+    "autodb_idle_timeout",
+    "disable_pqexec",
+    "dns_max_ttl",
+    "dns_nxdomain_ttl",
+    "dns_zone_check_period",
+    "job_name",
+    "listen_backlog",
+    "log_connections",
+    "log_disconnections",
+    "log_pooler_errors",
+    "log_stats",
+    "max_packet_size",
+    "pkt_buf",
+    "resolv_conf",
+    "sbuf_loopcnt",
+    "server_fast_close",
+    "server_login_retry",
+    "server_round_robin",
+    "service_name",
+    "stats_period",
+    "suspend_timeout",
+    "syslog",
+    "syslog_facility",
+    "syslog_ident",
+    "tcp_defer_accept",
+    "tcp_keepalive",
+    "tcp_keepcnt",
+    "tcp_keepidle",
+    "tcp_keepintvl",
+    "tcp_socket_buffer",
+    "tcp_user_timeout",
+];
+
+/// Limits that are off where they are 0.
+const OFF_AT_ZERO: &[&str] = &[
+    "max_db_connections",
+    "max_user_connections",
+    "query_timeout",
+    "reserve_pool_size",
+    "transaction_timeout",
+    "verbose",
 ];
 
 /// Converts.
@@ -84,8 +146,18 @@ pub fn from_pgbouncer(text: &str) -> Imported {
              what ties a session to its connection is tracked",
         );
     }
-    for (key, value) in &general {
+    for (key, value) in general.iter().filter(|(_, value)| !value.is_empty()) {
         setting(&mut draft, key, value);
+    }
+    let of_the_process: Vec<&str> =
+        general.iter().map(|(key, _)| key.as_str()).filter(|key| OF_THE_PROCESS.contains(key)).collect();
+    if !of_the_process.is_empty() {
+        let keys = of_the_process.join(", ");
+        draft.note(format!("left out, with nothing to be done for them: {keys}"));
+    }
+    // PgBouncer looks at its file of rules only then.
+    if !general.iter().any(|(key, value)| key == "auth_type" && value == "hba") {
+        draft.unset("auth", &["hba_file", "ident_file"]);
     }
     draft.finish("pgbouncer.ini")
 }
@@ -179,9 +251,18 @@ fn setting(draft: &mut Draft, key: &str, value: &str) {
         return draft.seconds(ours, key, value);
     }
     if let Some(ours) = find(TEXTS) {
-        if !value.is_empty() {
-            draft.set(ours, value);
-        }
+        return draft.set(ours, value);
+    }
+    if let Some(ours) = find(LISTS) {
+        let names: Vec<&str> = value.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        return draft.set(ours, names);
+    }
+    if let Some(ours) = find(OF_SERVERS) {
+        return draft.nodes.iter_mut().for_each(|node| {
+            node.insert(ours.to_owned(), value.into());
+        });
+    }
+    if OF_THE_PROCESS.contains(&key) || (OFF_AT_ZERO.contains(&key) && value == "0") {
         return;
     }
     if let Some(why) = find(NEEDLESS) {
@@ -193,22 +274,16 @@ fn setting(draft: &mut Draft, key: &str, value: &str) {
             draft.note("pool_mode = statement became \"transaction\": transactions of several statements are allowed here");
         }
         ("pool_mode", mode) => draft.set("pool_mode", mode),
-        ("listen_addr" | "listen_port", _) | ("auth_type", "scram-sha-256" | "md5") => {}
+        ("listen_addr" | "listen_port", _) | ("auth_type", "scram-sha-256" | "md5" | "hba") => {}
         ("auth_type", other) => draft.note(format!(
             "auth_type = {other}: clients sign in by what the servers keep of their password (SCRAM or md5)"
         )),
         ("client_tls_sslmode", mode) => draft.set("tls.sslmode", mode),
-        ("server_tls_sslmode", mode) => draft.nodes.iter_mut().for_each(|node| {
-            node.insert("sslmode".to_owned(), mode.into());
-        }),
-        ("server_tls_ca_file", file) => draft.nodes.iter_mut().for_each(|node| {
-            node.insert("sslrootcert".to_owned(), file.into());
-        }),
         ("verbose", level) if level != "0" => draft.set("log.level", "debug"),
-        ("admin_users" | "stats_users", users) => draft.note(format!(
-            "{key} = {users}: see the keys of [admin] in config/primacy.toml for who may use the console"
-        )),
-        _ => draft.note(format!("{key} = {value} has no counterpart")),
+        ("query_timeout", _) => {
+            draft.note(format!("{key} = {value}: ALTER ROLE ... SET statement_timeout does the same"))
+        }
+        _ => draft.without_counterpart(key, value),
     }
 }
 
@@ -234,15 +309,29 @@ default_pool_size = 25
 server_idle_timeout = 90
 query_wait_timeout = 0.5
 server_tls_sslmode = require
-admin_users = ann
+admin_users = ann, bob
+stats_users =
+server_tls_cert_file = /c.pem
+server_tls_key_file = /c.key
+max_user_client_connections = 7
+max_db_connections = 0
+query_timeout = 30
+auth_hba_file = /unused
+unix_socket_group =
+reserve_pool_size = 5
+tcp_keepalive = 1
 dns_max_ttl = 15
 ";
 
     #[test]
     fn a_usual_file_becomes_a_valid_configuration_and_what_is_lost_is_said() {
         let imported = from_pgbouncer(USUAL);
-        let text = imported.toml.replace("password_env", "password");
-        let settings = config::parse(&text, Path::new("primacy.toml")).expect("valid");
+        // The files that it names are not here.
+        let there = |line: &&str| !line.starts_with("sslcert") && !line.starts_with("sslkey");
+        let text: Vec<&str> = imported.toml.lines().filter(there).collect();
+        let text = text.join("\n").replace("password_env", "password");
+        let settings =
+            config::parse(&text, Path::new("primacy.toml")).unwrap_or_else(|problems| panic!("{problems}"));
         let nodes: Vec<String> = settings.proxy.nodes.iter().map(|node| node.address.to_string()).collect();
         assert_eq!(nodes, ["db1:5433", "db2:5433"]);
         assert_eq!(settings.proxy.listen[0].to_string(), "0.0.0.0:6000");
@@ -255,13 +344,30 @@ dns_max_ttl = 15
             "database old is it's",
             "signs everybody in",
             "pool_size = 5",
-            "admin_users",
-            "dns_max_ttl",
+            "query_timeout = 30",
+            "reserve_pool_size = 5",
+            "left out, with nothing to be done for them: tcp_keepalive, dns_max_ttl",
             "service.user",
         ] {
             assert!(notes.contains(said), "{said:?} is not in:\n{notes}");
         }
-        assert_eq!(imported.notes.len(), 6, "{notes}");
+        assert_eq!(imported.notes.len(), 7, "{notes}");
+        let has = |line: &str| imported.toml.lines().any(|one| one == line);
+        for line in [
+            "admin_users = [\"ann\", \"bob\"]",
+            "max_clients_per_user = 7",
+            "sslcert = \"/c.pem\"",
+            "sslkey = \"/c.key\"",
+        ] {
+            assert!(has(line), "{line} is not in:\n{}", imported.toml);
+        }
+        assert!(!imported.toml.contains("hba_file"), "{}", imported.toml);
+    }
+
+    #[test]
+    fn a_file_of_rules_is_taken_over_where_it_decides() {
+        let imported = from_pgbouncer("[pgbouncer]\nauth_type = hba\nauth_hba_file = /etc/hba\n");
+        assert!(imported.toml.contains("hba_file = \"/etc/hba\""), "{}", imported.toml);
     }
 
     #[test]

@@ -46,8 +46,12 @@ impl Door<'_> {
         let account = if method == Method::Peer { account_of(self.stream()?).await } else { None };
         let identity = Identity { certificate, account };
         if !settings.hba.identity_fits(rule, &identity, &request.user) {
-            let method = if method == Method::Peer { "Peer" } else { "certificate" };
-            let error = ClientError::WrongIdentity { user: request.user.clone(), method };
+            let user = request.user.clone();
+            let error = match &identity.certificate {
+                _ if method == Method::Peer => ClientError::WrongIdentity { user, method: "Peer" },
+                Some(_) => ClientError::WrongIdentity { user, method: "certificate" },
+                None => ClientError::NoCertificate,
+            };
             return Err(self.hold_back(&request.user, error).await);
         }
         match method {

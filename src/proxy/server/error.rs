@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::frames::FrameReadError;
 use crate::model::SqlState;
+use crate::session::client_error::{Asked, Known, SignInFault};
 use crate::wire::scram::ScramError;
 use crate::wire::{FrameError, Tag};
 
@@ -40,12 +41,12 @@ pub enum ConnectError {
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
     /// The server asks for a proof that we do not have.
-    #[error("the server asks for {asked}, and there is {has}")]
+    #[error("the server asks for {}, and there is {}", asked.as_str(), has.as_str())]
     CredentialUnfit {
         /// What it asks for.
-        asked: &'static str,
+        asked: Asked,
         /// What there is.
-        has: &'static str,
+        has: Known,
     },
     /// The SCRAM exchange failed on our side.
     #[error("signing in with SCRAM failed")]
@@ -53,6 +54,9 @@ pub enum ConnectError {
     /// `channel_binding = "require"`, and the server lets nobody bind.
     #[error("channel binding is required and the server does not offer it")]
     NoBinding,
+    /// An error that lacks what each of PostgreSQL's has.
+    #[error("the server refused with an error that does not say what is wrong")]
+    NoReason,
     /// No source of chance for a nonce.
     #[error("the system gives no random bytes")]
     Chance(#[source] getrandom::Error),
@@ -85,6 +89,28 @@ impl ConnectError {
         }
     }
 
+    /// What the client is told of it, where the server has no words of its own: those, and what says that the node may be
+    /// dying, are not for here.
+    pub(in crate::proxy) fn fault(&self) -> SignInFault {
+        match self {
+            Self::CredentialUnfit { asked, has } => SignInFault::Unproven { asked: *asked, has: *has },
+            Self::Scram(ScramError::OtherVerifier) => SignInFault::OtherVerifier,
+            Self::Scram(ScramError::WrongServer) => SignInFault::FalseServer,
+            Self::NoTls => SignInFault::NoTls,
+            Self::Tls(_) => SignInFault::Tls,
+            Self::NoBinding => SignInFault::NoBinding,
+            Self::NoReason => SignInFault::NoReason,
+            Self::Scram(_)
+            | Self::Malformed(_)
+            | Self::Unexpected { .. }
+            | Self::Protocol { .. }
+            | Self::Chance(_)
+            | Self::Io { .. }
+            | Self::Timeout { .. }
+            | Self::Refused { .. } => SignInFault::Nonsense,
+        }
+    }
+
     /// Whether the server may let us in with TLS where it did not without, or the other way round. libpq tries again after
     /// any refusal; only a rule of access can depend on it.
     pub(super) fn another_way_may_do(&self) -> bool {
@@ -95,10 +121,14 @@ impl ConnectError {
         }
     }
 
-    /// Whether the server had taken the connection, and ended it without a word.
-    pub(in crate::proxy) fn is_hang_up(&self) -> bool {
+    /// Whether the server had taken the connection, and ended it without a word, or never said one.
+    pub(in crate::proxy) fn is_without_a_word(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        let Self::Io { step, source } = self else { return false };
+        let (step, source) = match self {
+            Self::Timeout { .. } => return true,
+            Self::Io { step, source } => (step, source),
+            _ => return false,
+        };
         *step != "connecting"
             && matches!(source.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
     }

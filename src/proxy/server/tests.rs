@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::client_error::SignInFault;
 use crate::wire::TxStatus;
 
 const WHO: SignIn<'static> =
@@ -85,6 +86,26 @@ async fn questions_that_cannot_be_answered_are_named() {
         let error = against(bytes, credential).await.unwrap_err();
         assert!(matches!(error, ConnectError::CredentialUnfit { .. }), "{error:?}");
         assert!(!error.node_is_suspect());
+    }
+}
+
+#[test]
+fn the_client_is_told_what_kind_of_thing_is_wrong() {
+    let nonsense = ConnectError::Protocol { what: "x" };
+    let unfit = unfit(Asked::Md5, &Credential::None);
+    let told = [
+        (unfit, SignInFault::Unproven { asked: Asked::Md5, has: Known::Nothing }),
+        (ConnectError::Scram(ScramError::OtherVerifier), SignInFault::OtherVerifier),
+        (ConnectError::Scram(ScramError::WrongServer), SignInFault::FalseServer),
+        (ConnectError::Scram(ScramError::Malformed { what: "x" }), SignInFault::Nonsense),
+        (nonsense, SignInFault::Nonsense),
+        (ConnectError::NoReason, SignInFault::NoReason),
+        (ConnectError::NoTls, SignInFault::NoTls),
+        (ConnectError::Tls(io::ErrorKind::InvalidData.into()), SignInFault::Tls),
+        (ConnectError::NoBinding, SignInFault::NoBinding),
+    ];
+    for (error, fault) in told {
+        assert_eq!(error.fault(), fault, "{error:?}");
     }
 }
 

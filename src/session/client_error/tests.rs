@@ -7,13 +7,41 @@ use super::*;
 use crate::wire::startup::Version;
 use crate::wire::{ErrorFields, HEADER_LEN, Header};
 
+fn sign_in(fault: SignInFault) -> ClientError {
+    ClientError::ServerSignIn { node: "x".to_owned(), user: "x".to_owned(), fault }
+}
+
+/// What a client may see of a sign-in on a server.
+fn of_sign_ins_on_servers() -> Vec<(ClientError, &'static str, &'static str)> {
+    let (text, short) = (|| "x".to_owned(), Duration::from_millis(1500));
+    vec![
+        (ClientError::ServerUnreachable { node: text() }, "57P03", "ERROR"),
+        (ClientError::ServerSilent { node: text(), limit: short }, "57P03", "ERROR"),
+        (sign_in(SignInFault::Unproven { asked: Asked::Md5, has: Known::Nothing }), "28000", "ERROR"),
+        (sign_in(SignInFault::Unproven { asked: Asked::OtherMethod, has: Known::Nothing }), "28000", "ERROR"),
+        (
+            sign_in(SignInFault::Unproven { asked: Asked::PasswordInTheOpen, has: Known::Password }),
+            "28000",
+            "ERROR",
+        ),
+        (sign_in(SignInFault::OtherVerifier), "28P01", "ERROR"),
+        (sign_in(SignInFault::FalseServer), "08001", "ERROR"),
+        (sign_in(SignInFault::Nonsense), "08P01", "ERROR"),
+        (sign_in(SignInFault::NoReason), "08P01", "ERROR"),
+        (sign_in(SignInFault::NoTls), "08001", "ERROR"),
+        (sign_in(SignInFault::Tls), "08001", "ERROR"),
+        (sign_in(SignInFault::NoBinding), "08001", "ERROR"),
+    ]
+}
+
 /// One of each, with the code and severity that is promised for it.
 fn table() -> Vec<(ClientError, &'static str, &'static str)> {
     let text = || "x".to_owned();
     let (short, tag) = (Duration::from_millis(1500), Tag::QUERY);
     let switch = OptionsError::Switch { switch: "-d".into() };
     let version = StartupError::Version { found: Version { major: 2, minor: 0 } };
-    vec![
+    let mut all = of_sign_ins_on_servers();
+    all.extend([
         (ClientError::Frame(FrameError::Truncated { tag, field: "query" }), "08P01", "FATAL"),
         (ClientError::Startup(StartupError::Params), "08P01", "FATAL"),
         (ClientError::Startup(StartupError::NoUser), "28000", "FATAL"),
@@ -27,6 +55,7 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::ProxyHeader(ProxyHeaderError { what: "x" }), "08P01", "FATAL"),
         (ClientError::NoRule { connection: text(), rejected: false }, "28000", "FATAL"),
         (ClientError::WrongIdentity { user: text(), method: "Peer" }, "28000", "FATAL"),
+        (ClientError::NoCertificate, "28000", "FATAL"),
         (ClientError::SignInTimeout { limit: short }, "57014", "FATAL"),
         (ClientError::TlsRequired, "28000", "FATAL"),
         (ClientError::WrongPassword { user: text() }, "28P01", "FATAL"),
@@ -42,8 +71,6 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
         (ClientError::TooManyHolds { limit: HoldLimit::Bytes(3) }, "53300", "ERROR"),
         (ClientError::PoolTimeout { waited: short }, "53300", "ERROR"),
         (ClientError::TooManyWaiters { waiters_max: 5 }, "53300", "ERROR"),
-        (ClientError::ServerUnreachable { node: text() }, "57P03", "ERROR"),
-        (ClientError::ServerSignIn { node: text(), user: text() }, "28000", "ERROR"),
         (ClientError::TransactionLost { node: text() }, "40001", "ERROR"),
         (ClientError::CommitUnknown { node: text() }, "08007", "ERROR"),
         (ClientError::CommitNotReplicated, "08007", "ERROR"),
@@ -71,7 +98,8 @@ fn table() -> Vec<(ClientError, &'static str, &'static str)> {
             "ERROR",
         ),
         (ClientError::Internal { what: "x" }, "XX000", "FATAL"),
-    ]
+    ]);
+    all
 }
 
 #[test]
@@ -100,6 +128,34 @@ fn every_error_is_sent_as_the_table_says() {
         assert_eq!(text(b'H').as_deref(), error.hint());
         assert_eq!(frame.last(), Some(&0));
     }
+}
+
+#[test]
+fn each_fault_of_a_sign_in_has_words_of_its_own() {
+    let unproven = |asked| SignInFault::Unproven { asked, has: Known::ScramKey };
+    let faults = [
+        unproven(Asked::Md5),
+        unproven(Asked::Scram),
+        unproven(Asked::PasswordInTheOpen),
+        unproven(Asked::OtherMethod),
+        SignInFault::OtherVerifier,
+        SignInFault::FalseServer,
+        SignInFault::Nonsense,
+        SignInFault::NoReason,
+        SignInFault::NoTls,
+        SignInFault::Tls,
+        SignInFault::NoBinding,
+    ];
+    let words: HashSet<_> = faults.iter().map(|fault| (sign_in(*fault).message(), fault.hint())).collect();
+    assert_eq!(words.len(), faults.len());
+    // A verifier is the matter of one of them only, and most have nothing to do with passwords.
+    let speaks_of =
+        |word| faults.iter().filter(|fault| fault.hint().contains(word)).copied().collect::<Vec<_>>();
+    assert_eq!(speaks_of("verifier"), [SignInFault::OtherVerifier]);
+    assert_eq!(
+        speaks_of("password"),
+        [unproven(Asked::Md5), unproven(Asked::Scram), SignInFault::OtherVerifier]
+    );
 }
 
 #[test]

@@ -38,7 +38,8 @@ impl ClientError {
             Self::TooManyWaiters { waiters_max } => {
                 Some(format!("The limit is {waiters_max} per pool (pool.max_waiting)."))
             }
-            Self::ServerUnreachable { .. } => {
+            Self::ServerSignIn { fault, .. } => fault.detail(),
+            Self::ServerUnreachable { .. } | Self::ServerSilent { .. } => {
                 Some("It was tried several times, and answers others meanwhile.".to_owned())
             }
             Self::TransactionLost { node } => {
@@ -68,15 +69,16 @@ impl ClientError {
             Self::ProxyHeader(_) => {
                 Some("proxy_protocol names networks whose connections begin with a PROXY header.")
             }
-            Self::VerifierUnavailable { .. } | Self::NoReplica | Self::ServerUnreachable { .. } => {
+            Self::VerifierUnavailable { .. }
+            | Self::NoReplica
+            | Self::ServerUnreachable { .. }
+            | Self::ServerSilent { .. } => {
                 Some("Try again; `primacy status` shows the state of the servers.")
             }
             Self::NoPrimary { .. } => Some(
                 "A failover may be under way: try again. `primacy status` shows the state of the servers.",
             ),
-            Self::ServerSignIn { .. } => Some(
-                "Roles need the same SCRAM verifier on every server, or their password in the users file.",
-            ),
+            Self::ServerSignIn { fault, .. } => Some(fault.hint()),
             Self::PoolTimeout { .. } => Some("Raise pool.default_pool_size, or shorten transactions."),
             Self::TransactionLost { .. } => Some("Run the transaction again from its beginning."),
             Self::CommitUnknown { .. } | Self::CommitNotReplicated => {

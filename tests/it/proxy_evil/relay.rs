@@ -17,7 +17,8 @@ pub(super) enum Moment {
     Asked,
 }
 
-/// What it says then to the role of that name: some bytes, then a piece over and over, `total` bytes in all. Then it goes.
+/// What it says then to the role of that name: some bytes, then a piece over and over, `total` bytes in all. Then it goes; without
+/// a piece and with a `total` it stays and says nothing more.
 #[derive(Clone, Debug)]
 pub(super) struct Evil {
     pub(super) name: &'static str,
@@ -32,7 +33,9 @@ impl Evil {
     async fn say(&self, proxy: &mut TcpStream) {
         if proxy.write_all(&self.before).await.is_err() || self.piece.is_empty() {
             // What it has to say is read before the connection is reset.
-            drop(proxy.shutdown().await);
+            if self.total == 0 {
+                drop(proxy.shutdown().await);
+            }
             drop(proxy.read_to_end(&mut Vec::new()).await);
             return;
         }
