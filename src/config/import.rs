@@ -69,7 +69,9 @@ impl Draft {
     /// Takes keys of a table out again, and the table if nothing is left in it.
     fn unset(&mut self, table: &str, keys: &[&str]) {
         if let Some(Value::Table(inner)) = self.table.get_mut(table) {
-            keys.iter().for_each(|key| drop(inner.remove(*key)));
+            for key in keys {
+                inner.remove(*key);
+            }
             if inner.is_empty() {
                 self.table.remove(table);
             }

@@ -281,7 +281,7 @@ fn setting(draft: &mut Draft, key: &str, value: &str) {
         ("client_tls_sslmode", mode) => draft.set("tls.sslmode", mode),
         ("verbose", level) if level != "0" => draft.set("log.level", "debug"),
         ("query_timeout", _) => {
-            draft.note(format!("{key} = {value}: ALTER ROLE ... SET statement_timeout does the same"))
+            draft.note(format!("{key} = {value}: ALTER ROLE ... SET statement_timeout does the same"));
         }
         _ => draft.without_counterpart(key, value),
     }
