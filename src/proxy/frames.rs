@@ -63,6 +63,7 @@ impl FrameReader {
     }
 
     /// The same, on a connection of which this has been read.
+    #[must_use]
     pub fn after(mut self, ahead: &[u8]) -> Self {
         self.buf.extend_from_slice(ahead);
         self
