@@ -3,6 +3,8 @@
 mod pgbouncer;
 mod pgpool;
 
+pub use pgbouncer::from_pgbouncer;
+pub use pgpool::from_pgpool;
 use toml::{Table, Value};
 
 /// Whose configuration a text may be.
@@ -29,9 +31,6 @@ impl Origin {
         if sections.any(known) { Self::Pgbouncer } else { Self::Neither }
     }
 }
-
-pub use pgbouncer::from_pgbouncer;
-pub use pgpool::from_pgpool;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -110,6 +110,7 @@ mod tests {
         let mut closed = HangUps::default();
         assert!((0..10).all(|_| !visited(&mut closed, one, &refused)));
     }
+
     #[test]
     fn what_is_told_is_what_the_server_did_last() {
         let board = board();
