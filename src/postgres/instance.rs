@@ -241,6 +241,13 @@ impl Instance {
         self.write_owned(&main, &format!("{text}\n# primacy's settings\n{include}\n"))
     }
 
+    /// What says whose its Unix socket is; `None` where that is its owner's business, or where it has none.
+    pub(super) fn socket_lock(&self) -> Option<PathBuf> {
+        let has_one = self.place.socket_dir.as_os_str().len() <= SOCKET_DIR_BYTES_MAX;
+        let ours = matches!(self.conf, Conf::Ours(_)) && has_one;
+        ours.then(|| self.place.socket_dir.join(format!(".s.PGSQL.{}.lock", self.place.port)))
+    }
+
     fn render_conf(&self, settings: &[(String, String)], more: &[(&str, &str)]) -> String {
         use std::fmt::Write as _;
         let sockets = self.place.socket_dir.display().to_string();

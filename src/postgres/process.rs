@@ -283,6 +283,21 @@ impl Instance {
         // A postmaster that nobody has waited for is a zombie, whose number PostgreSQL takes for a living server's.
         if timeout(ORPHANS_LIMIT, gone).await.is_ok() {
             std::fs::remove_file(self.data_dir().join("postmaster.pid")).ok();
+            self.free_socket();
+        }
+    }
+
+    /// The same of the Unix socket: a dead server of this data directory keeps it from nobody.
+    fn free_socket(&self) {
+        let Some(lock) = self.socket_lock() else { return };
+        let Ok(text) = std::fs::read_to_string(&lock) else { return };
+        let mut lines = text.lines().map(str::trim);
+        let pid = lines.next().and_then(|pid| pid.parse::<i32>().ok()).map(Pid::from_raw);
+        let canonical = |dir: &Path| std::fs::canonicalize(dir).ok();
+        let ours = lines.next().and_then(|dir| canonical(Path::new(dir))) == canonical(self.data_dir());
+        if ours && pid.is_some_and(|pid| !works_in(pid, self.data_dir())) {
+            // Where it cannot be removed the server says why it does not start.
+            std::fs::remove_file(&lock).ok();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The room `postgres`: clusters built, resumed, killed, frozen and rejoined on this machine.
 
-use std::process::{Command, Stdio};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,19 +179,43 @@ async fn servers_end_when_the_test_that_started_them_panics() {
     assert!(!servers.dir().exists());
 }
 
+/// A zombie of the server's account: dead, its number still taken, and PostgreSQL believes in numbers.
+async fn zombie(node: &postgres::Instance) -> Child {
+    let owner = std::fs::metadata(node.data_dir()).unwrap();
+    let zombie = Command::new("true").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
+    let stat = format!("/proc/{}/stat", zombie.id());
+    eventually(LIMIT, "it is a zombie", async || {
+        std::fs::read_to_string(&stat).ok()?.contains(") Z ").then_some(())
+    })
+    .await;
+    zombie
+}
+
+#[tokio::test]
+async fn a_dead_server_that_nobody_has_waited_for_holds_neither_directory_nor_socket() {
+    let cluster = Cluster::builder(0).asynchronous().run().await;
+    let node = cluster.node(0);
+    cluster.kill(0).await;
+    let mut zombie = zombie(node).await;
+    let socket = cluster.servers().dir().join("sockets").join(format!(".s.PGSQL.{}.lock", node.port()));
+    for lock in [node.data_dir().join("postmaster.pid"), socket.clone()] {
+        let text = format!("{}\n{}\n1\n{}\n", zombie.id(), node.data_dir().display(), node.port());
+        std::fs::write(&lock, text).unwrap();
+        node.installation().account.own(&lock).unwrap();
+    }
+    cluster.start(0).await;
+    let pid = node.running().unwrap();
+    assert!(std::fs::read_to_string(&socket).unwrap().starts_with(&format!("{pid}\n")));
+    zombie.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_dead_server_that_nobody_has_waited_for_can_be_rewound() {
     let cluster = Cluster::with_replicas(1).await;
     let node = cluster.node(0);
     cluster.kill(0).await;
     cluster.sql(1, "SELECT pg_promote()").await;
-    // A zombie: dead, its number still taken, and PostgreSQL believes in numbers.
-    let mut zombie = Command::new("true").spawn().unwrap();
-    let stat = format!("/proc/{}/stat", zombie.id());
-    eventually(LIMIT, "it is a zombie", async || {
-        std::fs::read_to_string(&stat).ok()?.contains(") Z ").then_some(())
-    })
-    .await;
+    let mut zombie = zombie(node).await;
     let pid_file = node.data_dir().join("postmaster.pid");
     std::fs::write(&pid_file, format!("{}\n{}\n", zombie.id(), node.data_dir().display())).unwrap();
     node.installation().account.own(&pid_file).unwrap();
