@@ -65,7 +65,7 @@ pub(super) async fn serve(room: &Inside, guest: Guest) {
         out: Vec::new(),
     };
     visit.greet(&params, pid, &secret);
-    let mut frames = FrameReader::new(MESSAGE_LEN_MAX).after(&ahead);
+    let mut frames = FrameReader::after(ahead.as_slice().into(), MESSAGE_LEN_MAX);
     let talking = async {
         loop {
             if visit.flush(&mut stream).await.is_err() {

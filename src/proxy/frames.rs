@@ -59,14 +59,17 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader that takes messages up to `len_max` bytes.
     pub fn new(len_max: usize) -> Self {
-        Self { buf: BytesMut::new(), len_max }
+        Self::after(BytesMut::new(), len_max)
     }
 
     /// The same, on a connection of which this has been read.
-    #[must_use]
-    pub fn after(mut self, ahead: &[u8]) -> Self {
-        self.buf.extend_from_slice(ahead);
-        self
+    pub fn after(ahead: BytesMut, len_max: usize) -> Self {
+        Self { buf: ahead, len_max }
+    }
+
+    /// What was read and not asked for, for whoever goes on with the connection.
+    pub fn into_rest(self) -> BytesMut {
+        self.buf
     }
 
     /// The next message. Cancellation-safe: what was read stays here.

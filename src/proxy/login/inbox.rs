@@ -8,10 +8,10 @@ use tokio::io::AsyncReadExt;
 
 use super::{Door, LoginError};
 use crate::proxy::Stream;
-use crate::proxy::frames::{Frame, FrameReadError};
+use crate::proxy::frames::{Frame, FrameReadError, FrameReader};
 use crate::session::ClientError;
+use crate::wire::Tag;
 use crate::wire::startup::{Opening, StartupError, StartupPacket};
-use crate::wire::{HEADER_LEN, Header, Tag};
 
 /// What a read has room for at least, in bytes: any message of a usual sign-in.
 const READ_LEN: usize = 512;
@@ -61,17 +61,10 @@ impl Inbox {
 
     /// The next message.
     async fn frame(&mut self, stream: &mut Stream, len_max: usize) -> Result<Frame, FrameReadError> {
-        match self.fill(stream, HEADER_LEN).await {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FrameReadError::Closed),
-            filled => filled.map_err(FrameReadError::Io)?,
-        }
-        let header = Header::peek(&self.0).map_err(FrameReadError::Malformed)?;
-        let Header { tag, len } = header.ok_or(FrameReadError::Closed)?;
-        if len > len_max {
-            return Err(FrameReadError::TooLong { tag, len, len_max });
-        }
-        self.fill(stream, len).await.map_err(FrameReadError::Io)?;
-        Ok(Frame { tag, bytes: self.0.split_to(len).freeze() })
+        let mut frames = FrameReader::after(std::mem::take(&mut self.0), len_max);
+        let frame = frames.next(stream).await;
+        self.0 = frames.into_rest();
+        frame
     }
 }
 
@@ -134,22 +127,6 @@ mod tests {
                 assert_eq!(&*inbox.into_rest(), b"-rest");
             };
             tokio::join!(writer, reader);
-        }
-    }
-
-    #[tokio::test]
-    async fn long_cut_and_malformed_messages_are_told_apart() {
-        for (bytes, expected) in [
-            (&b"p\0\0\0\x64"[..], "TooLong"),
-            (b"p\0\0\0\x03", "Malformed"),
-            (b"p\0\0\0\x05", "Io"),
-            (b"", "Closed"),
-        ] {
-            let (mut near, mut far) = pair();
-            near.write_all(bytes).await.unwrap();
-            drop(near);
-            let error = Inbox::default().frame(&mut far, 100).await.unwrap_err();
-            assert!(format!("{error:?}").starts_with(expected), "{error:?}");
         }
     }
 }
