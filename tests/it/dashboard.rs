@@ -102,7 +102,9 @@ async fn a_person_with_a_keyboard_and_a_token_pauses_resumes_and_switches_over()
     // In the order in which they are read, and each can be seen to have the focus.
     let mut order = Vec::new();
     for _ in 0..3 {
+        let was = page.focus().await;
         page.press("Tab").await;
+        page.so(&format!("document.activeElement.id !== '{was}'")).await;
         order.push(page.focus().await);
         let outline = page.value("getComputedStyle(document.activeElement).outline").await;
         assert!(outline.as_str().unwrap().contains("solid 3px"), "{outline}");
@@ -112,11 +114,11 @@ async fn a_person_with_a_keyboard_and_a_token_pauses_resumes_and_switches_over()
     // The dialog takes the focus, keeps it, and says what is wrong.
     page.press("Enter").await;
     page.so("document.getElementById('dialog').open").await;
-    assert_eq!(page.focus().await, "token");
+    page.focused("token").await;
     page.write("wrong-token").await;
     page.press("Tab").await;
     page.press("Tab").await;
-    assert_eq!(page.focus().await, "go");
+    page.focused("go").await;
     page.press("Enter").await;
     page.shows("answer", "this needs the token").await;
     assert!(page.text("mode").await.contains("automatic failover"));
@@ -127,20 +129,20 @@ async fn a_person_with_a_keyboard_and_a_token_pauses_resumes_and_switches_over()
     assert!(page.value("document.getElementById('dialog').open").await == true, "it shows what came of it");
     page.press("Escape").await;
     page.so("!document.getElementById('dialog').open").await;
-    assert_eq!(page.focus().await, "do-resume", "where the pressed button was");
+    // Where the pressed button was; the page hears of the closing a little after it.
+    page.focused("do-resume").await;
 
     // The same with a mouse. The token is remembered as long as the page is there.
     page.click("do-resume").await;
-    page.so("document.getElementById('dialog').open").await;
     page.click("go").await;
     page.shows("mode", "automatic failover").await;
     page.press("Escape").await;
     page.click("do-switchover").await;
     page.value("document.getElementById('to').value = 'node1'").await;
     page.click("go").await;
+    page.shows("answer", "node1 is the primary").await;
     page.shows("facts", "node1").await;
     page.shows("history", "node0 → node1").await;
-    assert!(!page.text("answer").await.is_empty());
     page.press("Escape").await;
     page.shows("service", "open").await;
     let log = proxy.log();

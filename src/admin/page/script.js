@@ -212,9 +212,10 @@ function drawStatus(status) {
 }
 
 // ---- what a person does; the token stays in this page's memory ----
-let verb = null;
+let verb = null, opened = 0;
 function openDialog(which, title, text, go) {
   verb = which;
+  opened++;
   byId("dialog-title").textContent = title;
   byId("dialog-text").textContent = text;
   byId("answer").textContent = "";
@@ -241,15 +242,18 @@ byId("go").onclick = async () => {
   if (verb === "look") { asked = 0; return byId("dialog").close(); }
   const headers = bearer({ "Content-Type": "application/json" });
   const to = byId("to").value, body = verb === "switchover" ? JSON.stringify(to ? { to } : {}) : "{}";
+  // An answer that comes late is not shown as that of what was asked for since.
+  const mine = opened;
+  const say = text => { if (mine === opened) byId("answer").textContent = text; };
   byId("go").disabled = true;
-  byId("answer").textContent = "working …";
+  say("working …");
   try {
     const answer = await fetch("/api/v1/" + verb, { method: "POST", headers, body });
-    byId("answer").textContent = (await answer.json()).message;
+    say((await answer.json()).message);
   } catch (error) {
-    byId("answer").textContent = "no answer: " + error.message;
+    say("no answer: " + error.message);
   }
-  byId("go").disabled = false;
+  if (mine === opened) byId("go").disabled = false;
 };
 
 // ---- again and again ----

@@ -127,18 +127,26 @@ impl Page {
         self.call("Input.insertText", json!({ "text": text })).await;
     }
 
-    /// Clicks into the middle of the element.
+    /// Clicks into the middle of the element once nothing lies over it: no dialog that still opens or closes, no other button.
     pub(super) async fn click(&mut self, id: &str) {
         let place = format!(
             "(() => {{ const e = document.getElementById('{id}'); e.scrollIntoView({{ block: 'center' }}); \
-             const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
+             const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2; \
+             return !e.disabled && document.elementFromPoint(x, y) === e ? [x, y] : null; }})()"
         );
-        let place = self.value(&place).await;
+        let free = format!("nothing lies over {id}");
+        let place =
+            eventually(LIMIT, &free, async || Some(self.value(&place).await).filter(Value::is_array)).await;
         for kind in ["mousePressed", "mouseReleased"] {
             let event =
                 json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", event).await;
         }
+    }
+
+    /// Waits until the element of this id has the focus.
+    pub(super) async fn focused(&mut self, id: &str) {
+        self.so(&format!("document.activeElement.id === '{id}'")).await;
     }
 
     /// The id of what has the focus.
