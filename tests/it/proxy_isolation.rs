@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, send_cancel};
 
@@ -229,13 +230,17 @@ async fn used(cluster: &Cluster, proxy: &Proxy) -> Use {
     let clients = metrics
         .lines()
         .filter(|line| line.starts_with("primacy_clients{") || line.starts_with("primacy_clients "));
-    let sessions = cluster.value(0, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'").await;
+    let mut server_sessions = 0;
+    for node in 0..2 {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'";
+        server_sessions += cluster.value(node, count).await.parse::<u64>().unwrap();
+    }
     Use {
         resident_kib: line.trim().trim_end_matches(" kB").parse().unwrap(),
         descriptors: count("fd"),
         threads: count("task"),
         clients: clients.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum(),
-        server_sessions: sessions.parse().unwrap(),
+        server_sessions,
     }
 }
 
@@ -248,18 +253,18 @@ async fn an_hour_of_churn_errors_and_kills_leaves_nothing_behind() {
     let cluster = Arc::new(Cluster::with_replicas(1).await);
     let configured = cluster.proxy().set("log.level", "warn").set("limits.client_login_timeout", "5s");
     let proxy = Arc::new(configured.set("pool.server_idle_timeout", "2s").run().await);
+    let done = Arc::new(Done::default());
     let mut before = None;
-    let ends =
-        [std::time::Duration::from_secs(seconds.min(600) / 10), std::time::Duration::from_secs(seconds)];
-    let begun = std::time::Instant::now();
+    let ends = [Duration::from_secs(seconds.min(600) / 10), Duration::from_secs(seconds)];
+    let begun = Instant::now();
     for end in ends {
-        churn(&cluster, &proxy, begun + end).await;
+        churn(&cluster, &proxy, &done, begun + end).await;
         let now = eventually(LIMIT, "everybody has left", async || {
             let now = used(&cluster, &proxy).await;
             (now.clients == 0 && now.server_sessions == 0).then_some(now)
         })
         .await;
-        eprintln!("MEASURED after {:?}: {now:?}", begun.elapsed());
+        eprintln!("MEASURED after {:?}: {now:?}, {done:?}", begun.elapsed());
         let Some(first): Option<Use> = before.replace(now) else { continue };
         let last = before.as_ref().unwrap();
         assert!(last.descriptors <= first.descriptors + 3, "{first:?} -> {last:?}");
@@ -269,36 +274,74 @@ async fn an_hour_of_churn_errors_and_kills_leaves_nothing_behind() {
     assert!(!proxy.log().contains("panicked"));
 }
 
-/// Sessions as above, with half of a life each, while server sessions are terminated and garbage is sent.
-async fn churn(cluster: &Arc<Cluster>, proxy: &Arc<Proxy>, until: std::time::Instant) {
+/// What the churn has done so far.
+#[derive(Debug, Default)]
+struct Done {
+    sessions: AtomicU64,
+    answers: AtomicU64,
+    cut_off: AtomicU64,
+    switchovers: AtomicU64,
+}
+
+/// Sessions as above, with half of a life each, while server sessions are terminated, garbage is sent and the roles change
+/// hands once a minute.
+async fn churn(cluster: &Arc<Cluster>, proxy: &Arc<Proxy>, done: &Arc<Done>, until: Instant) {
     let mut tasks = Vec::new();
-    for number in 0..4 {
-        let (cluster, port) = (Arc::clone(cluster), proxy.port());
+    for _ in 0..3 {
+        let (port, done) = (proxy.port(), Arc::clone(done));
         tasks.push(tokio::spawn(async move {
-            let mut dice = fastrand::Rng::new();
-            while std::time::Instant::now() < until {
-                if number == 0 {
-                    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' LIMIT 1";
-                    cluster.sql(0, end).await;
-                    let mut raw = Raw::dial(port).await;
-                    raw.send(&std::iter::repeat_with(|| dice.u8(..)).take(100).collect::<Vec<_>>()).await;
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    continue;
-                }
-                let mut raw = Raw::connect(port, &[]).await;
-                for _ in 0..dice.u32(1..30) {
-                    let sql = ["SELECT 1", "SELECT 1/0", "BEGIN; SELECT 1; COMMIT", "SET app.tag = 'x'", "/* primacy: primary */ SELECT 2"];
-                    let seen = raw.query(sql[dice.usize(..sql.len())]).await;
-                    let text = format!("P:s{0} SELECT {1}\nB::s{0}\nE: 0\nS", dice.u32(..3), dice.u32(..1000));
-                    // A statement of that name may be there already, and a terminated server session is an error too.
-                    if seen.last().is_some_and(|last| last == "closed") || raw.run(&text).await.last().unwrap() == "closed" {
-                        break;
-                    }
-                }
+            while Instant::now() < until {
+                half_a_life(port, &done).await;
             }
         }));
     }
+    let (cluster, proxy, done) = (Arc::clone(cluster), Arc::clone(proxy), Arc::clone(done));
+    tasks.push(tokio::spawn(async move {
+        let mut next = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            for node in 0..2 {
+                let end =
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' LIMIT 1";
+                cluster.sql(node, end).await;
+            }
+            let mut raw = Raw::dial(proxy.port()).await;
+            raw.send(&std::iter::repeat_with(|| fastrand::u8(..)).take(100).collect::<Vec<_>>()).await;
+            if Instant::now() >= next {
+                // One that comes before the roles have settled is refused.
+                if proxy.program(&cluster, &["switchover"]).await.is_ok() {
+                    done.switchovers.fetch_add(1, Ordering::Relaxed);
+                }
+                next = Instant::now() + Duration::from_secs(60);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }));
     for task in tasks {
         task.await.unwrap();
+    }
+}
+
+/// Signs in, makes statements and mistakes, and goes without a word.
+async fn half_a_life(port: u16, done: &Done) {
+    let mut raw = Raw::connect(port, &[]).await;
+    done.sessions.fetch_add(1, Ordering::Relaxed);
+    for _ in 0..fastrand::u32(1..30) {
+        let sql = [
+            "SELECT 1",
+            "SELECT 1/0",
+            "BEGIN; SELECT 1; COMMIT",
+            "SET app.tag = 'x'",
+            "/* primacy: primary */ SELECT 2",
+        ];
+        let seen = raw.query(sql[fastrand::usize(..sql.len())]).await;
+        let (name, number) = (fastrand::u32(..3), fastrand::u32(..1000));
+        let text = format!("P:s{name} SELECT {number}\nB::s{name}\nE: 0\nS");
+        // A statement of that name may be there already, and a terminated server session is an error too.
+        let ended = |answer: &[String]| answer.last().is_some_and(|last| last == "closed");
+        if ended(&seen) || ended(&raw.run(&text).await) {
+            done.cut_off.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        done.answers.fetch_add(2, Ordering::Relaxed);
     }
 }
