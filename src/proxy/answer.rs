@@ -324,7 +324,8 @@ impl Driver {
                 _ if unseen => Reached::Undone,
                 _ => self.reached,
             };
-            let held = Remains { kept: self.batch_kept && !often, sync_sent, reached };
+            let kept = (self.batch_kept && !often).then_some(&*self.batch);
+            let held = Remains { kept, sync_sent, reached };
             self.machine.lost(&plan, &name, held, &mut self.client_out)
         };
         match loss {

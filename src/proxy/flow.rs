@@ -12,6 +12,7 @@ use super::stream::Stream;
 use super::worker::Worker;
 use crate::session::batch::{End, Scan};
 use crate::session::{ClientError, Hold, Judge, Outgoing, Plan, Reached, Step, Stream as StreamKind};
+use crate::sql::Reason;
 use crate::wire::{HEADER_LEN, Header, Tag, encode};
 
 /// How much of what a client sends ahead is read while its batch runs, in bytes.
@@ -329,15 +330,16 @@ impl Driver {
         let written = write_some(&mut conn.stream, cx, bytes);
         let node = conn.session.node;
         self.note_sent(node, batch);
-        if hold == Hold::UntilDecided || self.machine.began() || plan.asks || self.machine.is_replayable() {
+        let again = hold == Hold::UntilDecided || self.machine.began() || self.machine.is_replayable();
+        // What only closes something is answered here if its server is lost, and so may be COMMIT.
+        if again || plan.asks || plan.reason == Reason::Empty {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }
-        } else if plan.is_commit() {
-            // Its answer may have to be made up here.
-            self.keep_batch(batch);
-            self.batch_kept = false;
         } else {
+            if plan.is_commit() {
+                self.keep_batch(batch);
+            }
             self.batch_kept = false;
         }
         self.phase = if plan.stays_open() {

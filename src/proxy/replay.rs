@@ -72,7 +72,7 @@ impl Driver {
         let name = self.node_name(node);
         self.machine.give_replay_up();
         if let Some(plan) = self.plan.take() {
-            let remains = Remains { kept: false, sync_sent: true, reached: Reached::Undone };
+            let remains = Remains { kept: None, sync_sent: true, reached: Reached::Undone };
             self.machine.lost(&plan, &name, remains, &mut self.client_out);
         } else {
             self.machine.connection_lost(&name);

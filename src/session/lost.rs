@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::batch::frames;
 use super::client_error::ClientError;
 use super::machine::{Machine, Tx};
 use super::pins::Pins;
 use super::plan::Plan;
 use super::relay::Hold;
 use crate::sql::{PinCause, Place};
-use crate::wire::{TxStatus, encode};
+use crate::wire::{Tag, TxStatus, encode};
 
 /// What the driver does after a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +37,9 @@ pub enum Reached {
 
 /// What is left of a batch when its connection is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remains {
-    /// The whole batch is still at hand.
-    pub kept: bool,
+pub struct Remains<'b> {
+    /// The whole batch, where it is still at hand.
+    pub kept: Option<&'b [u8]>,
     /// The client waits for ReadyForQuery.
     pub sync_sent: bool,
     /// How far it came.
@@ -95,7 +96,7 @@ impl Machine {
         &mut self,
         plan: &Plan,
         node: &Arc<str>,
-        Remains { kept, sync_sent, reached }: Remains,
+        Remains { kept, sync_sent, reached }: Remains<'_>,
         out: &mut Vec<u8>,
     ) -> Loss {
         if self.relay.body_left > 0 && self.relay.answered {
@@ -105,9 +106,12 @@ impl Machine {
             return Loss::Answered;
         }
         let untouched = reached == Reached::Nothing || (reached == Reached::Undone && plan.again);
-        if kept && self.can_begin_anew(plan, untouched) {
+        if kept.is_some() && self.can_begin_anew(plan, untouched) {
             self.rewind();
             return Loss::RunAgain;
+        }
+        if sync_sent && kept.is_some_and(|batch| self.lost_closes(batch, node, out)) {
+            return Loss::Answered;
         }
         let alone = self.is_alone();
         let error = self.truth(plan, node, (alone, reached));
@@ -122,6 +126,25 @@ impl Machine {
             self.relay.skip_client_to_sync = true;
         }
         Loss::Answered
+    }
+
+    /// A batch in a transaction block that only closes portals and statements is done by the loss itself. Drivers send it
+    /// by themselves and drop its answer: an error in it would be told to nobody, and the COMMIT that follows would look
+    /// like one of a transaction that had failed before. So the loss is told to the next statement.
+    fn lost_closes(&mut self, batch: &[u8], node: &Arc<str>, out: &mut Vec<u8>) -> bool {
+        let only_closes = frames(batch).all(|frame| matches!(frame.tag, Tag::CLOSE | Tag::SYNC));
+        if !only_closes || self.relay.answered || !matches!(self.tx, Tx::Open | Tx::Failed) {
+            return false;
+        }
+        self.settle_names();
+        self.connection_lost(node);
+        for frame in frames(batch) {
+            match frame.tag {
+                Tag::CLOSE => encode::close_complete(out),
+                _ => encode::ready(out, self.status()),
+            }
+        }
+        true
     }
 
     fn is_alone(&self) -> bool {
