@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Running;
+use crate::admin::CommandError;
 use crate::admin::json::{ExplainReport, ExplainRequest};
 use crate::admin::routes;
 use crate::model::Lsn;
@@ -16,7 +17,7 @@ const FACTS_LIMIT: Duration = Duration::from_secs(2);
 impl Running {
     /// Judges a text as a session would that has just signed in. Where no database is named, it is the one that clients
     /// use, or the service role's where they use none or several.
-    pub(super) async fn explain_text(&self, request: &ExplainRequest) -> ExplainReport {
+    pub(super) async fn explain_text(&self, request: &ExplainRequest) -> Result<ExplainReport, CommandError> {
         let shared = &self.shared;
         let settings = shared.settings.load_full();
         let database = request
@@ -28,6 +29,9 @@ impl Running {
         let facts = shared.catalogs.facts(&database);
         // A person who asks is not helped by an answer about the moment before the facts were there.
         facts.await_loaded(FACTS_LIMIT).await;
+        if facts.is_absent() {
+            return Err(CommandError::Refused(format!("there is no database {database:?} on the primary")));
+        }
         let mut classifier = Classifier::new(&self.sql);
         let verdict = classifier.classify(request.sql.as_bytes(), &facts.load());
         let snapshot = shared.board.snapshot();
@@ -51,7 +55,7 @@ impl Running {
             Decision::Nowhere => (None, "no node may serve it now"),
         };
         let node = node.and_then(|id| snapshot.node(id));
-        ExplainReport {
+        Ok(ExplainReport {
             database: database.to_string(),
             place: if verdict.place == Place::Anywhere { "anywhere" } else { "primary" }.to_owned(),
             reason: verdict.reason.as_str().to_owned(),
@@ -70,7 +74,7 @@ impl Running {
                 routes::change_of(verdict.reason.as_str(), verdict.detail.as_deref())
             },
             effects: verdict.effects.iter().map(|effect| format!("{effect:?}")).collect(),
-        }
+        })
     }
 }
 

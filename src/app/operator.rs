@@ -17,6 +17,6 @@ impl Hooks for Running {
     }
 
     fn explain(&self, request: ExplainRequest) -> BoxFuture<'_, Result<ExplainReport, CommandError>> {
-        Box::pin(async move { Ok(self.explain_text(&request).await) })
+        Box::pin(async move { self.explain_text(&request).await })
     }
 }

@@ -20,7 +20,7 @@ use super::server::{self, ConnectError, Credential, SignIn};
 use super::settings::Service;
 use crate::clock;
 use crate::control::Board;
-use crate::model::NodeId;
+use crate::model::{NodeId, SqlState};
 use crate::sql::catalog::{CHANGE_SQL, LOAD_SQL};
 use crate::sql::{Catalog, CatalogBuilder, CatalogRowError, Change};
 
@@ -39,6 +39,8 @@ pub struct Facts {
     loaded: Notify,
     /// Waiting for facts is of no use: they cannot be had, or somebody has waited for them in vain.
     late: AtomicBool,
+    /// The primary says that there is no such database.
+    absent: AtomicBool,
 }
 
 /// The changes that the proxy has seen since the facts were last asked for.
@@ -114,6 +116,11 @@ impl Facts {
         !self.late.load(Ordering::Relaxed) && self.load().is_empty()
     }
 
+    /// Whether the primary has said that there is no such database.
+    pub fn is_absent(&self) -> bool {
+        self.absent.load(Ordering::Relaxed)
+    }
+
     /// Waits for facts, so long at most. `false`: there are none yet. Who waits in vain spares others the wait, until facts
     /// have been loaded.
     pub async fn await_loaded(&self, limit: Duration) -> bool {
@@ -121,13 +128,13 @@ impl Facts {
             loop {
                 let mut loaded = std::pin::pin!(self.loaded.notified());
                 loaded.as_mut().enable();
-                if !self.load().is_empty() {
+                if !self.load().is_empty() || self.is_absent() {
                     return;
                 }
                 loaded.await;
             }
         };
-        let there = timeout(limit, loaded).await.is_ok();
+        let there = timeout(limit, loaded).await.is_ok() && !self.is_absent();
         if !there {
             self.late.store(true, Ordering::Relaxed);
         }
@@ -167,6 +174,7 @@ impl Facts {
         }
         self.catalog.store(Arc::new(catalog));
         self.late.store(false, Ordering::Relaxed);
+        self.absent.store(false, Ordering::Relaxed);
         self.loaded.notify_waiters();
         true
     }
@@ -236,6 +244,7 @@ impl CatalogHub {
             wake: Notify::new(),
             loaded: Notify::new(),
             late: AtomicBool::new(databases.len() >= DATABASES_MAX),
+            absent: AtomicBool::new(false),
         });
         if databases.len() < DATABASES_MAX {
             databases.insert(Arc::clone(database), Arc::clone(&facts));
@@ -248,9 +257,9 @@ impl CatalogHub {
     /// The one database that clients use, where there is exactly one besides `service`.
     pub fn only_database(&self, service: &str) -> Option<Arc<str>> {
         let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = databases.keys().filter(|name| ***name != *service);
-        let name = names.next()?;
-        names.next().is_none().then(|| Arc::clone(name))
+        let mut there = databases.values().filter(|facts| *facts.database != *service && !facts.is_absent());
+        let only = there.next()?;
+        there.next().is_none().then(|| Arc::clone(&only.database))
     }
 
     /// Keeps the facts of one database, for as long as the program runs.
@@ -267,6 +276,8 @@ impl CatalogHub {
             match error {
                 // What is known stays true; the primary tells the rest for a while.
                 CatalogError::Behind => from_replica = false,
+                // The replica may not have heard of it yet.
+                ref error if from_replica && error.says_absent() => from_replica = false,
                 // Nor does a query that replay has cancelled, or a connection that is lost, make anything known untrue. Where
                 // the next connection does not serve at once, changes made elsewhere would go unnoticed.
                 CatalogError::Query(_) | CatalogError::Timeout(_) | CatalogError::Unreadable if served => {}
@@ -275,11 +286,15 @@ impl CatalogHub {
                 CatalogError::NoPrimary if self.board.snapshot().epoch == epoch => {
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
-                _ => {
+                error => {
                     from_replica = true;
                     epoch = self.board.snapshot().epoch;
+                    facts.absent.store(error.says_absent(), Ordering::Relaxed);
                     facts.clear();
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    // Who waits for facts waits in vain.
+                    facts.loaded.notify_waiters();
+                    let absent = facts.is_absent();
+                    tokio::time::sleep(if absent { ABSENT_RETRY_AFTER } else { RETRY_AFTER }).await;
                 }
             }
         }
@@ -387,6 +402,8 @@ const BEHIND_LIMIT: Duration = Duration::from_secs(1);
 const PRIMARY_STAY: Duration = Duration::from_secs(30);
 /// Where there is nobody to ask, so long nobody is asked.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// So long nobody asks again for a database that is not there: a name with a typo is asked for until the end.
+const ABSENT_RETRY_AFTER: Duration = Duration::from_secs(1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const STAMP_LIMIT: Duration = Duration::from_secs(10);
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
@@ -410,6 +427,12 @@ enum CatalogError {
     Row(#[from] CatalogRowError),
 }
 
+impl CatalogError {
+    fn says_absent(&self) -> bool {
+        matches!(self, Self::Connect(ConnectError::Refused { sqlstate, .. }) if *sqlstate == SqlState::INVALID_CATALOG_NAME)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,6 +447,7 @@ mod tests {
             wake: Notify::new(),
             loaded: Notify::new(),
             late: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
         }
     }
 

@@ -202,3 +202,17 @@ async fn configuration_vouches_for_a_volatile_function() {
     .await;
     assert!(!where_runs("unknown").await);
 }
+
+#[tokio::test]
+async fn what_is_explained_is_explained_for_a_database_that_is_there() {
+    let cluster = Cluster::with_replicas(1).await;
+    let proxy = cluster.proxy().run().await;
+    let explained = async |database: &str| {
+        proxy.program(&cluster, &["explain", "--database", database, "SELECT count(*) FROM pg_class"]).await
+    };
+    let told = explained("nosuch").await.unwrap_err();
+    assert!(told.contains("there is no database \"nosuch\""), "{told}");
+    cluster.sql(0, "CREATE DATABASE nosuch").await;
+    let told = eventually(LIMIT, "it is there", async || explained("nosuch").await.ok()).await;
+    assert!(told.contains("anywhere"), "{told}");
+}
