@@ -4,6 +4,7 @@
 //! compares the whole key. Eviction happens inside the set, and by a sweeping hand where bytes run out.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Entries per set.
 const WAYS: usize = 8;
@@ -55,10 +56,21 @@ impl<V> Cache<V> {
         Self { slots, sets, entries: 0, bytes: 0, bytes_max, hand: 0 }
     }
 
-    fn set(&mut self, hash: u64) -> &mut [Option<Entry<V>>] {
+    fn slots_of(&self, hash: u64) -> Range<usize> {
         // The upper half: the low bits of the hash's last multiplication are its weakest.
         let index = usize::try_from(hash >> 32).unwrap_or(0) & (self.sets - 1);
-        self.slots.get_mut(index * WAYS..(index + 1) * WAYS).unwrap_or_default()
+        index * WAYS..(index + 1) * WAYS
+    }
+
+    fn set(&mut self, hash: u64) -> &mut [Option<Entry<V>>] {
+        let slots = self.slots_of(hash);
+        self.slots.get_mut(slots).unwrap_or_default()
+    }
+
+    /// What is kept in the set of a hash: keys and values.
+    pub(super) fn beside(&self, hash: u64) -> impl Iterator<Item = (&[u8], &V)> {
+        let set = self.slots.get(self.slots_of(hash)).unwrap_or_default();
+        set.iter().flatten().map(|entry| (&*entry.key, &entry.value))
     }
 
     /// The value under a key.

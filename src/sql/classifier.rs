@@ -126,10 +126,9 @@ impl Classifier {
         used.into_values().collect()
     }
 
-    /// The text of a verdict's fingerprint, literals left out; empty where it is not kept any more. Looks at everything
-    /// that is kept: for what is rare.
+    /// The text of a verdict's fingerprint, literals left out; empty where it is not kept any more.
     pub fn text_of(&self, verdict: &Rc<Verdict>) -> String {
-        let mut kept = self.cache.iter();
+        let mut kept = self.cache.beside(verdict.usage.kept_under.get());
         let found = kept.find(|(_, kept)| matches!(kept, Kept::Shared(have) if Rc::ptr_eq(have, verdict)));
         found.map(|(key, _)| shown(text_in(key))).unwrap_or_default()
     }
@@ -180,12 +179,16 @@ impl Classifier {
         if !self.fingerprint.exact {
             let kept = if by_text { (Kept::ByText, 0) } else { (Kept::Shared(Rc::clone(verdict)), bytes) };
             let key = self.fingerprint.bytes();
-            inherit(self.cache.insert(hash(key, state), state, key, kept));
+            let hash = hash(key, state);
+            verdict.usage.kept_under.set(hash);
+            inherit(self.cache.insert(hash, state, key, kept));
         }
         if by_text {
             exact_key(text, &mut self.exact);
             let kept = (Kept::Shared(Rc::clone(verdict)), bytes);
-            inherit(self.cache.insert(hash(&self.exact, state), state, &self.exact, kept));
+            let hash = hash(&self.exact, state);
+            verdict.usage.kept_under.set(hash);
+            inherit(self.cache.insert(hash, state, &self.exact, kept));
         }
     }
 }

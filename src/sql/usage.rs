@@ -20,6 +20,8 @@ pub struct Usage {
     /// Why it was last sent to the primary, and to a replica: the router's words.
     why_primary: Cell<&'static str>,
     why_replica: Cell<&'static str>,
+    /// The hash under which the verdict is kept.
+    pub(super) kept_under: Cell<u64>,
 }
 
 /// What a statement was, never how often it ran: verdicts that say the same are equal.
