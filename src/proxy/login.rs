@@ -239,6 +239,9 @@ impl Door<'_> {
         if self.tls.required() && matches!(self.stream, Some(Stream::Tcp(_))) {
             return Err(ClientError::TlsRequired.into());
         }
+        if self.tls.certificate_required() && self.stream()?.is_tls() && !self.stream()?.shows_certificate() {
+            return Err(ClientError::NoCertificate.into());
+        }
         let params = settings(std::mem::take(&mut request.params))?;
 
         let mut greeting = Vec::with_capacity(64);

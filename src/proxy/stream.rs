@@ -67,6 +67,11 @@ impl Stream {
         self.shown().and_then(crate::tls::Owner::of)
     }
 
+    /// Whether the client has shown a certificate, which is good then.
+    pub fn shows_certificate(&self) -> bool {
+        self.shown().is_some()
+    }
+
     fn shown(&self) -> Option<&rustls::pki_types::CertificateDer<'static>> {
         let Self::Tls(tls) = self else { return None };
         tls.get_ref().1.peer_certificates().and_then(<[_]>::first)

@@ -47,8 +47,8 @@ impl ClientTlsConfig {
         let visitors = Visitors {
             ca_file,
             crl_file: settings.crl_file.as_deref(),
-            // Otherwise asked for, so that rules may look at it; who has none comes in as the rules say.
-            must_show: settings.mode == ClientTlsMode::VerifyCa,
+            // Rules may look at it. Who shows none and must reads why once the handshake is over, as with PostgreSQL.
+            must_show: false,
         };
         let end_point = load::certificates(cert_file)?.first().and_then(tls::end_point).map(Arc::from);
         let mut config = tls::at_our_port((cert_file, key_file), visitors)?;
@@ -64,6 +64,11 @@ impl ClientTlsConfig {
     /// Whether a client over TCP must use it.
     pub fn required(&self) -> bool {
         matches!(self.mode, ClientTlsMode::Require | ClientTlsMode::VerifyCa)
+    }
+
+    /// Whether a client over TCP must show a certificate.
+    pub fn certificate_required(&self) -> bool {
+        self.mode == ClientTlsMode::VerifyCa
     }
 
     /// What SCRAM-SHA-256-PLUS binds to, where our certificate allows it.

@@ -145,6 +145,34 @@ async fn servers_that_fail_the_check_are_not_used() {
     refused(plain.proxy().set_nodes("sslmode", "require").start(), "TLS").await;
 }
 
+#[tokio::test]
+async fn who_must_show_a_certificate_and_has_none_reads_so() {
+    let certificates = Certificates::make().await;
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster
+        .proxy()
+        .set("tls.sslmode", "verify-ca")
+        .set("tls.cert_file", certificates.path("server.crt"))
+        .set("tls.key_file", certificates.path("server.key"))
+        .set("tls.ca_file", certificates.path("ca.crt"))
+        .start();
+    let shown = |name: &str| {
+        let [certificate, key] = ["crt", "key"].map(|end| certificates.path(&format!("{name}.{end}")));
+        conninfo(&proxy, &format!("host=localhost sslmode=require sslcert={certificate} sslkey={key}"))
+    };
+    let good = shown("alice");
+    let served = async || cluster.psql(&good, "SELECT 1").await.ok();
+    eventually(LIMIT, "a good certificate is taken", served).await;
+    let none = conninfo(&proxy, "host=localhost sslmode=require sslcert=/nonexistent");
+    let refused = cluster.psql(&none, "SELECT 1").await.unwrap_err();
+    assert!(refused.contains("connection requires a valid client certificate"), "{refused}");
+    let plain =
+        cluster.psql(&conninfo(&proxy, "host=localhost sslmode=disable"), "SELECT 1").await.unwrap_err();
+    assert!(plain.contains("TLS") || plain.contains("SSL"), "{plain}");
+    // Signed by somebody else: not one of ours, whatever comes behind the handshake.
+    assert!(cluster.psql(&shown("next"), "SELECT 1").await.is_err());
+}
+
 /// What `openssl x509 -req` makes without a file of extensions has version 1, in which a certificate says too little.
 #[tokio::test]
 async fn a_client_certificate_of_version_1_is_refused_and_the_log_says_what_to_do() {
