@@ -189,3 +189,86 @@ fn given_names(words: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
         behind.iter().find(|word| !is_one_of(word, &BETWEEN)).cloned()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sql::{CatalogBuilder, Classifier, Settings};
+
+    /// Whether these statements, in a session that has a temporary table `mine`, entangle; and the names that they give.
+    fn noted(statements: &[&str]) -> (bool, Vec<String>) {
+        let mut facts = CatalogBuilder::new(1, 1);
+        facts.add(["f", "public", "runs", "0", "255", "vo"]).unwrap();
+        facts.add(["f", "pg_catalog", "nextval", "0", "255", "v"]).unwrap();
+        facts.add(["r", "public", "kept", "0", "0", "s"]).unwrap();
+        let (mut own, facts) = (Temporary::default(), facts.finish());
+        own.add(&Arc::from("mine"));
+        let mut definitions = Definitions::default();
+        for text in statements {
+            let verdict = Classifier::new(&Settings::default()).classify(text.as_bytes(), &facts);
+            definitions.note(text.as_bytes(), &verdict, true, &own);
+        }
+        own.define(definitions);
+        let mut names: Vec<String> =
+            own.hiding.names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        names.sort();
+        (own.hiding.entangled, names)
+    }
+
+    #[test]
+    fn what_may_make_one_of_the_other_is_noted() {
+        for statements in [
+            &["CREATE TABLE x (a mine)"][..],
+            &["CREATE TABLE x (a mine[], b _mine)"],
+            &["CREATE TABLE x (a int DEFAULT nextval('mine_id_seq'))"],
+            &["CREATE TABLE x AS SELECT m FROM mine m"],
+            &["SELECT m INTO x FROM mine m"],
+            &["CREATE VIEW x AS SELECT NULL::mine"],
+            &["CREATE FUNCTION x() RETURNS mine LANGUAGE sql AS 'SELECT NULL'"],
+            &["CREATE POLICY x ON kept USING (EXISTS (SELECT FROM mine))"],
+            &["CREATE INDEX mine_pkey ON kept (v)"],
+            &["CREATE INDEX x ON kept ((v::mine))"],
+            &["ALTER TABLE kept ADD COLUMN a mine"],
+            &["ALTER TABLE kept RENAME TO mine"],
+            &["ALTER INDEX mine_pkey RENAME TO kept"],
+            &["CREATE TABLE x (a int); SELECT 1"],
+            &["CREATE TABLE x (a int)", "CREATE TABLE y (a int)"],
+            &["SELECT runs()"],
+            &["INSERT INTO kept SELECT runs()"],
+            &["DO $$ BEGIN PERFORM 1; END $$"],
+            &["CALL anything()"],
+            &["SELECT anything()"],
+            &["EXECUTE anything"],
+        ] {
+            assert!(noted(statements).0, "{statements:?}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_them_apart_is_let_be() {
+        for (statement, names) in [
+            ("CREATE TABLE x (a int)", &[][..]),
+            ("CREATE TABLE min (a int)", &[]),
+            ("CREATE INDEX x ON kept (v)", &[]),
+            ("INSERT INTO kept SELECT v FROM mine", &[]),
+            ("SELECT nextval('s')", &[]),
+            ("DROP TABLE mine", &[]),
+            ("ANALYZE mine", &[]),
+            ("SET search_path = public", &[]),
+            ("BEGIN", &[]),
+            ("CREATE TEMP TABLE other (a mine)", &[]),
+            ("CREATE TEMP TABLE other (a int CONSTRAINT one UNIQUE)", &["one"]),
+            ("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS one ON ONLY mine (v)", &["one"]),
+            ("ALTER TABLE IF EXISTS mine ADD CONSTRAINT one UNIQUE (v)", &["one"]),
+            ("ALTER TABLE mine RENAME CONSTRAINT one TO two", &["one", "two"]),
+        ] {
+            assert_eq!(
+                noted(&[statement]),
+                (false, names.iter().map(|n| (*n).to_owned()).collect()),
+                "{statement}"
+            );
+        }
+    }
+}

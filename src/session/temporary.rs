@@ -49,7 +49,7 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    fn add(&mut self, name: &Arc<str>) {
+    pub(super) fn add(&mut self, name: &Arc<str>) {
         let mut words = sql::all_words(name.as_bytes());
         // What is no word would not be found as one.
         self.unknown |= words.next().map(<[u8]>::len) != Some(name.len()) || self.names.len() >= NAMES_MAX;
