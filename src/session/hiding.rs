@@ -261,7 +261,7 @@ mod tests {
             ("CREATE TEMP TABLE other (a mine)", &[]),
             ("CREATE TEMP TABLE other (a int CONSTRAINT one UNIQUE)", &["one"]),
             ("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS one ON ONLY mine (v)", &["one"]),
-            ("ALTER TABLE IF EXISTS mine ADD CONSTRAINT one UNIQUE (v)", &["one"]),
+            ("ALTER TABLE IF EXISTS mine ADD CONSTRAINT one UNIQUE (v)", &["mine", "one"]),
             ("ALTER TABLE mine RENAME CONSTRAINT one TO two", &["one", "two"]),
         ] {
             assert_eq!(
