@@ -13,6 +13,7 @@ mod effects;
 mod executes;
 mod expected;
 pub mod freshness;
+mod hiding;
 mod local;
 mod lost;
 mod machine;

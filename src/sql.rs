@@ -18,6 +18,7 @@ pub mod classifier;
 pub mod settings;
 pub mod verdict;
 
+mod anchors;
 mod cache;
 mod calls;
 mod executes;
@@ -37,10 +38,12 @@ mod words;
 pub use catalog::{Catalog, CatalogBuilder, CatalogRowError, Change, Object};
 pub use classifier::{CacheStats, Classifier};
 pub use executes::executed;
-pub use lookups::looks_names_up;
+pub use lookups::{gives_only, looks_names_up};
 pub use settings::Settings;
 pub use usage::{Usage, Used};
-pub use verdict::{Alone, BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
+pub use verdict::{
+    Alone, BeginMode, Hint, Kind, Moving, PinCause, Place, Reason, SessionEffect, Shows, Verdict,
+};
 pub use words::all_words;
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use smallvec::SmallVec;
 
 use super::batch::{End, Frame, frames};
 use super::client_error::ClientError;
+use super::hiding::Definitions;
 use super::machine::{Judge, Machine, Unnamed};
-use super::statement::{Statement, text_in};
+use super::statement::{Statement, nonexistent, text_in};
 use crate::model::Consistency;
-use crate::sql::{Alone, BeginMode, Hint, Kind, Moving, Place, Reason, Verdict};
+use crate::sql::{BeginMode, Hint, Kind, Moving, Place, Reason, Verdict};
 use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, Target};
 use crate::wire::{FrameError, Tag, TxStatus};
 
@@ -44,6 +45,8 @@ pub struct Plan {
     pub(super) reads: bool,
     /// It needs the connection that the session is tied to.
     pub(super) tied: bool,
+    /// What its statements define.
+    pub(super) definitions: Definitions,
     /// Its only executed statement, if there is exactly one.
     pub(super) solo: Option<Rc<Verdict>>,
     /// Names of the client's that it closes.
@@ -87,6 +90,7 @@ impl Plan {
             runs: false,
             reads: false,
             tied: false,
+            definitions: Definitions::default(),
             solo: None,
             closes: SmallVec::new(),
             own: None,
@@ -191,7 +195,10 @@ impl Machine {
         self.executed.clear();
         match end {
             End::Query => self.plan_query(batch, &mut plan, judge)?,
-            End::Call => plan.primary(Reason::VolatileFunction),
+            End::Call => {
+                plan.primary(Reason::VolatileFunction);
+                plan.definitions.unseen();
+            }
             _ => {
                 self.relay.portals.clear();
                 self.relay.own_unnamed = false;
@@ -229,13 +236,14 @@ impl Machine {
         let query = Query::decode(frame.get(5..).unwrap_or_default())?;
         let verdict = judge.classifier.classify(query.sql, judge.catalog);
         plan.join(&verdict);
-        self.note_tied(query.sql, &verdict, plan);
+        self.note_tied(query.sql, &verdict, judge.catalog, plan);
         self.executed.push(Rc::clone(&verdict));
         self.plan_executed(query.sql, &verdict, judge);
         Ok(())
     }
 
     fn complete(&mut self, batch: &[u8], plan: &mut Plan) {
+        self.temporary.define(std::mem::take(&mut plan.definitions));
         if let [only] = self.executed.as_slice()
             && only.statements <= 1
         {
@@ -328,11 +336,11 @@ impl Machine {
         let definition = frame.body.get(parse.name.len() + 1..).unwrap_or_default();
         if parse.name.is_empty() {
             let verdict = self.keep_unnamed(definition, parse.sql, judge);
-            self.note_tied(parse.sql, &verdict, plan);
+            self.note_tied(parse.sql, &verdict, judge.catalog, plan);
             join_unless_transaction_control(plan, &verdict);
         } else {
             let statement = intern(definition, parse.sql, judge);
-            self.note_tied(parse.sql, &statement.verdict.borrow().1, plan);
+            self.note_tied(parse.sql, &statement.verdict.borrow().1, judge.catalog, plan);
             join_unless_transaction_control(plan, &current_verdict(&statement, judge));
             plan.rewrite = true;
             // Where the name is taken, or the client holds too many, `dispatch` says so in its place.
@@ -396,12 +404,12 @@ impl Machine {
             plan.rewrite = true;
             self.prepared.get(name).map(|statement| {
                 let verdict = current_verdict(statement, judge);
-                self.note_tied(statement.text(), &verdict, plan);
+                self.note_tied(statement.text(), &verdict, judge.catalog, plan);
                 verdict
             })
         };
         if let (true, Some(verdict), Some(unnamed)) = (name.is_empty(), &verdict, &self.unnamed) {
-            self.note_tied(text_in(&unnamed.definition), verdict, plan);
+            self.note_tied(text_in(&unnamed.definition), verdict, judge.catalog, plan);
         }
         // A name that does not exist is an error wherever it runs.
         let verdict = verdict.unwrap_or_else(|| Rc::new(nonexistent()));
@@ -462,26 +470,6 @@ fn join_unless_transaction_control(plan: &mut Plan, verdict: &Verdict) {
             plan.foreign = true;
         }
         _ => plan.join(verdict),
-    }
-}
-
-/// Stands for the statement that a name does not stand for.
-fn nonexistent() -> Verdict {
-    Verdict {
-        place: Place::Primary,
-        reason: Reason::SessionState,
-        detail: None,
-        kind: Kind::Plain,
-        hint: None,
-        consistency: None,
-        moving: Moving::Never,
-        alone: Alone::Unknown,
-        either_protocol: false,
-        effects: Box::new([]),
-        own_code: false,
-        shows_statements: false,
-        statements: 1,
-        usage: crate::sql::Usage::default(),
     }
 }
 

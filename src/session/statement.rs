@@ -12,7 +12,7 @@ use rustc_hash::FxBuildHasher;
 use super::overlay::Overlay;
 use super::sequences::Mark;
 use crate::model::NodeId;
-use crate::sql::Verdict;
+use crate::sql::{Alone, Kind, Moving, Place, Reason, Shows, Usage, Verdict};
 
 /// One prepared text. Its server-side name is derived from `id`, unique in the worker.
 #[derive(Debug)]
@@ -196,6 +196,27 @@ pub(super) fn push_server_name(id: u64, out: &mut Vec<u8>) {
     for place in (0..significant).rev() {
         let digit = usize::try_from(id >> (place * 4) & 15).unwrap_or(0);
         out.push(DIGITS.get(digit).copied().unwrap_or(b'0'));
+    }
+}
+
+/// Stands for the statement that a name does not stand for.
+pub(super) fn nonexistent() -> Verdict {
+    Verdict {
+        place: Place::Primary,
+        reason: Reason::SessionState,
+        detail: None,
+        kind: Kind::Plain,
+        hint: None,
+        consistency: None,
+        moving: Moving::Never,
+        alone: Alone::Unknown,
+        either_protocol: false,
+        effects: Box::new([]),
+        own_code: false,
+        shows: Shows::Anything,
+        shows_statements: false,
+        statements: 1,
+        usage: Usage::default(),
     }
 }
 

@@ -48,6 +48,10 @@ impl Machine {
         (plan, server, judge): (&mut Plan, &mut ServerSession, &mut Judge<'_>),
         out: &mut Vec<u8>,
     ) -> Result<Streamed, FrameError> {
+        // What is not looked at as a whole may define anything.
+        if kind != Stream::CopyIn {
+            self.temporary.hiding.unseen();
+        }
         let mut at = 0;
         let (mut ended, mut terminated) = (false, false);
         while !ended && !terminated {

@@ -15,10 +15,11 @@ use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
 use super::effects::is_doubtful;
+use super::hiding::Hiding;
 use super::machine::{Machine, Tx};
 use super::pins::Pins;
 use super::plan::Plan;
-use crate::sql::{self, Change, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
+use crate::sql::{self, Catalog, Change, Kind, PinCause, Place, Reason, SessionEffect, Verdict};
 
 /// Names told one from the other; with more of them everything is tied.
 const NAMES_MAX: usize = 1_000;
@@ -35,9 +36,12 @@ const LEAVABLE: [PinCause; 4] =
 #[derive(Debug, Default)]
 pub(super) struct Temporary {
     /// In lower case, whatever they are.
-    names: HashSet<Vec<u8>, FxBuildHasher>,
+    pub(super) names: HashSet<Vec<u8>, FxBuildHasher>,
     /// Which goes with which when that is dropped: part and whole, while nothing was done that may have parted them.
     parts: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) hiding: Hiding,
+    /// Permanent relations may have temporary children, and so show more than they are.
+    pub(super) inherits: bool,
     /// There may be others.
     unknown: bool,
     /// Two of them may stand under one name.
@@ -45,7 +49,7 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    fn add(&mut self, name: &Arc<str>) {
+    pub(super) fn add(&mut self, name: &Arc<str>) {
         let mut words = sql::all_words(name.as_bytes());
         // What is no word would not be found as one.
         self.unknown |= words.next().map(<[u8]>::len) != Some(name.len()) || self.names.len() >= NAMES_MAX;
@@ -76,7 +80,7 @@ impl Temporary {
                 // A permanent parent has parents of its own, whose names are not known.
                 SessionEffect::TemporaryChildOf(parent) => {
                     let own = self.names.contains(parent.to_ascii_lowercase().as_bytes());
-                    self.unknown |= !own;
+                    self.inherits |= !own;
                 }
                 SessionEffect::TemporaryPartOf(whole) => wholes.push(whole),
                 SessionEffect::Pin(PinCause::TemporaryTable) => {
@@ -86,7 +90,8 @@ impl Temporary {
                 SessionEffect::MayBeTemporary(name) if tied => self.add(name),
                 SessionEffect::MayShowTemporary(relation) if tied => {
                     let own = |name: &Arc<str>| self.names.contains(name.to_ascii_lowercase().as_bytes());
-                    self.unknown |= relation.as_ref().is_none_or(own);
+                    self.unknown |= relation.is_none();
+                    self.inherits |= relation.as_ref().is_some_and(own);
                 }
                 SessionEffect::Ddl(Change::Anything) if tied => self.unknown = true,
                 // What code makes is not known; a statement that defines something has said what it may be.
@@ -112,7 +117,7 @@ impl Temporary {
                 !goes && *part != whole
             });
         }
-        self.names.is_empty() && !self.unknown
+        self.names.is_empty() && !self.unknown && !self.inherits
     }
 
     pub(super) fn clear(&mut self) {
@@ -120,15 +125,18 @@ impl Temporary {
     }
 
     /// Whether what the statement gives may depend on them.
-    fn concern(&self, text: &[u8], verdict: &Verdict) -> bool {
+    fn concern(&self, text: &[u8], verdict: &Verdict, catalog: &Catalog) -> bool {
         let mut word = Vec::new();
-        self.unknown
-            || verdict.own_code
-            || sql::all_words(text).any(|found| {
+        let mut may_depend = || {
+            sql::all_words(text).any(|found| {
                 word.clear();
                 word.extend(found.iter().map(u8::to_ascii_lowercase));
                 word.len() > NAME_BYTES_MAX || sql::looks_names_up(&word) || self.names.contains(&word)
             })
+        };
+        self.unknown
+            || verdict.own_code
+            || ((self.inherits || may_depend()) && !self.leaves_alone(text, verdict, catalog))
     }
 }
 
@@ -147,15 +155,18 @@ impl Machine {
             if let SessionEffect::Dropped(name) = effect
                 && self.temporary.remove(name)
             {
+                self.temporary.clear();
                 self.pins.remove(PinCause::TemporaryTable);
             }
         }
     }
 
     /// Notes what a statement of the batch needs of the connection that the session is tied to.
-    pub(super) fn note_tied(&self, text: &[u8], verdict: &Verdict, plan: &mut Plan) {
-        if !plan.tied && self.pins.contains(PinCause::TemporaryTable) {
-            plan.tied = self.temporary.concern(text, verdict);
+    pub(super) fn note_tied(&self, text: &[u8], verdict: &Verdict, catalog: &Catalog, plan: &mut Plan) {
+        let tied = self.pins.contains(PinCause::TemporaryTable);
+        plan.definitions.note(text, verdict, tied, &self.temporary);
+        if !plan.tied && tied {
+            plan.tied = self.temporary.concern(text, verdict, catalog);
         }
     }
 

@@ -4,6 +4,7 @@
 //! [`CHANGE_SQL`] to see when to do so again. A catalog never changes; a new state is a new value with a higher
 //! generation, and verdicts that were made with the old one are not found again.
 
+mod permanent;
 mod recent;
 
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use super::verdict::{PinCause, Reason, SessionEffect};
+use permanent::Permanent;
+pub use permanent::may_be_of;
 use recent::Recent;
 pub use recent::{Change, Leaves, Object};
 
@@ -51,6 +54,7 @@ struct Base {
     rules: bool,
     own_operators: FxHashSet<Box<str>>,
     own_types: FxHashSet<Box<str>>,
+    permanent: Permanent,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -461,6 +465,11 @@ impl CatalogBuilder {
             "u" => self.catalog.rules = true,
             "w" => drop(self.catalog.own_operators.insert(name.into())),
             "x" => drop(self.catalog.own_types.insert(name.into())),
+            "n" => {
+                let number = arguments_min.parse().ok();
+                let number = number.ok_or_else(|| unexpected("arguments_min", arguments_min))?;
+                self.catalog.permanent.add(name, number);
+            }
             _ => return Err(unexpected("kind", kind)),
         }
         Ok(())

@@ -6,6 +6,10 @@
 //! passes the temporary schema over. So a word is taken for one that looks relations or types up unless a table here says
 //! why it does not.
 
+use super::scan::{Scanner, TokenKind, is_word_byte};
+use super::verdict::Shows;
+use super::words::{all_words, string_value};
+
 /// Tables of the catalog, and the schema they are in: rows that are the same on every node, those of temporary relations too.
 /// None of their columns shows a relation by its name. `pg_statistic` and its like are left out: they hold values of the tables'.
 const CATALOG_TABLES: [&[u8]; 65] = [
@@ -155,6 +159,73 @@ pub fn looks_names_up(word: &[u8]) -> bool {
     (BEGINNINGS.iter().any(|beginning| word.starts_with(beginning)) && !harmless())
         || WORDS.contains(&word)
         || word.windows(7).any(|part| part == b"_to_xml")
+}
+
+pub(super) fn is_catalog_table(name: &str) -> bool {
+    CATALOG_TABLES.contains(&name.as_bytes())
+}
+
+/// Whether the literals of a text that shows what they give, give permanent relations only: numbers are those of permanent
+/// ones, patterns fit one name, and no name is one that `may_be_own`: one that a temporary object of the session may have.
+pub fn gives_only(
+    text: &[u8],
+    shows: Shows,
+    permanent: impl Fn(u32) -> bool,
+    may_be_own: impl Fn(&[u8]) -> bool,
+) -> bool {
+    let Shows::Given { pattern, .. } = shows else { return false };
+    let is_number = |digits: &[u8]| {
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u32>().ok());
+        // Those below are PostgreSQL's own.
+        number.is_some_and(|number| number < FIRST_OWN_NUMBER || permanent(number))
+    };
+    let mut before = TokenKind::Semicolon;
+    for token in Scanner::new(text) {
+        let fits = match token.kind {
+            TokenKind::Number => is_number(token.bytes(text)),
+            // Two of them may be one.
+            TokenKind::String if before == TokenKind::String => false,
+            TokenKind::String => string_value(token, text).is_some_and(|value| match value.as_bytes() {
+                digits @ [b'0'..=b'9', ..] => is_number(digits),
+                value @ [b'+' | b'-' | b' ' | b'\t'..=b'\r', ..] if has_digits(value) => false,
+                value => !pattern || fits_one_name(value),
+            }),
+            TokenKind::OtherString | TokenKind::Parameter | TokenKind::EscapedWord | TokenKind::Broken => {
+                false
+            }
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+        before = token.kind;
+    }
+    !all_words(text).any(|word| {
+        let word = word.to_ascii_lowercase();
+        word.len() > NAME_BYTES_MAX
+            || TEMPORARY_SCHEMAS.iter().any(|schema| word.starts_with(schema))
+            || may_be_own(&word)
+    })
+}
+
+/// What is longer is cut.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The first number of an object that does not come with PostgreSQL.
+const FIRST_OWN_NUMBER: u32 = 16_384;
+
+const TEMPORARY_SCHEMAS: [&[u8]; 2] = [b"pg_temp", b"pg_toast_temp"];
+
+fn has_digits(value: &[u8]) -> bool {
+    value.iter().any(u8::is_ascii_digit)
+}
+
+/// Whether a string is `^(name)$`, as psql writes it, or has nothing in it that a pattern could mean.
+fn fits_one_name(value: &[u8]) -> bool {
+    let name = value.strip_prefix(b"^(").and_then(|rest| rest.strip_suffix(b")$"));
+    let is_plain =
+        |name: &[u8]| !name.is_empty() && name.iter().all(|byte| is_word_byte(*byte) && *byte != b'$');
+    name.is_some_and(is_plain)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::verdict::{Alone, Kind, Moving, PinCause, Place, Reason, SessionEffect};
+use super::verdict::{Alone, Kind, Moving, PinCause, Place, Reason, SessionEffect, Shows};
 
 /// A detail is cut to this many characters: it is for people, and it is kept in caches.
 const DETAIL_CHARS_MAX: usize = 120;
@@ -19,6 +19,8 @@ pub(super) struct Outcome {
     pub(super) alone: Alone,
     /// It runs code of the database's own.
     pub(super) own_code: bool,
+    /// What it shows, or looks up, of names.
+    pub(super) shows: Shows,
     /// Another literal could have given another outcome.
     pub(super) by_literal: bool,
 }
@@ -47,6 +49,7 @@ impl Outcome {
             moving: Moving::Never,
             alone: Alone::Unknown,
             own_code: false,
+            shows: Shows::Anything,
             by_literal: false,
         }
     }

@@ -18,7 +18,7 @@ use super::scan::{Token, TokenKind};
 use super::statement::Context;
 use super::verdict::{Alone, Moving, PinCause, Reason, SessionEffect};
 use super::words::{Words, cut_name};
-use super::{calls, moment};
+use super::{anchors, calls, moment};
 
 /// How deep sqlparser may recurse. Brackets are bounded before it is called; this bounds its other recursions.
 const RECURSION_MAX: usize = 150;
@@ -223,7 +223,8 @@ fn judge_tree(words: Words<'_>, context: &Context<'_>, writes: bool) -> Outcome 
     };
     match found {
         ControlFlow::Continue(()) => {
-            let mut outcome = Outcome { own_code: walk.own_code.get(), ..Outcome::read() };
+            let shows = anchors::shows(&statement, words, context.catalog);
+            let mut outcome = Outcome { own_code: walk.own_code.get(), shows, ..Outcome::read() };
             if writes {
                 // Its locks stay with the transaction.
                 outcome.moving = Moving::Never;
@@ -432,19 +433,19 @@ pub(super) fn judge_copied_relation(words: &mut Words<'_>, context: &Context<'_>
     }
 }
 
-fn fold(ident: &Ident) -> String {
+pub(super) fn fold(ident: &Ident) -> String {
     let mut name =
         if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() };
     cut_name(&mut name);
     name
 }
 
-fn names(name: &ObjectName) -> Option<Vec<String>> {
+pub(super) fn names(name: &ObjectName) -> Option<Vec<String>> {
     name.0.iter().map(|part| part.as_ident().map(fold)).collect()
 }
 
 /// (name, schema) of a name of one to three parts; a database in front must be this one, or PostgreSQL refuses.
-fn split_name(parts: &[String]) -> Option<(&str, Option<&str>)> {
+pub(super) fn split_name(parts: &[String]) -> Option<(&str, Option<&str>)> {
     let (name, qualifiers) = parts.split_last()?;
     Some((name, qualifiers.last().map(String::as_str)))
 }

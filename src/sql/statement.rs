@@ -8,7 +8,7 @@ use super::query;
 use super::scan::{Scanner, Token, TokenKind};
 use super::settings::Settings;
 use super::utility::{self, scope::Known};
-use super::verdict::{Alone, Kind, Moving, PinCause, Place, Reason, SessionEffect, Verdict};
+use super::verdict::{Alone, Kind, Moving, PinCause, Place, Reason, SessionEffect, Shows, Verdict};
 use super::words::Words;
 
 /// EXPLAIN and COPY wrap another statement; PostgreSQL's grammar nests them at most this deep.
@@ -139,6 +139,7 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         either_protocol: false,
         effects: effects.into_boxed_slice(),
         own_code,
+        shows: Shows::Anything,
         shows_statements: false,
         statements,
         usage: super::usage::Usage::default(),
@@ -148,10 +149,11 @@ fn combine(outcomes: Vec<Outcome>) -> Verdict {
         return verdict(Place::Anywhere, Reason::Empty, Kind::Empty, None, Vec::new());
     };
     if statements == 1 {
-        let (moving, alone) = (first.moving, first.alone);
+        let (moving, alone, shows) = (first.moving, first.alone, first.shows);
         return Verdict {
             moving,
             alone,
+            shows,
             ..verdict(first.place, first.reason, first.kind, first.detail, first.effects)
         };
     }
@@ -324,7 +326,8 @@ fn explain(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcom
         }
     }
     let context = Context { planned: !analyze, ..*context };
-    let mut inner = judge_statement(words.rest(), &context, wrappers + 1);
+    let mut inner =
+        Outcome { shows: Shows::Anything, ..judge_statement(words.rest(), &context, wrappers + 1) };
     if inner.kind != Kind::Plain {
         return Outcome::primary(Reason::Unparsed).with_detail("explain");
     }
@@ -360,7 +363,7 @@ fn copy(mut words: Words<'_>, context: &Context<'_>, wrappers: u32) -> Outcome {
     words.advance();
     let source = if words.eat_punctuation(b'(') { copy_query(&mut words) } else { None };
     let outcome = match source {
-        Some(query) => judge_statement(query, context, wrappers + 1),
+        Some(query) => Outcome { shows: Shows::Anything, ..judge_statement(query, context, wrappers + 1) },
         None => query::judge_copied_relation(&mut words, context),
     };
     if words.eat("to") {

@@ -4,6 +4,7 @@ mod changes;
 mod effects;
 mod places;
 mod properties;
+mod shows;
 
 use std::rc::Rc;
 

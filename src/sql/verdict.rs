@@ -256,6 +256,21 @@ impl PinCause {
     }
 }
 
+/// Which names of relations and types a text shows or looks up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Shows {
+    /// Any, as far as is known.
+    #[default]
+    Anything,
+    /// Those of relations that its literals give, by number or by name, and of what these are made of.
+    Given {
+        /// A literal is the pattern of a name.
+        pattern: bool,
+        /// Those of relations that inherit from these, too.
+        children: bool,
+    },
+}
+
 /// What a statement does to the session when it succeeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEffect {
@@ -341,6 +356,8 @@ pub struct Verdict {
     /// It runs code of the database's own: functions other than the built-in ones, of views and operators too. What names
     /// mean in there is not known.
     pub own_code: bool,
+    /// What it shows, or looks up, of names.
+    pub shows: Shows,
     /// It may show the session's prepared statements and cursors (`pg_prepared_statements`, `pg_cursors`).
     pub shows_statements: bool,
     /// How many statements the text holds (1 where it was not parsed).

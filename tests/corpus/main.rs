@@ -10,5 +10,6 @@
 mod differential;
 mod drivers;
 mod facts;
+mod numbers;
 mod regression;
 mod server;

@@ -18,7 +18,11 @@ pub(crate) async fn load(client: &Client, id: u64, generation: u64) -> Catalog {
 
 /// The rows of a query, as text.
 pub(crate) async fn rows(client: &Client, sql: &str) -> Vec<Vec<String>> {
-    let messages = client.simple_query(sql).await.unwrap();
+    values(client.simple_query(sql).await.unwrap())
+}
+
+/// The rows among the messages, as text.
+pub(crate) fn values(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for message in messages {
         if let SimpleQueryMessage::Row(row) = message {

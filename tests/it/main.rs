@@ -36,6 +36,7 @@ mod proxy_evil;
 mod proxy_failures;
 mod proxy_isolation;
 mod proxy_limits;
+mod proxy_lookups;
 mod proxy_optimistic;
 mod proxy_protocol;
 mod proxy_replay;

@@ -18,7 +18,7 @@ const SETUP: &str = "
     GRANT ALL ON ALL TABLES IN SCHEMA public TO app; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app;
     GRANT ALL ON SCHEMA public TO app";
 
-async fn proxy(cluster: &Cluster, pool_size: i64) -> Proxy {
+pub(crate) async fn proxy(cluster: &Cluster, pool_size: i64) -> Proxy {
     cluster.sql(0, SETUP).await;
     // Nothing but proof and freshness is to decide, so there is time for replicas to catch up.
     let proxy = cluster.proxy().set("pool.default_pool_size", pool_size).set("routing.causal_wait", "20s");
@@ -32,7 +32,7 @@ async fn proxy(cluster: &Cluster, pool_size: i64) -> Proxy {
 }
 
 /// The first value of the result; the error's code in its place.
-async fn value(client: &Client, sql: &str) -> String {
+pub(crate) async fn value(client: &Client, sql: &str) -> String {
     let messages = match client.simple_query(sql).await {
         Ok(messages) => messages,
         Err(error) => return error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned()),
@@ -45,13 +45,13 @@ async fn value(client: &Client, sql: &str) -> String {
 }
 
 /// Whether a statement runs on a replica.
-async fn on_replica(proxy: &Proxy, client: &Client, sql: &str) -> bool {
+pub(crate) async fn on_replica(proxy: &Proxy, client: &Client, sql: &str) -> bool {
     let before = proxy.served().await;
     value(client, sql).await;
     proxy.served().await.1 > before.1
 }
 
-async fn run(client: &Client, sql: &str) {
+pub(crate) async fn run(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 

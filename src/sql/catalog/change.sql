@@ -19,4 +19,6 @@ SELECT concat_ws(' ',
     (SELECT concat(count(*), ',', sum(pg_catalog.hashtext(concat_ws(' ', oid, relname, relnamespace, relkind,
                                                                      relpersistence, reltype, relnatts))::bigint))
        FROM pg_catalog.pg_class
-      WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't')) AS state
+      WHERE relkind <> 't' AND relpersistence <> 't'),
+    (SELECT concat(count(*), ',', sum(pg_catalog.hashtext(concat_ws(' ', oid, typname, typnamespace))::bigint))
+       FROM pg_catalog.pg_type WHERE typrelid = 0 AND typelem = 0)) AS state

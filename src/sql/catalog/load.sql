@@ -11,6 +11,7 @@
 -- kind t: a type whose values call unsafe functions when they are cast or checked.
 -- kind m: a relation that may show the time at which a transaction began. Functions that may have the letter m.
 -- kind u: one row, where there are rules on statements that write.
+-- kind n: a relation or type that is not temporary, with the relation's number (0 for a type) in place of arguments_min.
 -- kind i: one row. class: s transactions are READ COMMITTED unless they say otherwise, v some are not.
 WITH RECURSIVE
 -- Volatile, and yet nothing but a value comes of them. Extensions' functions are believed when they are written in C,
@@ -205,6 +206,15 @@ SELECT 'r', n.nspname::text, c.relname::text, '0', '0', coalesce(b.class, 's') |
   LEFT JOIN (SELECT oid, max(class) AS class FROM bad_relations GROUP BY oid) b ON b.oid = c.oid
   LEFT JOIN own_relations o ON o.oid = c.oid
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
+UNION ALL
+SELECT 'n', '', c.relname::text, c.oid::text, '0', ''
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
+UNION ALL
+-- The type of a relation, and that of its arrays, have its name.
+SELECT DISTINCT 'n', '', t.typname::text, '0', '0', ''
+  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+ WHERE t.typrelid = 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid) AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
 UNION ALL
 SELECT DISTINCT 'm', '', c.relname::text, '0', '0', 'm'
   FROM pg_catalog.pg_class c

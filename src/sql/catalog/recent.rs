@@ -72,6 +72,15 @@ pub(super) struct Recent {
 }
 
 impl Recent {
+    /// Whether nothing was noted of relations and types.
+    pub(super) fn is_empty(&self) -> bool {
+        let other = |object| object == Object::Function || object == Object::Operator;
+        !self.relations
+            && !self.own_code
+            && self.readable.is_empty()
+            && self.unknown.iter().all(|(object, _)| other(*object))
+    }
+
     pub(super) fn is_unknown(&self, object: Object, name: &str) -> bool {
         // Nearly always there are none.
         !self.unknown.is_empty() && self.unknown.contains(&(object, Arc::from(name)))
