@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::spawn_local;
 
 use super::login::LoginContext;
-use super::stream::Stream;
+use super::stream::{Stream, gives_options};
 use super::worker::Worker;
 use crate::clock;
 
@@ -51,11 +51,12 @@ impl Failing {
 
 pub(super) async fn tcp(worker: Rc<Worker>, listener: TcpListener, login: Arc<LoginContext>) {
     let mut failing = Failing::default();
+    let inherits = gives_options(&listener);
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
                 failing.worked();
-                match Stream::tcp(socket) {
+                match Stream::accepted(socket, inherits) {
                     Ok(stream) => {
                         spawn_local(super::client::serve(Rc::clone(&worker), stream, Arc::clone(&login)));
                     }

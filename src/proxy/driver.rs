@@ -200,7 +200,7 @@ impl Driver {
     }
 
     /// Serves the client until it leaves or has to.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         loop {
             let mut turn = poll_fn(|cx| self.poll(cx)).await;
             // One turn may lead to another.
@@ -234,7 +234,7 @@ impl Driver {
             },
             Turn::Close => return Some(Next::End),
             Turn::Fail(error) => {
-                self.say_last(&error).await;
+                Box::pin(self.say_last(&error)).await;
                 return Some(Next::End);
             }
         }

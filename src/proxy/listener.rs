@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ use super::gate::Gates;
 use super::links::Links;
 use super::login::LoginContext;
 use super::settings::Settings;
+use super::stream::set_options;
 use super::worker::{Command, Shared, Worker};
 use crate::clock;
 use crate::control::Board;
@@ -159,6 +161,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    set_options(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(4096)?;
     Ok(socket.into())
