@@ -228,7 +228,8 @@ async fn clients_use_tls_as_the_mode_says() {
     postgres.sql("drop role service").await.unwrap();
     let door = Door::before(&postgres, tls, DEADLINE).await;
     let (complaint, served) = door.psql(&postgres, &format!("{conninfo} sslmode=require"), "select 1").await;
-    assert!(matches!(served, Err(error) if error.starts_with("Tls")), "{complaint}");
+    assert!(complaint.contains("connection requires a valid client certificate"), "{complaint} {served:?}");
+    assert!(served.is_err(), "{served:?}");
     let shown = format!(
         "{conninfo} sslmode=require sslcert={} sslkey={}",
         certificates.path("client.crt").display(),
