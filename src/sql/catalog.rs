@@ -24,8 +24,9 @@ pub const LOAD_SQL: &str = include_str!("catalog/load.sql");
 /// A cheap query of one row with one text column, which differs when facts may have changed.
 pub const CHANGE_SQL: &str = include_str!("catalog/change.sql");
 
-/// Rows beyond this are refused: a database so large is routed without facts, that is, to the primary.
-const ROWS_MAX: usize = 1_000_000;
+/// Rows beyond this are refused: a database so large is routed without facts, that is, to the primary. A table with its indexes
+/// makes about five.
+const ROWS_MAX: usize = 4_000_000;
 
 /// The facts about one database at one time.
 #[derive(Debug)]
