@@ -8,6 +8,7 @@ use std::process::Command;
 use browser::{Page, pictures};
 
 use crate::harness::{Cluster, LIMIT, Proxy, eventually};
+use crate::proxy_failures::all_in_service;
 
 /// Where distributions put it.
 fn browser() -> Option<PathBuf> {
@@ -53,6 +54,7 @@ async fn a_browser_shows_the_topology_before_and_after_a_switchover() {
     let Some(browser) = browser_here() else { return };
     let cluster = Cluster::with_replicas(1).await;
     let proxy = cluster.proxy().run().await;
+    all_in_service(&proxy).await;
     let app = proxy.client().await;
     app.simple_query("SELECT 1").await.unwrap();
 
@@ -95,6 +97,7 @@ async fn a_person_with_a_keyboard_and_a_token_pauses_resumes_and_switches_over()
     let Some(browser) = browser_here() else { return };
     let cluster = Cluster::with_replicas(1).await;
     let proxy = cluster.proxy().set("admin.token", "right-token").run().await;
+    all_in_service(&proxy).await;
     let mut page = Page::open(&browser, &format!("http://{}/", proxy.admin())).await;
     page.shows("service", "open").await;
     page.shows("reads", "with a token").await;

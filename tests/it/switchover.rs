@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::harness::{Cluster, LIMIT, Proxy, eventually};
+use crate::proxy_failures::all_in_service;
 
 /// `primacy switchover --to node1`, running.
 fn switch(proxy: &Proxy) -> tokio::task::JoinHandle<(bool, String)> {
@@ -27,8 +28,9 @@ async fn switching(proxy: &Proxy) {
         .await;
 }
 
-/// A transaction that has written.
+/// A transaction that has written. A switchover to a node that is still being looked at is refused, so all are members then.
 async fn open_transaction(proxy: &Proxy) -> Client {
+    all_in_service(proxy).await;
     let client = proxy.client().await;
     client.batch_execute("CREATE TABLE kept (n int)").await.unwrap();
     client.batch_execute("BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();

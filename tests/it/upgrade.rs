@@ -5,6 +5,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Cluster, LIMIT, Proxy, eventually};
+use crate::proxy_failures::all_in_service;
 
 /// pgbench through the proxy; ends by itself after so many seconds.
 fn pgbench(cluster: &Cluster, proxy: &Proxy, seconds: u32, more: &[&str]) -> tokio::process::Child {
@@ -67,6 +68,7 @@ async fn an_upgrade_breaks_and_refuses_nobody() {
     stays.execute("INSERT INTO mine VALUES (1)", &[]).await.unwrap();
     went_well(long).await;
     went_well(short).await;
+    all_in_service(&proxy).await;
     let done = proxy.program(&cluster, &["switchover"]).await;
     assert!(done.is_ok(), "{done:?}");
     let written = async || follows.execute("INSERT INTO kept VALUES (3)", &[]).await.ok();
