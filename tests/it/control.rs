@@ -438,9 +438,16 @@ async fn a_receiver_that_may_come_back_is_not_taken_for_stopped() {
     let control = Control::start(&cluster, &Options::default());
     control.settled(0).await;
     let writer = Writer::start(&cluster, &control.board, 0).await;
-    // Nobody can sign in later on: the connections that are there have to do, and their turn has just come.
-    for replica in [NodeId(1), NodeId(2)] {
-        control.board.suspect(replica);
+    // Nobody can sign in later on: the connections that are there have to do (one for samples, three for deeds), and
+    // their turn has just come.
+    for replica in [1, 2] {
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'primacy' AND state = 'idle'";
+        eventually(LIMIT, "the connections are open", async || {
+            let open: u32 = cluster.value(replica, open).await.parse().unwrap();
+            (open >= 4).then_some(())
+        })
+        .await;
+        control.board.suspect(NodeId(replica as u16));
     }
     let asked = Instant::now();
     eventually(LIMIT, "the replicas have answered", async || {
