@@ -188,7 +188,11 @@ async fn session_holds_when_the_primary_is_killed() {
         // One replica is far behind the other when the primary dies: who has read on the better one, which is promoted,
         // must not be shown less by the worse one.
         cluster.pause_replay(2).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let behind = "SELECT pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 100000";
+        eventually(LIMIT, "a replica is behind", async || {
+            (cluster.value(2, behind).await == "t").then_some(())
+        })
+        .await;
         let dead = cluster.kill_primary().await;
         eprintln!("node{dead} killed");
         dead
