@@ -44,7 +44,7 @@ pub use board::Board;
 pub use generation::ReconfigureError;
 pub use in_doubt::{Doubt, Fate, InDoubt};
 pub use journal::JournalError;
-pub use local::{LocalError, LocalFuture, LocalServers, Upstream};
+pub use local::{Fit, LocalError, LocalFuture, LocalServers, Upstream};
 pub use operator::{CommandError, ControlHandle};
 pub use own_cluster::OwnCluster;
 pub use settings::Settings;

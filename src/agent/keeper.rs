@@ -18,7 +18,7 @@ use crate::control::agents::api::{AgentStatus, Kind, Refusal, RejoinRequest, Sta
 use crate::control::conninfo::Conninfo;
 use crate::control::link::chain;
 use crate::control::store::StoreError;
-use crate::model::Secret;
+use crate::model::{Secret, Timeline};
 use crate::postgres::{
     Account, Comeback, ControlData, Installation, Instance, Place, PostgresError, Remote, Search, StopMode,
 };
@@ -210,6 +210,11 @@ impl Keeper {
                 let message = "it was stopped in order".to_owned();
                 return Err(Refusal { error: Kind::Forbidden, message });
             }
+            if let Some(timeline) = request.twin.map(Timeline)
+                && server.running().is_none()
+            {
+                server.has_not_begun(timeline).await.map_err(refused)?;
+            }
             // It gets the whole time of a lease to have it renewed.
             *keeper.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now());
             server.start(keeper.settings.limits.start).await.map_err(refused)?;
@@ -270,6 +275,7 @@ impl Keeper {
             slot: request.slot.clone(),
             stop: mode(request.stop),
             rewind: request.rewind.then_some(rewind),
+            twin: request.twin.map(Timeline),
             copy: settings.reclone.then_some(plain),
             system_id: self.journal.notes().system_id,
             sync: true,
@@ -363,6 +369,10 @@ fn refused(error: PostgresError) -> Refusal {
         PostgresError::CopyForbidden { .. } => {
             (Kind::Forbidden, "; `reclone = true` in the agent's configuration allows it")
         }
+        PostgresError::PerhapsPromoted { .. } => (
+            Kind::Forbidden,
+            "; start it, which shows whether it was, or allow a new copy (`reclone = true`)",
+        ),
         PostgresError::HalfRewound { .. }
         | PostgresError::OtherCluster { .. }
         | PostgresError::Outside { .. } => (Kind::Forbidden, ""),

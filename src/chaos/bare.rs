@@ -67,7 +67,7 @@ impl Bare {
         let took = clock::now().duration_since(begun);
         self.primary = new.0;
         let name = self.cluster.node(old)?.name().to_owned();
-        self.cluster.rejoin(old, new, &Rejoin { application_name: name, rewind: true }).await?;
+        self.cluster.rejoin(old, new, &Rejoin { application_name: name, rewind: true, twin: None }).await?;
         Ok(took)
     }
 

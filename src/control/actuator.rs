@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::hands::{Hand, Turn};
 use super::journal::Journal;
 use super::link::{LinkError, Target};
-use super::local::{LocalError, LocalServers, Upstream};
+use super::local::{Fit, LocalError, LocalServers, Upstream};
 use super::monitor::Watch;
 use super::settings::Settings;
 use super::{Board, task};
@@ -233,8 +233,10 @@ impl Actuator {
             Action::SetReceiverTimeout { node, timeout } => self.set_receiver_timeout(*node, *timeout).await,
             Action::ArmStandbySignal(node) => self.arm_standby_signal(*node).await,
             Action::Demote { node, upstream, immediate } => self.demote(*node, *upstream, *immediate).await,
-            Action::Rejoin { node, upstream, rewind } => self.rejoin(*node, *upstream, *rewind).await,
-            Action::Start(node) => self.start_crashed(*node).await,
+            Action::Rejoin { node, upstream, rewind, twin } => {
+                self.rejoin(*node, *upstream, Fit { rewind: *rewind, twin: *twin }).await
+            }
+            Action::Start { node, twin } => self.start_crashed(*node, *twin).await,
         }
     }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 use self::api::{Kind, LeaseRequest, RejoinRequest, StartRequest, Stop, StopRequest};
 use self::client::{AgentClient, CallError};
 use super::conninfo::Conninfo;
-use super::local::{LocalError, LocalFuture, LocalServers, Upstream};
+use super::local::{Fit, LocalError, LocalFuture, LocalServers, Upstream};
 use super::settings::Settings;
 use super::{Board, task};
-use crate::model::NodeId;
+use crate::model::{NodeId, Timeline};
 
 pub use client::AgentSetupError;
 
@@ -80,7 +80,7 @@ impl Agents {
         &'a self,
         node: NodeId,
         upstream: &'a Upstream,
-        (rewind, stop): (bool, Stop),
+        (fit, stop): (Fit, Stop),
     ) -> LocalFuture<'a> {
         Box::pin(async move {
             let unreadable = |_| LocalError::Failed("its connection string cannot be read".to_owned());
@@ -89,7 +89,9 @@ impl Agents {
             conninfo.remove("password");
             let conninfo = conninfo.text().reveal().to_owned();
             let slot = upstream.slot.clone();
-            self.post(node, "rejoin", &RejoinRequest { conninfo, password, slot, rewind, stop }).await
+            let (rewind, twin) = (fit.rewind, fit.twin.map(|timeline| timeline.0));
+            let request = RejoinRequest { conninfo, password, slot, rewind, twin, stop };
+            self.post(node, "rejoin", &request).await
         })
     }
 }
@@ -99,9 +101,9 @@ impl LocalServers for Agents {
         self.of(node).is_ok()
     }
 
-    fn rejoin<'a>(&'a self, node: NodeId, upstream: &'a Upstream, rewind: bool) -> LocalFuture<'a> {
+    fn rejoin<'a>(&'a self, node: NodeId, upstream: &'a Upstream, fit: Fit) -> LocalFuture<'a> {
         // Without a rewind a shutdown checkpoint would be WAL of its own.
-        self.come_back(node, upstream, (rewind, if rewind { Stop::Fast } else { Stop::Immediate }))
+        self.come_back(node, upstream, (fit, if fit.rewind { Stop::Fast } else { Stop::Immediate }))
     }
 
     fn restart_as_replica<'a>(
@@ -110,15 +112,16 @@ impl LocalServers for Agents {
         upstream: &'a Upstream,
         immediate: bool,
     ) -> LocalFuture<'a> {
-        self.come_back(node, upstream, (false, if immediate { Stop::Immediate } else { Stop::Fast }))
+        self.come_back(node, upstream, (Fit::default(), if immediate { Stop::Immediate } else { Stop::Fast }))
     }
 
     fn stop(&self, node: NodeId) -> LocalFuture<'_> {
         Box::pin(async move { self.post(node, "stop", &StopRequest::default()).await })
     }
 
-    fn start(&self, node: NodeId) -> LocalFuture<'_> {
-        Box::pin(async move { self.post(node, "start", &StartRequest { only_crashed: true }).await })
+    fn start(&self, node: NodeId, twin: Option<Timeline>) -> LocalFuture<'_> {
+        let request = StartRequest { only_crashed: true, twin: twin.map(|timeline| timeline.0) };
+        Box::pin(async move { self.post(node, "start", &request).await })
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::conninfo::Conninfo;
 use super::link::chain;
-use super::local::{LocalError, LocalFuture, LocalServers, Upstream};
-use crate::model::NodeId;
+use super::local::{Fit, LocalError, LocalFuture, LocalServers, Upstream};
+use crate::model::{NodeId, Timeline};
 use crate::postgres::{Cluster, PostgresError, Rejoin, StopMode};
 
 /// To stop or start one server.
@@ -22,12 +22,13 @@ impl LocalServers for OwnCluster {
         self.0.node(node).is_ok()
     }
 
-    fn rejoin<'a>(&'a self, node: NodeId, upstream: &'a Upstream, rewind: bool) -> LocalFuture<'a> {
+    fn rejoin<'a>(&'a self, node: NodeId, upstream: &'a Upstream, fit: Fit) -> LocalFuture<'a> {
         let conninfo = Conninfo::parse(upstream.conninfo.reveal());
         let name = conninfo.ok().and_then(|conninfo| conninfo.value("application_name").map(str::to_owned));
         let upstream = upstream.node;
         local(async move {
-            let how = Rejoin { application_name: name.unwrap_or_default(), rewind };
+            let (rewind, twin) = (fit.rewind, fit.twin);
+            let how = Rejoin { application_name: name.unwrap_or_default(), rewind, twin };
             self.0.rejoin(node, upstream, &how).await.map(drop)
         })
     }
@@ -40,11 +41,11 @@ impl LocalServers for OwnCluster {
     ) -> LocalFuture<'a> {
         if immediate {
             // Without a rewind the server is stopped at once, without a shutdown checkpoint.
-            return self.rejoin(node, upstream, false);
+            return self.rejoin(node, upstream, Fit::default());
         }
         Box::pin(async move {
             self.stop(node).await?;
-            self.rejoin(node, upstream, false).await
+            self.rejoin(node, upstream, Fit::default()).await
         })
     }
 
@@ -52,12 +53,16 @@ impl LocalServers for OwnCluster {
         local(async move { self.0.node(node)?.stop(StopMode::Fast, LIMIT).await.map(drop) })
     }
 
-    fn start(&self, node: NodeId) -> LocalFuture<'_> {
+    fn start(&self, node: NodeId, twin: Option<Timeline>) -> LocalFuture<'_> {
         Box::pin(async move {
-            let stopped = || LocalError::Unsupported("it was stopped in order".to_owned());
-            let started = self.0.start_crashed(node, LIMIT).await;
-            let started = started.map_err(|error| LocalError::Failed(chain(&error)))?;
-            if started { Ok(()) } else { Err(stopped()) }
+            match self.0.start_crashed(node, twin, LIMIT).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(LocalError::Unsupported("it was stopped in order".to_owned())),
+                Err(error @ PostgresError::PerhapsPromoted { .. }) => {
+                    Err(LocalError::Unsupported(chain(&error)))
+                }
+                Err(error) => Err(LocalError::Failed(chain(&error))),
+            }
         })
     }
 }

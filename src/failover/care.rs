@@ -131,11 +131,7 @@ fn tend_node(world: &mut World, now: Instant, id: NodeId) {
     let node_is_free = node.care.job.is_none();
     let idle = node_is_free && node.care.retry_at.is_none();
     let Some(facts) = node.facts().cloned() else {
-        let twin = twins::timeline(&record, id).is_some() && world.holds(RuleId::R8g);
-        if idle && stays_down(node, &record, now) && twin {
-            // Started as it is, it will show whether it was promoted; nothing that we do to it now would tell.
-            needs_person(world, id, "it died while it was being promoted: start it, or clone it anew".into());
-        } else if idle && stays_down(node, &record, now) {
+        if idle && stays_down(node, &record, now) {
             bring_back(world, now, id, (RuleId::R8a, true));
         } else {
             revive::one(world, now, id);
@@ -369,12 +365,15 @@ fn bring_back(world: &mut World, now: Instant, node: NodeId, why: (RuleId, bool)
         return;
     }
     let (rule, rewind) = why;
-    if let Some(node) = world.node_mut(node) {
+    let twin = world.record.as_ref().and_then(|record| twins::first(record, node));
+    let twin = twin.filter(|_| world.holds(RuleId::R8g));
+    if let Some(node) = world.node_mut(node).filter(|_| twin.is_none()) {
+        // Asked alone says nothing of a twin: it may be started by others, as what it is.
         node.care.turned = true;
     }
     let limit = world.settings.rejoin_timeout;
     stand(world, node, Standing::Rejoining);
-    set_job(world, now, node, Order::new(rule, limit, Action::Rejoin { node, upstream, rewind }));
+    set_job(world, now, node, Order::new(rule, limit, Action::Rejoin { node, upstream, rewind, twin }));
 }
 
 /// A person asks for it; the answer is given when it is through.
@@ -408,7 +407,7 @@ pub(super) fn rejoin(world: &mut World, now: Instant, id: NodeId, command: Comma
     node.care.command = Some(command);
     let limit = world.settings.rejoin_timeout;
     stand(world, id, Standing::Rejoining);
-    let action = Action::Rejoin { node: id, upstream, rewind: true };
+    let action = Action::Rejoin { node: id, upstream, rewind: true, twin: None };
     set_job(world, now, id, Order::new(RuleId::C1a, limit, action));
     Ok(())
 }
@@ -438,11 +437,21 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         };
         world.tell(RuleId::C1a, Action::Answer { command, result });
     }
+    let of_twin =
+        matches!(action, Action::Rejoin { twin: Some(_), .. } | Action::Start { twin: Some(_), .. });
+    if of_twin && *outcome == Outcome::Done {
+        twins::disproved(world, now, node_id);
+    }
     let Some(node) = world.node_mut(node_id) else { return };
     match (action, outcome) {
         (Action::FenceOld(_), Outcome::Fenced(_)) => node.care.fenced = true,
-        (Action::Repoint { .. } | Action::Start(_), Outcome::Done) => node.care.retry_at = Some(soon),
-        (Action::Start(_), Outcome::Unsupported(_)) => node.care.unstartable = true,
+        (Action::Repoint { .. } | Action::Start { .. }, Outcome::Done) => node.care.retry_at = Some(soon),
+        (Action::Start { twin, .. }, Outcome::Unsupported(why)) => {
+            node.care.unstartable = true;
+            if twin.is_some() {
+                needs_person(world, node_id, why.clone());
+            }
+        }
         (_, Outcome::Done) => {
             // A probe may have seen its new run before the job's own end was heard: then it is not starting any more.
             let run = node.facts().map(|facts| facts.started_micros);
@@ -460,7 +469,7 @@ pub(super) fn settled(world: &mut World, now: Instant, id: EffectId, ended: (&Ac
         (_, failed) => {
             node.care.retry_at = Some(later);
             let why = failed.words().to_owned();
-            if matches!(action, Action::Rejoin { .. } | Action::Start(_)) {
+            if matches!(action, Action::Rejoin { .. } | Action::Start { .. }) {
                 needs_person(world, node_id, why);
             }
         }

@@ -13,7 +13,7 @@ use super::input::CommandId;
 use super::journal::Record;
 use super::rule::RuleId;
 use super::status::{Alarm, Refusal};
-use crate::model::{Epoch, Lsn, NodeId, Snapshot};
+use crate::model::{Epoch, Lsn, NodeId, Snapshot, Timeline};
 
 /// Numbers effects; never used twice by one core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,8 +183,8 @@ pub enum Action {
         /// Stopped in immediate mode: the shutdown checkpoint of an orderly stop would be WAL that nobody else has (T9).
         immediate: bool,
     },
-    /// Bring a node back as a standby of `upstream` under its neutral name: stop it if it runs, rewind if asked, start. Never
-    /// re-clones. Ends with `Done`.
+    /// Bring a node back as a standby of `upstream` under its neutral name: stop it if it runs, rewind if asked, start.
+    /// Ends with `Done`.
     Rejoin {
         /// Which node.
         node: NodeId,
@@ -192,9 +192,17 @@ pub enum Action {
         upstream: NodeId,
         /// Whether it may have WAL that the primary does not have.
         rewind: bool,
+        /// It was told to promote, and may have made this timeline on its own: it comes back only if its files show that it
+        /// did not, nor a later one, or as a new copy where that is allowed (otherwise `Unsupported`).
+        twin: Option<Timeline>,
     },
     /// Start a server that has crashed, as it is; one that was stopped in order is left alone (`Unsupported`). Ends with `Done`.
-    Start(NodeId),
+    Start {
+        /// Which node.
+        node: NodeId,
+        /// As for `Rejoin`: it is started only if its files show that it did not begin this timeline, nor a later one.
+        twin: Option<Timeline>,
+    },
 }
 
 impl Action {
@@ -225,7 +233,7 @@ impl Action {
             | Self::SetSyncNames { node, .. }
             | Self::SetReceiverTimeout { node, .. }
             | Self::ArmStandbySignal(node)
-            | Self::Start(node)
+            | Self::Start { node, .. }
             | Self::Demote { node, .. }
             | Self::Rejoin { node, .. } => Some(*node),
             Self::Publish(_)
@@ -266,7 +274,7 @@ impl Action {
             Self::ArmStandbySignal(_) => "arm-standby-signal",
             Self::Demote { .. } => "demote",
             Self::Rejoin { .. } => "rejoin",
-            Self::Start(_) => "start",
+            Self::Start { .. } => "start",
         }
     }
 }

@@ -10,6 +10,7 @@ use super::effect::Action;
 use super::nodes::{Node, ReachKind};
 use super::rule::RuleId;
 use super::settings::node_ids;
+use super::twins;
 use super::world::{Order, World};
 use crate::model::NodeId;
 
@@ -31,14 +32,16 @@ pub(super) fn all(world: &mut World, now: Instant) {
 /// Starts this server, if it crashed and is nobody's to bring back otherwise.
 pub(super) fn one(world: &mut World, now: Instant, id: NodeId) {
     let Some(record) = &world.record else { return };
-    let other_history = record.displaced.contains(&id) || record.twins.iter().any(|twin| twin.node == id);
+    let displaced = record.displaced.contains(&id);
+    // One that died while it was promoted may be a primary by now; whoever starts it looks at its files first.
+    let twin = twins::first(record, id).filter(|_| world.holds(RuleId::R8g));
     let Some(node) = world.node(id) else { return };
     let free = node.care.job.is_none() && node.care.retry_at.is_none() && !node.care.unstartable;
-    if other_history || !free || !stays_down(node, now) || !world.holds(RuleId::R8h) {
+    if displaced || !free || !stays_down(node, now) || !world.holds(RuleId::R8h) {
         return;
     }
     let limit = world.settings.rejoin_timeout;
-    care::set_job(world, now, id, Order::new(RuleId::R8h, limit, Action::Start(id)));
+    care::set_job(world, now, id, Order::new(RuleId::R8h, limit, Action::Start { node: id, twin }));
 }
 
 /// It runs: whoever stopped it has changed his mind.

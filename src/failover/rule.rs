@@ -82,7 +82,7 @@ rules! {
     R8d: "A node that claims to be a primary and is not the recorded one is quarantined and fenced.";
     R8e: "The standby signal is armed on the running primary.";
     R8f: "A node that cannot be brought back by us stays in quarantine until a person acts.";
-    R8g: "A node that may have a timeline of the primary's number with another content is not brought back by us.";
+    R8g: "A node that may have a timeline of the primary's number with another content is not brought back by us, unless its files rule that out.";
     R8h: "A server that crashed is started as it is, where somebody can: a replica, and the primary when no other can be promoted.";
     R8i: "A standby whose acknowledgements count streams from the primary itself: one that hangs on another is turned to the primary.";
     R9a: "A promotion done by others is proven by its newer timeline and adopted.";

@@ -1,5 +1,8 @@
 //! Nodes that may have another history under the number of a timeline that ours contains too: whoever was told to promote and
-//! was given up may have made that timeline on its own, and nothing that it says can tell the two apart.
+//! was given up may have made that timeline on its own, and nothing that it says can tell the two apart. The files of a
+//! server that is down can: PostgreSQL writes the timeline's history before it writes anything on the timeline.
+
+use std::time::Instant;
 
 use super::care;
 use super::journal::Record;
@@ -21,6 +24,19 @@ pub(super) fn is_one(world: &World, record: &Record, id: NodeId, facts: &Facts) 
 pub(super) fn timeline(record: &Record, id: NodeId) -> Option<Timeline> {
     let twins = record.twins.iter().filter(|twin| twin.node == id && twin.timeline <= record.timeline);
     twins.map(|twin| twin.timeline).max()
+}
+
+/// The earliest timeline that this node may have made on its own.
+pub(super) fn first(record: &Record, id: NodeId) -> Option<Timeline> {
+    record.twins.iter().filter(|twin| twin.node == id).map(|twin| twin.timeline).min()
+}
+
+/// Its files have shown that it was never promoted, or it is a new copy: it follows our history.
+pub(super) fn disproved(world: &mut World, now: Instant, id: NodeId) {
+    if let Some(record) = world.record.as_mut() {
+        record.twins.retain(|twin| twin.node != id);
+        world.save(now, RuleId::R8g);
+    }
 }
 
 /// It is left alone until a person has cloned it anew.

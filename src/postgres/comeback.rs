@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::instance::Conf;
 use super::{Instance, PostgresError, Remote, StopMode};
-use crate::model::Secret;
+use crate::model::{Secret, Timeline};
 
 /// What counts as configuration in a data directory (its own server's certificates and keys too).
 const CONF_EXTENSIONS: [&str; 5] = ["conf", "crt", "key", "pem", "crl"];
@@ -26,6 +26,9 @@ pub struct Comeback {
     pub stop: StopMode,
     /// Whether its history is taken back first, and from where: the role must be able to read files.
     pub rewind: Option<Remote>,
+    /// The number of a timeline that it may have made on its own, under which the other server has another history:
+    /// pg_rewind compares numbers only, so it is used only if the files show that this server never began one.
+    pub twin: Option<Timeline>,
     /// Where a new copy may be taken from, where a rewind is not possible. `None`: it may not.
     pub copy: Option<Remote>,
     /// The cluster that it belongs to, for a new copy; `None` where that is known otherwise.
@@ -102,6 +105,10 @@ impl Instance {
                 path: self.data_dir().to_path_buf(),
                 source: std::io::ErrorKind::NotFound.into(),
             }
+        } else if let Some(timeline) = how.twin
+            && let Err(why) = self.has_not_begun(timeline).await
+        {
+            why
         } else {
             let Some(source) = &how.rewind else { return Ok(Fitted::AsItWas) };
             match self.rewind(source, how.sync, how.limits.rewind).await {
@@ -114,6 +121,23 @@ impl Instance {
         let from = (how.slot.as_deref(), how.sync);
         self.copy_anew(source, from, how.system_id, how.limits.copy).await?;
         Ok(Fitted::Changed)
+    }
+
+    /// Whether the files of this stopped standby rule out that it began this timeline, or a later one. A promotion writes the
+    /// timeline's history file, durably, before anything is written on it, and takes the standby's signal away after that
+    /// (`StartupXLOG` in PostgreSQL 13 to 18; 13 makes the first segment before the history).
+    pub async fn has_not_begun(&self, timeline: Timeline) -> Result<(), PostgresError> {
+        // Nobody is left who could begin it after the look.
+        self.end_orphans().await;
+        let dir = self.data_dir().join("pg_wal");
+        let entries = fs::read_dir(&dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = entries.map_err(failed("read", &dir))?;
+        // The name of a segment and of a history file begins with the timeline.
+        let of = |entry: &fs::DirEntry| u32::from_str_radix(entry.file_name().to_str()?.get(..8)?, 16).ok();
+        if self.is_standby() && entries.iter().filter_map(of).all(|number| number < timeline.0) {
+            return Ok(());
+        }
+        Err(PostgresError::PerhapsPromoted { name: self.name().to_owned(), timeline: timeline.0 })
     }
 
     /// Why it does not come back, where only a new copy would help.

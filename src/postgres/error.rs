@@ -17,6 +17,16 @@ pub enum PostgresError {
         /// The node.
         name: String,
     },
+    /// It died while it was being promoted, and may have gone on by itself.
+    #[error(
+        "{name} may have another history under the number of timeline {timeline}: it died while it was being promoted"
+    )]
+    PerhapsPromoted {
+        /// The node.
+        name: String,
+        /// The timeline.
+        timeline: u32,
+    },
     /// A new copy had not taken the old one's place yet when that was broken off.
     #[error("{name}: a new copy of it is only partly in place; rejoin it")]
     HalfCopied {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::cluster::{SQL_LIMIT, START_LIMIT};
 use super::sql::within;
 use super::{Cluster, Comeback, Instance, Limits, PostgresError, Remote, StopMode};
-use crate::model::NodeId;
+use crate::model::{NodeId, Timeline};
 
 const LIMITS: Limits = Limits {
     stop: Duration::from_secs(10),
@@ -26,6 +26,8 @@ pub struct Rejoin {
     /// Whether its history is fitted to the primary's first. Without it the node is stopped at once, so that it
     /// writes no shutdown checkpoint, which would put a fenced and caught up former primary ahead of the fork.
     pub rewind: bool,
+    /// A timeline that it may have made on its own: see [`Comeback::twin`].
+    pub twin: Option<Timeline>,
 }
 
 /// What was done.
@@ -56,12 +58,21 @@ impl Cluster {
         work.await.unwrap_or_else(|ended| Err(PostgresError::Interrupted { reason: ended.to_string() }))
     }
 
-    /// Starts `node` as it is, if it crashed; `false`: it was stopped in order, or runs.
-    pub async fn start_crashed(&self, node: NodeId, limit: Duration) -> Result<bool, PostgresError> {
+    /// Starts `node` as it is, if it crashed and cannot have begun the timeline `twin`; `false`: it was stopped in order, or
+    /// runs.
+    pub async fn start_crashed(
+        &self,
+        node: NodeId,
+        twin: Option<Timeline>,
+        limit: Duration,
+    ) -> Result<bool, PostgresError> {
         let _busy = self.busy(node)?.lock_owned().await;
         let node = self.node(node)?;
         if !node.has_crashed() {
             return Ok(false);
+        }
+        if let Some(timeline) = twin {
+            node.has_not_begun(timeline).await?;
         }
         node.start(limit).await?;
         Ok(true)
@@ -88,6 +99,7 @@ impl Cluster {
             slot: Some(node.name().to_owned()),
             stop,
             rewind: how.rewind.then(|| Self::rewind_from(upstream)),
+            twin: how.twin,
             // It is a copy of the same cluster that was made here, by us and for nobody else.
             copy: Some(Remote::from(&Self::replication_from(upstream, node.name()))),
             system_id: None,

@@ -79,7 +79,7 @@ impl Cluster {
         // A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
         if !node.is_standby() || node.timeline_on_disk() != primary.timeline_on_disk() {
             progress(&Step::Rejoining(node.name()));
-            let how = Rejoin { application_name: node.name().to_owned(), rewind: true };
+            let how = Rejoin { application_name: node.name().to_owned(), rewind: true, twin: None };
             self.rejoin(id, primary_id, &how).await?;
             progress(&Step::Started { name: node.name(), port: node.port(), standby: true });
             return Ok(());

@@ -318,6 +318,27 @@ async fn a_diverged_node_is_rewound_by_its_agent_and_strangers_are_refused() {
     assert!(agent.log().contains("with another history than before"));
 }
 
+/// One that died while it was being promoted may have gone on by itself: what pg_rewind cannot see.
+#[tokio::test]
+async fn a_server_whose_files_do_not_rule_out_a_promotion_is_not_rewound() {
+    let cluster = Cluster::with_replicas(1).await;
+    let agent = Agent::start(&cluster, 1, |_| {}).await;
+    cluster.kill(1).await;
+    let follow =
+        format!("host=127.0.0.1 port={} user=replicator password=replicator", cluster.node(0).port());
+    let mut ask = json!({"conninfo": follow, "rewind": true, "twin": 1, "stop": "fast"});
+    let (code, refused) = agent.ask("rejoin", "secret", Some(ask.clone())).await;
+    assert_eq!((code, &refused["error"]), (403, &json!("forbidden")), "{refused}");
+    let said = refused["message"].as_str().unwrap();
+    assert!(said.contains("another history") && said.contains("reclone = true"), "{said}");
+    assert!(cluster.node(1).running().is_none());
+    // It has WAL of timeline 1, and nothing of timeline 2.
+    ask["twin"] = 2.into();
+    let (code, said) = agent.ask("rejoin", "secret", Some(ask)).await;
+    assert_eq!(code, 200, "{said}");
+    cluster.caught_up(1, 0).await;
+}
+
 #[tokio::test]
 async fn a_primary_without_a_lease_is_stopped_and_comes_back_with_one() {
     let cluster = Cluster::builder(0).asynchronous().run().await;

@@ -441,13 +441,14 @@ async fn a_receiver_that_may_come_back_is_not_taken_for_stopped() {
     // Nobody can sign in later on: the connections that are there have to do (one for samples, three for deeds), and
     // their turn has just come.
     for replica in [1, 2] {
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'primacy' AND state = 'idle'";
+        let open =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'primacy' AND state = 'idle'";
         eventually(LIMIT, "the connections are open", async || {
             let open: u32 = cluster.value(replica, open).await.parse().unwrap();
             (open >= 4).then_some(())
         })
         .await;
-        control.board.suspect(NodeId(replica as u16));
+        control.board.suspect(NodeId(u16::try_from(replica).unwrap()));
     }
     let asked = Instant::now();
     eventually(LIMIT, "the replicas have answered", async || {
@@ -542,6 +543,35 @@ async fn a_role_that_is_no_superuser_is_enough() {
     control.handle.switchover(Some("node0"), false).await.unwrap();
     control.settled(0).await;
     writer.check(&cluster, 0).await;
+    control.stop();
+}
+
+/// The second failure hits the candidate in the middle of its promotion: somebody leads, and both come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_dies_while_it_is_promoted_comes_back() {
+    let cluster = Cluster::with_replicas(2).await;
+    let control = Control::start(&cluster, &Options::default());
+    control.settled(0).await;
+    let writer = Writer::start(&cluster, &control.board, 0).await;
+    writer.writes_after(Instant::now()).await;
+    let crash = |node| kill(cluster.node(node).running().unwrap(), Signal::SIGKILL).unwrap();
+    // The one that has the last commits is promoted.
+    cluster.stop(2);
+    writer.writes_after(Instant::now()).await;
+    crash(0);
+    cluster.cont(2);
+    let deadline = Instant::now() + LIMIT;
+    while control.status().await.state != "promoting" {
+        assert!(Instant::now() < deadline, "it is not told to promote");
+        tokio::task::yield_now().await;
+    }
+    crash(1);
+    // node2, or node0 again where node2 lacks what node1 has acknowledged.
+    writer.writes_after(Instant::now()).await;
+    let leads =
+        control.status().await.primary.expect("a primary").trim_start_matches("node").parse().unwrap();
+    control.settled(leads).await;
+    writer.check(&cluster, leads).await;
     control.stop();
 }
 

@@ -6,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use primacy::model::NodeId;
+use primacy::model::{NodeId, Timeline};
 use primacy::postgres::{self, ClusterSpec, Durability, PostgresError, Rejoin, Rejoined, Step, Watchdog};
 
 use crate::harness::{Cluster, LIMIT, PortLease, eventually, installation};
 
 async fn rejoin(cluster: &Cluster, index: u16, application_name: &str, rewind: bool) -> Rejoined {
-    let how = Rejoin { application_name: application_name.to_owned(), rewind };
+    let how = Rejoin { application_name: application_name.to_owned(), rewind, twin: None };
     cluster.servers().rejoin(NodeId(index), NodeId(1), &how).await.unwrap()
 }
 
@@ -104,6 +104,26 @@ async fn a_former_primary_is_rewound_and_streams_again() {
     })
     .await;
     assert_eq!(cluster.value(0, "SELECT current_setting('cluster_name')").await, "node0");
+}
+
+#[tokio::test]
+async fn a_standby_that_may_have_begun_a_timeline_is_copied_anew() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.kill_primary().await;
+    cluster.sql(1, "SELECT pg_promote()").await;
+    let node = cluster.node(2);
+    let ours = node.data_dir().join("ours");
+    for (begun, copied) in [(None, false), (Some("00000003.history"), true)] {
+        node.stop(postgres::StopMode::Fast, LIMIT).await.unwrap();
+        std::fs::write(&ours, "").unwrap();
+        if let Some(file) = begun {
+            std::fs::write(node.data_dir().join("pg_wal").join(file), "").unwrap();
+        }
+        let how = Rejoin { application_name: "node2".to_owned(), rewind: true, twin: Some(Timeline(3)) };
+        let rejoined = cluster.servers().rejoin(NodeId(2), NodeId(1), &how).await.unwrap();
+        assert_eq!((rejoined.rewound, ours.exists()), (copied, !copied));
+        cluster.caught_up(2, 1).await;
+    }
 }
 
 #[tokio::test]
@@ -230,13 +250,13 @@ async fn a_crashed_server_is_started_and_a_half_rewound_one_copied_anew() {
     // One that was stopped in order stays down.
     let stopped = cluster.node(2);
     stopped.stop(postgres::StopMode::Fast, LIMIT).await.unwrap();
-    assert!(!servers.start_crashed(NodeId(2), LIMIT).await.unwrap());
+    assert!(!servers.start_crashed(NodeId(2), None, LIMIT).await.unwrap());
     assert_eq!(stopped.running(), None);
     stopped.start(LIMIT).await.unwrap();
     // Not by `cluster.kill`, which clears away what a crash leaves behind.
     nix::sys::signal::kill(stopped.running().unwrap(), nix::sys::signal::Signal::SIGKILL).unwrap();
     eventually(LIMIT, "it is dead", async || stopped.running().is_none().then_some(())).await;
-    assert!(servers.start_crashed(NodeId(2), LIMIT).await.unwrap());
+    assert!(servers.start_crashed(NodeId(2), None, LIMIT).await.unwrap());
     assert!(stopped.running().is_some());
 
     // The primary dies, another is promoted, and dies itself while the first is being rewound.

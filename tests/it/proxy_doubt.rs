@@ -1,7 +1,5 @@
 //! Writes outside of a transaction block whose server is lost: each is either reported as what it was, or run again.
 
-use std::time::Duration;
-
 use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, send_cancel};
 use crate::proxy_failures::{SETUP, ready, runs};
 

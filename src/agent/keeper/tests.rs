@@ -35,7 +35,14 @@ fn keeper(dir: &Path, reclone: bool) -> Arc<Keeper> {
 }
 
 fn request(conninfo: &str) -> RejoinRequest {
-    RejoinRequest { conninfo: conninfo.into(), password: None, slot: None, rewind: true, stop: Stop::Fast }
+    RejoinRequest {
+        conninfo: conninfo.into(),
+        password: None,
+        slot: None,
+        rewind: true,
+        twin: None,
+        stop: Stop::Fast,
+    }
 }
 
 #[test]

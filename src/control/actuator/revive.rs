@@ -10,12 +10,16 @@ use super::{Actuator, DeedError, POLL_SLOW};
 use crate::control::conninfo::{Conninfo, literal};
 use crate::control::hands::{Change, alter, hush};
 use crate::control::link::Link;
-use crate::control::local::{LocalServers, Upstream};
+use crate::control::local::{Fit, LocalServers, Upstream};
 use crate::failover::{FollowerName, Outcome};
-use crate::model::{Address, NodeId};
+use crate::model::{Address, NodeId, Timeline};
 
 /// What ends a session as a crash does. The shell's parent is the server process that runs our statement.
 const CRASH_OWN_SESSION: &str = "COPY (SELECT) TO PROGRAM 'kill -9 $PPID'";
+
+/// Without anybody beside the server.
+const DIED_PROMOTED: &str = "it died while it was being promoted, and nobody here can look at its files: start it, which \
+    shows whether it was, or clone it anew";
 
 impl Actuator {
     /// Puts the standby signal on the running primary: after a crash it comes back as a standby of whoever is the
@@ -59,12 +63,15 @@ impl Actuator {
         &self,
         node: NodeId,
         upstream: NodeId,
-        rewind: bool,
+        fit: Fit,
     ) -> Result<Outcome, DeedError> {
         if let Some(local) = self.local_for(node) {
-            return self.rejoin_locally(local, node, upstream, rewind).await;
+            return self.rejoin_locally(local, (node, upstream), fit).await;
         }
-        if rewind {
+        if fit.twin.is_some() {
+            return Err(DeedError::Unsupported(DIED_PROMOTED.into()));
+        }
+        if fit.rewind {
             return Err(DeedError::Unsupported(
                 "its history has parted from the primary's, and nobody here can run pg_rewind on it: stop it, rewind \
                  or re-clone it, and start it as a standby"
@@ -84,29 +91,33 @@ impl Actuator {
     }
 
     /// Starts a server that has crashed.
-    pub(super) async fn start_crashed(&self, node: NodeId) -> Result<Outcome, DeedError> {
+    pub(super) async fn start_crashed(
+        &self,
+        node: NodeId,
+        twin: Option<Timeline>,
+    ) -> Result<Outcome, DeedError> {
         let Some(local) = self.local_for(node) else {
-            return Err(DeedError::Unsupported("nobody here can start it".into()));
+            let why = if twin.is_some() { DIED_PROMOTED } else { "nobody here can start it" };
+            return Err(DeedError::Unsupported(why.into()));
         };
-        local.start(node).await?;
+        local.start(node, twin).await?;
         Ok(Outcome::Done)
     }
 
     async fn rejoin_locally(
         &self,
         local: Arc<dyn LocalServers>,
-        node: NodeId,
-        upstream: NodeId,
-        rewind: bool,
+        (node, upstream): (NodeId, NodeId),
+        fit: Fit,
     ) -> Result<Outcome, DeedError> {
         let follow = self.upstream(node, upstream, FollowerName::Neutral)?;
         if let Some(slot) = &follow.slot {
             self.make_slot(upstream, slot).await;
         }
-        if rewind {
+        if fit.rewind {
             self.checkpoint(upstream).await;
         }
-        local.rejoin(node, &follow, rewind).await?;
+        local.rejoin(node, &follow, fit).await?;
         self.tidy(node).await;
         Ok(Outcome::Done)
     }

@@ -22,6 +22,10 @@ pub struct RejoinRequest {
     pub slot: Option<String>,
     /// Whether its history is taken back to the upstream's first.
     pub rewind: bool,
+    /// The number of a timeline that the server may have made on its own: it is rewound only if its files rule out that it
+    /// began this one or a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<u32>,
     /// How a running server is stopped.
     pub stop: Stop,
 }
@@ -50,6 +54,9 @@ pub enum Stop {
 pub struct StartRequest {
     /// Not where somebody has stopped it in order.
     pub only_crashed: bool,
+    /// Not where its files do not rule out that it began this timeline, or a later one, on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin: Option<u32>,
 }
 
 /// `POST /v1/stop` and `POST /v1/restart`.

@@ -106,7 +106,8 @@ impl Shell {
             return Some(Outcome::Done);
         }
         let i = run.action.node()?.index();
-        let by_agent = matches!(run.action, Action::Rejoin { .. } | Action::Demote { .. } | Action::Start(_));
+        let by_agent =
+            matches!(run.action, Action::Rejoin { .. } | Action::Demote { .. } | Action::Start { .. });
         if by_agent && !self.odds.agent {
             return Some(Outcome::Unsupported("no agent".into()));
         }
@@ -205,6 +206,13 @@ impl Shell {
             }
             Action::Demote { upstream, .. } | Action::Rejoin { upstream, .. } => {
                 let rewind = matches!(run.action, Action::Rejoin { rewind: true, .. });
+                if let Action::Rejoin { twin: Some(twin), .. } = run.action
+                    && (!n.in_recovery || n.timeline >= twin.0)
+                {
+                    return Some(Outcome::Unsupported(
+                        "its files do not show that it was not promoted".into(),
+                    ));
+                }
                 if rewind && !self.odds.rewinds {
                     return Some(Outcome::Unsupported("nobody can rewind it".into()));
                 }
@@ -213,7 +221,12 @@ impl Shell {
                 }
                 Some(self.restart(i, (upstream.index(), rewind)))
             }
-            Action::Start(_) => {
+            Action::Start { twin, .. } => {
+                if twin.is_some_and(|twin| !n.in_recovery || n.timeline >= twin.0) {
+                    return Some(Outcome::Unsupported(
+                        "its files do not show that it was not promoted".into(),
+                    ));
+                }
                 self.cluster.start(i, extra);
                 Some(Outcome::Done)
             }
