@@ -10,6 +10,7 @@
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     set -u
     work=${1:?a directory} install=${2:?yes or no}
+    mkdir -p "$work" || exit 1
     shift 2
     say() { echo "drivers: $*" >&2; }
 fi
