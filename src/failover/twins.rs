@@ -1,6 +1,6 @@
 //! Nodes that may have another history under the number of a timeline that ours contains too: whoever was told to promote and
 //! was given up may have made that timeline on its own, and nothing that it says can tell the two apart. The files of a
-//! server that is down can: PostgreSQL writes the timeline's history before it writes anything on the timeline.
+//! server that is down can: nothing is written on a timeline before it has a segment of its own.
 
 use std::time::Instant;
 

@@ -123,9 +123,9 @@ impl Instance {
         Ok(Fitted::Changed)
     }
 
-    /// Whether the files of this stopped standby rule out that it began this timeline, or a later one. A promotion writes the
-    /// timeline's history file, durably, before anything is written on it, and takes the standby's signal away after that
-    /// (`StartupXLOG` in PostgreSQL 13 to 18; 13 makes the first segment before the history).
+    /// Whether the files of this stopped standby rule out that it began this timeline, or a later one. Nothing is written on a
+    /// timeline before it has a segment, whose name begins with its number. A promotion makes that first, then takes the
+    /// standby's signal away, then writes the history file (`StartupXLOG` in PostgreSQL 15).
     pub async fn has_not_begun(&self, timeline: Timeline) -> Result<(), PostgresError> {
         // Nobody is left who could begin it after the look.
         self.end_orphans().await;
