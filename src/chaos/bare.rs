@@ -1,6 +1,9 @@
 //! The floor: how long a replica takes from `kill -9` of its primary to its first write when somebody who knew of it sends
 //! `pg_promote` at once, and nothing else is done: nobody held, nobody asked, no quorum.
 //!
+//! In two ways. `pg_promote()` as people and scripts call it waits in the server, which looks every 100 ms
+//! (`WAITS_PER_SECOND` in its source); who has it not wait and looks every millisecond sees what the promotion itself takes.
+//!
 //! A pair of servers of its own, beside the cluster under test, so that both are measured on the same machine in the same
 //! minutes.
 
@@ -18,6 +21,15 @@ use crate::postgres::{
 
 const LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(1);
+
+/// How it is waited for the end of a promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// As `pg_promote()` does by itself.
+    Server,
+    /// By a question each millisecond.
+    Polled,
+}
 
 /// The pair.
 #[derive(Debug)]
@@ -49,7 +61,7 @@ impl Bare {
     }
 
     /// Kills the primary, promotes the replica, writes; the time from the first to the last. The pair is whole afterwards.
-    pub async fn measure(&mut self) -> Result<Duration, PostgresError> {
+    pub async fn measure(&mut self, wait: Wait) -> Result<Duration, PostgresError> {
         let (old, new) = (NodeId(self.primary), NodeId(1 - self.primary));
         let replica = self.cluster.superuser_on(self.cluster.node(new)?, LIMIT).await?;
         self.catch_up(old, &replica).await?;
@@ -59,7 +71,11 @@ impl Bare {
         let begun = clock::now();
         // One that has ended meanwhile is as dead.
         kill(postmaster, Signal::SIGKILL).ok();
-        sql(replica.batch_execute("SELECT pg_promote(false)").await)?;
+        let promote = match wait {
+            Wait::Server => "SELECT pg_promote()",
+            Wait::Polled => "SELECT pg_promote(false)",
+        };
+        sql(replica.batch_execute(promote).await)?;
         while sql(replica.query_one("SELECT pg_is_in_recovery()", &[]).await)?.get(0) {
             tokio::time::sleep(POLL).await;
         }

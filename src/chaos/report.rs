@@ -117,8 +117,11 @@ pub struct Report {
     pub by_fault: BTreeMap<String, FaultReport>,
     /// What the steps of the failovers took.
     pub phases: Vec<PhaseReport>,
-    /// Bare promotions beside, in milliseconds.
+    /// Bare promotions beside, looked at each millisecond, in milliseconds.
     pub bare_ms: Vec<f64>,
+    /// Bare `pg_promote()` as it waits by itself, in milliseconds.
+    #[serde(default)]
+    pub bare_waiting_ms: Vec<f64>,
     /// One by one.
     pub faults: Vec<BlowReport>,
     /// Acknowledged inserts over time, `CHART_COLUMNS` equal parts.
@@ -178,6 +181,7 @@ impl Report {
             by_fault: by_fault(&faults),
             phases: Vec::new(),
             bare_ms: Vec::new(),
+            bare_waiting_ms: Vec::new(),
             writes_over_time: over_time(&acks, seconds),
             faults,
         }
@@ -212,6 +216,7 @@ impl Report {
         }
         times::together(&mut self.phases, &other.phases);
         self.bare_ms.extend(other.bare_ms);
+        self.bare_waiting_ms.extend(other.bare_waiting_ms);
         self.faults.extend(other.faults);
         self.by_fault = by_fault(&self.faults);
         self.settle();
@@ -276,7 +281,7 @@ impl Report {
         }
         let kills = self.faults.iter().filter(|blow| blow.fault == Fault::Kill.as_str() && blow.promoted);
         let kills: Vec<f64> = kills.filter_map(|blow| blow.first_write_ms).collect();
-        times::write(out, &self.phases, &self.bare_ms, &kills)?;
+        times::write(out, &self.phases, [&self.bare_waiting_ms, &self.bare_ms], &kills)?;
         let [there, not_there] = self.unknown;
         writeln!(
             out,

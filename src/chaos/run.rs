@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::arena::{Arena, ArenaError};
-use super::bare::Bare;
+use super::bare::{Bare, Wait};
 use super::check;
 use super::faults::{self, Fault, Struck};
 use super::history::Lists;
@@ -37,7 +37,7 @@ pub struct Plan {
     pub clients: Clients,
     /// Where the dice start.
     pub seed: u64,
-    /// So many bare promotions are measured beside, evenly among the blows.
+    /// So many bare promotions of each kind are measured beside, evenly among the blows.
     pub bare: usize,
 }
 
@@ -120,7 +120,8 @@ pub async fn run(
 #[derive(Debug, Default)]
 struct Seen {
     blows: Vec<Blow>,
-    bare: Vec<Duration>,
+    /// As the server waits, and looked at each millisecond.
+    bare: Vec<(Duration, Duration)>,
     changes: Vec<ChangeReport>,
 }
 
@@ -140,9 +141,12 @@ async fn strike_on(
         {
             load.pause(true);
             tokio::time::sleep(QUIET_MIN / 5).await;
-            let took = pair.measure().await?;
-            progress(&format!("a bare promotion: {} ms", took.as_millis()));
-            seen.bare.push(took);
+            let (waited, polled) = (pair.measure(Wait::Server).await?, pair.measure(Wait::Polled).await?);
+            let [waits, polls] = [waited, polled].map(|took| took.as_millis());
+            progress(&format!(
+                "bare promotions: pg_promote() {waits} ms, looked at each millisecond {polls} ms"
+            ));
+            seen.bare.push((waited, polled));
             load.pause(false);
         }
         let acknowledged = load.acknowledged();
@@ -240,7 +244,9 @@ fn judge(plan: &Plan, seconds: f64, seen: &Seen, (notes, last): (&Notes, &Last))
     let anomalies = check::anomalies(&notes.history, &last.lists);
     let mut report = Report::new(plan.seed, seconds, notes, &last.tokens, &seen.blows);
     report.phases = times::phases(&seen.changes);
-    report.bare_ms = seen.bare.iter().map(|took| took.as_secs_f64() * 1000.0).collect();
+    let millis = |took: Duration| took.as_secs_f64() * 1000.0;
+    (report.bare_waiting_ms, report.bare_ms) =
+        seen.bare.iter().map(|(waited, polled)| (millis(*waited), millis(*polled))).unzip();
     report.anomalies = anomalies.iter().map(ToString::to_string).collect();
     if last.sum != super::load::SUM {
         report.wrong_sums.push(format!("{} in the end", last.sum));

@@ -108,11 +108,18 @@ impl Actuator {
         self.local.clone().filter(|local| local.serves(node))
     }
 
-    /// Has connections to every node ready.
-    pub(crate) async fn warm(&self) {
+    /// Asks for connections to a node that are ready for what may come; somebody has to `keep_warm`.
+    pub(crate) fn warm(&self, node: NodeId) {
+        if let Some(hand) = self.hands.get(node.index()) {
+            hand.warm();
+        }
+    }
+
+    /// Has connections ready whenever `warm` asks for them. Never ends.
+    pub(crate) async fn keep_warm(&self) {
         let present = self.settings.present().filter_map(|node| self.hands.get(node.index()));
         let statements = [recruit::STATEMENTS.as_slice(), promote::STATEMENTS.as_slice()].concat();
-        futures_util::future::join_all(present.map(|hand| hand.warm(&statements))).await;
+        futures_util::future::join_all(present.map(|hand| hand.keep_warm(&statements))).await;
     }
 
     /// Starts one effect; its outcome goes to `out`. The task ends with the handle.

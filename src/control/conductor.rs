@@ -54,7 +54,6 @@ pub(crate) struct Conductor {
 pub(crate) struct State {
     nodes: Vec<Seen>,
     deeds: HashMap<EffectId, Task>,
-    warming: Option<Task>,
     recording: Option<Task>,
     commands: HashMap<CommandId, CommandReply>,
     next_command: u64,
@@ -96,7 +95,9 @@ impl Conductor {
         requests: &mut mpsc::Receiver<Request>,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Option<Successor> {
-        self.warm();
+        let actuator = self.actuator.clone();
+        let _warming = task::spawn("warm", "", async move { actuator.keep_warm().await });
+        self.warm_all();
         self.step(Input::Tick);
         loop {
             let tick = self.core.deadline().map(|at| at.max(clock::now() + TICK_MIN));
@@ -274,10 +275,9 @@ impl Conductor {
         }));
     }
 
-    /// Has connections to the nodes ready for what may come.
-    fn warm(&mut self) {
-        let actuator = self.actuator.clone();
-        self.state.warming = Some(task::spawn("warm", "", async move { actuator.warm().await }));
+    /// Has connections to all nodes ready for what may come.
+    fn warm_all(&self) {
+        self.settings.present().for_each(|node| self.actuator.warm(node));
     }
 
     // ---- what people are told --------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ impl Conductor {
         seen.answered = Some(answered);
         if before != Some(reach.as_str()) {
             tracing::info!(node = %name, role, timeline, "node is up");
-            self.warm();
+            self.actuator.warm(node);
         } else if role_changed {
             tracing::info!(node = %name, role, timeline, "node changed its role");
         }
@@ -341,7 +341,7 @@ impl Conductor {
             let automatic = status.automatic;
             tracing::info!(state, service, epoch, %primary, rule, reason, automatic, "state changed");
             if status.phase == Phase::Suspect {
-                self.warm();
+                self.warm_all();
             }
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::future::{join_all, try_join_all};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_postgres::{Client, Statement};
 
 use super::conninfo::{Conninfo, literal};
@@ -29,6 +29,10 @@ const CONNECTIONS_WARM: usize = 3;
 /// To open a connection and sign in.
 const OPEN_MAX: Duration = Duration::from_secs(3);
 
+/// To have a connection opened and its statements prepared, when nobody waits for it: a node that has gone silent meanwhile
+/// must not keep the next round away.
+const READY_MAX: Duration = Duration::from_secs(5);
+
 /// A connection, and the term row's statement if its table was there.
 pub(crate) type TermLink = (Link, Option<Statement>);
 
@@ -39,6 +43,8 @@ const TERM_LINK_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Hand {
     pub(crate) target: Target,
     pool: Pool,
+    /// Asks for a round of `keep_warm`. One that is asked for during another waits for its end; more are the same one.
+    cold: Notify,
     following: Queue,
     setting: Queue,
     /// Counts the deeds that decide whom the node follows.
@@ -79,6 +85,7 @@ impl Hand {
         Ok(Self {
             target,
             pool,
+            cold: Notify::new(),
             following,
             setting,
             newest: watch::Sender::new(0),
@@ -93,19 +100,30 @@ impl Hand {
         Ok(Lease { object: Some(object) })
     }
 
-    /// Has connections ready on which these statements are prepared, so that the deeds of a failover wait neither for a
-    /// sign-in nor for a new session's first look at the catalog.
-    pub(crate) async fn warm(&self, statements: &[&str]) {
-        let ready = async |_| {
-            let lease = self.lease().await.ok()?;
-            for statement in statements {
-                lease.prepare(statement).await.ok()?;
-            }
-            Some(lease)
-        };
-        // All at once, or one and the same would be taken again and again.
-        let leases = join_all((0..CONNECTIONS_WARM).map(ready)).await;
-        leases.into_iter().flatten().for_each(Lease::done);
+    /// Asks for connections that are ready.
+    pub(crate) fn warm(&self) {
+        self.cold.notify_one();
+    }
+
+    /// Has connections ready, whenever it is asked for, on which these statements are prepared, so that the deeds of a
+    /// failover wait neither for a sign-in nor for a new session's first look at the catalog. Never ends.
+    ///
+    /// A round runs to its end: one that is broken off closes its connections half ready, and a server that is frozen
+    /// at that moment lets nobody sign in again.
+    pub(crate) async fn keep_warm(&self, statements: &[&str]) {
+        loop {
+            self.cold.notified().await;
+            let ready = async |_| {
+                let lease = self.lease().await?;
+                for statement in statements {
+                    lease.prepare(statement).await?;
+                }
+                Ok::<_, LinkError>(lease)
+            };
+            // All at once, or one and the same would be taken again and again.
+            let ready = (0..CONNECTIONS_WARM).map(|n| within(READY_MAX, ready(n)));
+            join_all(ready).await.into_iter().flatten().for_each(Lease::done);
+        }
     }
 
     /// Keeps a connection that was opened for the term row before it is needed.
