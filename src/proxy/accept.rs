@@ -54,11 +54,12 @@ pub(super) async fn tcp(worker: Rc<Worker>, listener: TcpListener, login: Arc<Lo
     let inherits = gives_options(&listener);
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
                 failing.worked();
                 match Stream::accepted(socket, inherits) {
                     Ok(stream) => {
-                        spawn_local(super::client::serve(Rc::clone(&worker), stream, Arc::clone(&login)));
+                        let from = (stream, Some(peer));
+                        spawn_local(super::client::serve(Rc::clone(&worker), from, Arc::clone(&login)));
                     }
                     Err(error) => tracing::debug!(%error, "a client was gone before it was accepted"),
                 }
@@ -74,8 +75,8 @@ pub(super) async fn unix(worker: Rc<Worker>, listener: UnixListener, login: Arc<
         match listener.accept().await {
             Ok((socket, _)) => {
                 failing.worked();
-                let stream = Stream::from(socket);
-                spawn_local(super::client::serve(Rc::clone(&worker), stream, Arc::clone(&login)));
+                let from = (Stream::from(socket), None);
+                spawn_local(super::client::serve(Rc::clone(&worker), from, Arc::clone(&login)));
             }
             Err(error) => failing.failed(&error).await,
         }

@@ -1,5 +1,6 @@
 //! A client from accept to the end: a place, sign-in, greeting, session.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +40,16 @@ pub(super) enum Farewell {
 
 /// Serves one connection. Boxed inside where it is rare, because ten thousand of these rest at one time: the session itself
 /// too, because an async function keeps room for what it is given and for what it makes of that, twice over.
-pub(super) async fn serve(worker: Rc<Worker>, stream: Stream, context: Arc<LoginContext>) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    from: (Stream, Option<SocketAddr>),
+    context: Arc<LoginContext>,
+) {
     let Some(_visit) = Visit::begin(&worker) else {
         tracing::debug!("a connection was closed at once: there are too many that have not signed in");
         return;
     };
-    if let Some((driver, stay)) = Box::pin(sign_in(&worker, stream, &context)).await {
+    if let Some((driver, stay)) = Box::pin(sign_in(&worker, from, &context)).await {
         driver.run().await;
         drop(stay);
     }
@@ -88,9 +93,12 @@ impl Drop for Stay {
 }
 
 /// Everything up to ReadyForQuery. `None`: there is no session.
-async fn sign_in(worker: &Rc<Worker>, stream: Stream, context: &LoginContext) -> Option<(Box<Driver>, Stay)> {
-    let peer = stream.peer();
-    let mut admitted = match login::login(stream, context).await {
+async fn sign_in(
+    worker: &Rc<Worker>,
+    (stream, peer): (Stream, Option<SocketAddr>),
+    context: &LoginContext,
+) -> Option<(Box<Driver>, Stay)> {
+    let mut admitted = match login::login(stream, peer, context).await {
         Ok(Outcome::Admitted(admitted)) => admitted,
         Ok(Outcome::Cancel { stream, pid, secret, places }) => {
             pass_cancel(worker, pid, &secret).await;
@@ -234,7 +242,7 @@ fn who(admitted: &Admitted, (user, database): (&Arc<str>, &Arc<str>), applicatio
         user: Arc::clone(user),
         database: Arc::clone(database),
         application_name: application_name.chars().take(NAME_LEN_MAX).collect::<String>().into(),
-        peer: admitted.stream.peer(),
+        peer: admitted.address,
         local: admitted.stream.local(),
         tls: admitted.stream.is_tls(),
         replication: None,

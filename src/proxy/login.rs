@@ -106,6 +106,8 @@ impl fmt::Debug for Outcome {
 pub struct Admitted {
     /// The connection.
     pub stream: Stream,
+    /// Whose connection it is: the other end's address, or what a trusted balancer says; `None` on a Unix socket.
+    pub address: Option<SocketAddr>,
     /// What is still to be sent, ahead of AuthenticationOk: the server's proof. It needs no answer, so it goes in one packet
     /// with what follows. (An error may come in its place.)
     pub unsent: Vec<u8>,
@@ -186,13 +188,17 @@ impl<E: Into<ClientError>> From<E> for LoginError {
     }
 }
 
-/// Signs a client in. A client that is refused has been told why when this returns.
-pub async fn login(stream: Stream, context: &LoginContext) -> Result<Outcome, LoginError> {
+/// Signs a client in that connects from `peer`. A client that is refused has been told why when this returns.
+pub async fn login(
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    context: &LoginContext,
+) -> Result<Outcome, LoginError> {
     let mut door = Door {
         stream: Some(stream),
         context,
         tls: context.tls.load_full(),
-        address: None,
+        address: peer,
         places: Vec::new(),
         inbox: Inbox::default(),
         unsent: Vec::new(),
@@ -256,6 +262,7 @@ impl Door<'_> {
         self.take_place(database, limits.clients_per_database_max, "database")?;
         Ok(Outcome::Admitted(Box::new(Admitted {
             stream: self.take()?,
+            address: self.address,
             unsent: std::mem::take(&mut self.unsent),
             ahead: std::mem::take(&mut self.inbox).into_rest(),
             user: request.user,

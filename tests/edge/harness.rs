@@ -239,8 +239,8 @@ impl Door {
 
     /// The next connection's login.
     pub(crate) async fn admit(&self) -> Result<Outcome, LoginError> {
-        let (tcp, _) = self.listener.accept().await.unwrap();
-        login(Stream::tcp(tcp).unwrap(), &self.context).await
+        let (tcp, peer) = self.listener.accept().await.unwrap();
+        login(Stream::tcp(tcp).unwrap(), Some(peer), &self.context).await
     }
 
     /// Lets one client in, joins it to the server until it goes; gives who it was, or why it was refused.

@@ -172,6 +172,14 @@ async fn a_balancer_names_its_clients_and_nobody_else_does() {
     second.extend([10, 1, 2, 9, 127, 0, 0, 1, 0, 1, 0, 2]);
     assert_eq!(told(proxy.port(), &second).await, "in");
 
+    // Whoever looks sees whose connections they are, and not the balancer's address.
+    let mut console = Raw::dial(proxy.port()).await;
+    let packet = startup(&[("user", "postgres"), ("database", "primacy")]);
+    console.send(&[header("10.1.2.7"), packet].concat()).await;
+    console.sign_in("postgres").await.unwrap();
+    let clients = console.query("SHOW CLIENTS").await.join("\n");
+    assert!(clients.contains("10.1.2.7") && !clients.contains("10.1.2.3"), "{clients}");
+
     // Who is not trusted is not listened to: a header is no startup packet.
     let strict = cluster.proxy().set("proxy_protocol", "10.9.9.9").set("hba", allowed).start();
     listens(&strict).await;

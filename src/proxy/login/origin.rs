@@ -12,12 +12,11 @@ use crate::wire::proxy_header::{self, BEGINNING, LINE_MAX, ProxyHeaderError, Ver
 impl Door<'_> {
     /// Settles the address, and takes a place among its connections.
     pub(super) async fn settle_origin(&mut self) -> Result<(), LoginError> {
-        let peer = self.stream()?.peer();
-        let balanced = peer.is_some_and(|peer| {
-            self.context.settings.load().balancers.iter().any(|network| network.contains(peer.ip()))
-        });
-        self.address = if balanced { self.read_header().await?.or(peer) } else { peer };
-        let Some(address) = self.address else { return Ok(()) };
+        let Some(peer) = self.address else { return Ok(()) };
+        let balanced =
+            self.context.settings.load().balancers.iter().any(|network| network.contains(peer.ip()));
+        let address = if balanced { self.read_header().await?.unwrap_or(peer) } else { peer };
+        self.address = Some(address);
         let subject = Subject::of_address(address.ip());
         if self.context.guesses.overrun(&subject) {
             return Err(ClientError::TooManyFailures.into());

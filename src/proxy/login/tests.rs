@@ -77,7 +77,7 @@ async fn against<T>(
     let (near, far) = UnixStream::pair().unwrap();
     // Whoever lets a client in sends what is still to be sent.
     let door = async {
-        let mut outcome = login(near.into(), context).await;
+        let mut outcome = login(near.into(), None, context).await;
         if let Ok(Outcome::Admitted(admitted)) = &mut outcome {
             admitted.stream.write_all(&admitted.unsent).await.unwrap();
         }
