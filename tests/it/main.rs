@@ -49,6 +49,7 @@ mod proxy_tls;
 mod proxy_transparency;
 mod readme;
 mod reload;
+mod reminded;
 mod switchover;
 mod traces;
 mod two_deciders;

@@ -176,6 +176,7 @@ async fn remind(lease: Lease) {
             if lease.query_one(&follows, &[]).await?.try_get(0)? {
                 break;
             }
+            tracing::debug!("a standby is told again whom to follow");
             lease.batch_execute(RELOAD).await?;
         }
         Ok::<_, tokio_postgres::Error>(())
