@@ -32,11 +32,11 @@ const DROP_STALE_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM 
 
 const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
-/// Whether a standby does what it was told: it has a receiver, or needs none any more.
+/// Whether a standby does what it was told: its receiver streams, or it needs none any more.
 const FOLLOWS: &str = "\
-SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver')";
+SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
 
-/// When it is looked whether a repointed standby has a receiver.
+/// When it is looked whether a repointed standby streams. A receiver that only connects may yet fail.
 const REMINDERS: [Duration; 4] = [
     Duration::from_millis(25),
     Duration::from_millis(50),
