@@ -49,7 +49,8 @@ pub(super) struct Args {
     /// Keep the logs of proxy and servers in this directory.
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
-    /// Measure so many bare promotions beside: a replica that somebody promotes the moment its primary is killed.
+    /// Measure so many bare promotions beside, in two ways (`pg_promote()` as it waits by itself, and looked at each
+    /// millisecond): a replica that somebody promotes the moment its primary is killed.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "count")]
     bare: usize,
     /// Do nothing but show what these reports (of `--json`) say together.

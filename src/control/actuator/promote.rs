@@ -32,7 +32,8 @@ const DROP_STALE_SLOTS: &str = "SELECT pg_drop_replication_slot(slot_name) FROM 
 
 const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
-/// Whether a standby does what it was told: its receiver streams, or it needs none any more.
+/// Whether a standby does what it was told: its receiver streams, or it needs none any more. Who may not see that (it takes
+/// `pg_read_all_stats`) reads that it does not, and has it told as often as there are reminders, which changes nothing.
 const FOLLOWS: &str = "\
 SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
 
