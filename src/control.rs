@@ -30,6 +30,7 @@ mod rounds;
 mod sampler;
 pub mod settings;
 pub mod store;
+pub mod suspicion;
 mod task;
 mod tls;
 mod upstream;

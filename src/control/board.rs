@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::in_doubt::InDoubt;
 use super::rounds::Rounds;
+use super::suspicion::Suspicions;
 use crate::model::{Lsn, NODES_MAX, NodeId, Snapshot};
 
 /// The shared board. `Arc<Board>` is handed to everybody at birth.
@@ -37,10 +38,7 @@ pub struct Board {
     wanted: AtomicBool,
     wanted_wake: Notify,
     moved: watch::Sender<u64>,
-    suspected: Box<[AtomicBool]>,
-    /// How often the monitor has signed in on each node.
-    visits: Box<[AtomicU64]>,
-    suspicion: Notify,
+    suspicions: Suspicions,
     /// Connections to the primary that sessions hold now.
     leases: AtomicU64,
     drained: Notify,
@@ -66,9 +64,7 @@ impl Board {
             wanted: AtomicBool::new(false),
             wanted_wake: Notify::new(),
             moved: watch::Sender::new(0),
-            suspected: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
-            visits: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
-            suspicion: Notify::new(),
+            suspicions: Suspicions::new(nodes),
             leases: AtomicU64::new(0),
             drained: Notify::new(),
             in_doubt: InDoubt::default(),
@@ -208,32 +204,13 @@ impl Board {
 
     /// Data path: a connection to this node failed. Triggers a probe at once; decides nothing by itself.
     pub fn suspect(&self, node: NodeId) {
-        if let Some(slot) = self.suspected.get(node.index()) {
-            slot.store(true, Ordering::SeqCst);
-            self.suspicion.notify_one();
-        }
+        self.suspicions.raise(node);
     }
 
-    /// Prober only: a fresh connection to the node was answered.
-    pub fn visited(&self, node: NodeId) {
-        if let Some(visits) = self.visits.get(node.index()) {
-            visits.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    /// Data path: how often a fresh connection of the monitor's to this node was answered.
-    pub fn visits_of(&self, node: NodeId) -> u64 {
-        self.visits.get(node.index()).map_or(0, |visits| visits.load(Ordering::Acquire))
-    }
-
-    /// Monitor only: wakes when a node was suspected.
-    pub async fn suspicion(&self) {
-        self.suspicion.notified().await;
-    }
-
-    /// Monitor only: whether this node was suspected; clears it.
-    pub fn take_suspected(&self, node: NodeId) -> bool {
-        self.suspected.get(node.index()).is_some_and(|slot| slot.swap(false, Ordering::SeqCst))
+    /// Which nodes may have died a moment ago.
+    #[inline]
+    pub fn suspicions(&self) -> &Suspicions {
+        &self.suspicions
     }
 
     // ---- drain -----------------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ const FRESH_EVERY: Duration = Duration::from_secs(5);
 /// A node that refuses our sign-in is asked no more often than this: each try costs both sides a key derivation.
 const REFUSED_PACE: Duration = Duration::from_secs(1);
 
+/// A node that says nothing at all is suspected of having died for so long at most, where nobody replaces it: the network
+/// between is at fault more likely, and whoever still has a connection through it can go on.
+const SUSPECTED_MAX: Duration = Duration::from_secs(2);
+
 /// What the probers are told, and what they tell each other's neighbours.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -134,6 +138,7 @@ pub(crate) fn probers(
                 out: out.clone(),
                 kept: None,
                 fresh_at: None,
+                silent_since: None,
                 started_micros: 0,
             };
             task::spawn("prober", &target.name, prober.run())
@@ -145,9 +150,9 @@ pub(crate) fn probers(
 async fn pass_suspicions(nodes: usize, board: Arc<Board>, watch: Arc<Watch>, out: mpsc::Sender<Input>) {
     let nodes = u16::try_from(nodes).unwrap_or(u16::MAX);
     loop {
-        board.suspicion().await;
+        board.suspicions().raised().await;
         for node in (0..nodes).map(NodeId) {
-            if board.take_suspected(node) {
+            if board.suspicions().take(node) {
                 watch.nudge(node);
                 if out.send(Input::DataPathSuspect(node)).await.is_err() {
                     return;
@@ -174,6 +179,8 @@ struct Prober {
     kept: Option<Kept>,
     /// When the last fresh connection was made.
     fresh_at: Option<Instant>,
+    /// Since when fresh connections have met with nothing but silence.
+    silent_since: Option<Instant>,
     /// Start of the server that the remembered timeline belongs to.
     started_micros: i64,
 }
@@ -210,6 +217,7 @@ impl Prober {
                 () = called, if !refused => {}
                 () = broken => {
                     self.kept = None;
+                    self.board.suspicions().sign(self.target.id);
                     self.board.stopped(self.target.id);
                 }
                 _ = pace.changed(), if !refused => {}
@@ -242,22 +250,26 @@ impl Prober {
         let mut asked = Box::pin(probe::ask(&kept.link, &kept.question, self.deadline, &by_name));
         if let Ok(answer) = tokio::time::timeout(HEDGE_AFTER, &mut asked).await {
             drop(asked);
-            let Ok(facts) = answer else { return self.look_afresh(self.deadline).await };
+            let Ok(facts) = answer else {
+                self.board.suspicions().sign(self.target.id);
+                return self.look_afresh(self.deadline).await;
+            };
             self.kept = Some(kept);
             return Ok(facts);
         }
         let left = self.deadline.saturating_sub(HEDGE_AFTER);
+        let signs = self.board.suspicions().signs(self.target.id);
         let fresh = open(&self.target, left, &by_name);
         // A kept connection that was slow once is replaced: it may be the path that is broken, not the server.
         let (result, kept) = tokio::select! {
             Ok(facts) = &mut asked => (Ok(facts), None),
-            opened = fresh => match opened {
-                Ok((kept, facts)) => {
-                    self.board.visited(self.target.id);
-                    (Ok(facts), Some(kept))
+            opened = fresh => {
+                self.note_fresh(signs, opened.as_ref().err());
+                match opened {
+                    Ok((kept, facts)) => (Ok(facts), Some(kept)),
+                    Err(error) => (Err(error), None),
                 }
-                Err(error) => (Err(error), None),
-            },
+            }
         };
         self.fresh_at = kept.is_some().then(clock::now);
         self.kept = kept;
@@ -268,11 +280,34 @@ impl Prober {
         self.fresh_at = None;
         let upstreams = self.upstreams.clone();
         let by_name = |host: &str, port| upstreams.node_at(host, port);
-        let (kept, facts) = open(&self.target, deadline, &by_name).await?;
-        self.board.visited(self.target.id);
+        let signs = self.board.suspicions().signs(self.target.id);
+        let opened = open(&self.target, deadline, &by_name).await;
+        self.note_fresh(signs, opened.as_ref().err());
+        let (kept, facts) = opened?;
         self.kept = Some(kept);
         self.fresh_at = Some(clock::now());
         Ok(facts)
+    }
+
+    /// Notes how a fresh connection went that was begun after so many signs that the node may have died. Whatever a server
+    /// says on one, even that it stops: its postmaster has forked a process that says it.
+    fn note_fresh(&mut self, signs: u64, error: Option<&LinkError>) {
+        let (node, suspicions) = (self.target.id, self.board.suspicions());
+        let silent = error.is_some_and(|error| matches!(reach(error), Reach::Timeout));
+        self.silent_since = silent.then(|| self.silent_since.unwrap_or_else(clock::now));
+        match error {
+            None => {
+                suspicions.visited(node);
+                suspicions.lay(node, signs);
+            }
+            Some(LinkError::Refused | LinkError::Lost) => suspicions.sign(node),
+            Some(_) if !silent => suspicions.lay(node, signs),
+            Some(_) => {
+                if self.silent_since.is_some_and(|since| clock::now() - since >= SUSPECTED_MAX) {
+                    suspicions.lay(node, signs);
+                }
+            }
+        }
     }
 
     fn observation(&mut self, sent: Instant, result: Result<Facts, LinkError>) -> Observation {

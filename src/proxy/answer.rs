@@ -10,13 +10,11 @@ use super::handle::Doing;
 use super::pool::{ServerConn, UserPool};
 use super::resolve::Commit;
 use super::worker::Worker;
-use crate::model::{Epoch, Lsn, NodeId, SqlState, Timeline};
+use crate::model::{NodeId, SqlState};
 use crate::observe::Retry;
 use crate::session::batch::End;
 use crate::session::overlay::Overlay;
-use crate::session::{
-    ClientError, Ending, Event, Facts, Loss, Plan, Reached, Remains, Step, Stream as StreamKind,
-};
+use crate::session::{ClientError, Ending, Event, Loss, Plan, Reached, Remains, Step, Stream as StreamKind};
 use crate::sql::{Hint, PinCause, Place, Reason};
 use crate::wire::TxStatus;
 
@@ -33,6 +31,13 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
         let have = self.server_in.len();
+        if self.handle.keeps_back() {
+            drop(scratch);
+            if let Some(happened) = self.look_at_kept(cx)? {
+                return Ok(happened);
+            }
+            scratch = worker.scratch.borrow_mut();
+        }
         if let Some(front) = scratch.get_mut(..have) {
             front.copy_from_slice(&self.server_in);
         }
@@ -50,13 +55,17 @@ impl Driver {
             }
             Poll::Ready(Ok(len)) => {
                 self.stalled_ticks = 0;
+                if self.must_keep_back() {
+                    self.keep_back(scratch.get(..have + len).unwrap_or_default());
+                    return Ok(true);
+                }
                 self.server_in.clear();
                 self.take_answer(scratch.get(..have + len).unwrap_or_default(), cx).map(|()| true)
             }
         }
     }
 
-    fn take_answer(&mut self, input: &[u8], cx: &mut Context<'_>) -> Result<(), Turn> {
+    pub(super) fn take_answer(&mut self, input: &[u8], cx: &mut Context<'_>) -> Result<(), Turn> {
         let worker = Rc::clone(&self.worker);
         let mut out = worker.out.borrow_mut();
         let mut at = 0;
@@ -187,6 +196,7 @@ impl Driver {
         let mut conn = self.lease.take()?;
         let node = conn.session.node;
         self.handle.set_held(None);
+        self.handle.set_keeps_back(false);
         self.server_in.clear();
         self.server_out.clear();
         if self.loaded {
@@ -378,12 +388,6 @@ impl Driver {
         self.worker.shared.links.name(node).unwrap_or_else(|| Arc::from("?"))
     }
 
-    /// What `SHOW primacy.…` can tell beyond the machine's own.
-    pub(super) fn facts(&self) -> impl Facts + use<> {
-        let position = self.machine.freshness.floor().position();
-        SessionFacts { worker: Rc::clone(&self.worker), pool: Rc::clone(&self.pool), position }
-    }
-
     /// The session is over: its connection goes back if it can be made clean.
     pub(super) fn end(mut self) {
         let busy = self.machine.is_busy();
@@ -458,40 +462,5 @@ async fn roll_back(worker: Rc<Worker>, pool: Rc<UserPool>, mut conn: Box<ServerC
     } else {
         worker.left(&mut conn);
         pool.discard(conn);
-    }
-}
-
-struct SessionFacts {
-    worker: Rc<Worker>,
-    pool: Rc<UserPool>,
-    /// Covers everything that the session has seen, once that is known.
-    position: Option<Lsn>,
-}
-
-impl Facts for SessionFacts {
-    fn show(&self, name: &str) -> Option<String> {
-        let board = self.worker.board();
-        let snapshot = board.snapshot();
-        match name {
-            "version" => Some(env!("CARGO_PKG_VERSION").to_owned()),
-            "consistency" => {
-                let own = self.worker.shared.route.load().for_session(&self.pool.user, &self.pool.database);
-                Some(own.consistency.as_str().to_owned())
-            }
-            "position" => Some(format!("{}:{}", snapshot.timeline, self.position?)),
-            "epoch" => Some(snapshot.epoch.to_string()),
-            "primary" => {
-                let primary = snapshot.primary.and_then(|id| snapshot.node(id));
-                Some(primary.map_or_else(String::new, |node| node.name.to_string()))
-            }
-            "service" => Some(snapshot.service.as_str().to_owned()),
-            _ => None,
-        }
-    }
-
-    fn timeline(&self) -> (Timeline, (Epoch, Lsn, u64)) {
-        let board = self.worker.board();
-        let snapshot = board.snapshot();
-        (snapshot.timeline, (snapshot.epoch, snapshot.fork, board.ticket()))
     }
 }

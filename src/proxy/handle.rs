@@ -123,6 +123,8 @@ pub struct Handle {
     pins: Cell<Pins>,
     /// Results wait for the client, whose socket took nothing since then.
     unread_since: Cell<Option<Instant>>,
+    /// What the server has said is kept back.
+    keeps_back: Cell<bool>,
 }
 
 impl Handle {
@@ -139,6 +141,7 @@ impl Handle {
             committing: Cell::new(false),
             pins: Cell::default(),
             unread_since: Cell::new(None),
+            keeps_back: Cell::new(false),
         }
     }
 
@@ -172,6 +175,11 @@ impl Handle {
     /// Tells the session something and wakes it.
     pub fn kick(&self, kick: Kick) {
         self.kicks.set(self.kicks.get() | kick.bit());
+        self.wake();
+    }
+
+    /// Has the session look again at what it waits for.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -235,6 +243,18 @@ impl Handle {
     /// Whether the running statement is a COMMIT.
     pub fn is_committing(&self) -> bool {
         self.committing.get()
+    }
+
+    /// Notes whether what the server has said is kept back.
+    #[inline]
+    pub fn set_keeps_back(&self, keeps: bool) {
+        self.keeps_back.set(keeps);
+    }
+
+    /// Whether what the server has said is kept back.
+    #[inline]
+    pub fn keeps_back(&self) -> bool {
+        self.keeps_back.get()
     }
 
     /// Notes why the session is tied to its connection.

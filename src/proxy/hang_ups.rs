@@ -42,7 +42,7 @@ impl HangUps {
         if !error.is_without_a_word() {
             return None;
         }
-        let (visits, name) = (board.visits_of(node), name.to_owned());
+        let (visits, name) = (board.suspicions().visits_of(node), name.to_owned());
         match &self.last {
             Some(last) if last.node == node => self.answers += u8::from(visits > last.visits),
             _ => self.answers = 0,
@@ -59,7 +59,7 @@ impl HangUps {
     /// answered since.
     pub(super) fn at_the_end(&self, node: NodeId, board: &Board) -> Option<ClientError> {
         let last = self.last.as_ref().filter(|last| last.node == node)?;
-        (self.answers > 0 || board.visits_of(node) > last.visits).then(|| last.shown.clone())
+        (self.answers > 0 || board.suspicions().visits_of(node) > last.visits).then(|| last.shown.clone())
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
 
         let mut alive = HangUps::default();
         let visited = |hang_ups: &mut HangUps, node: (NodeId, &str), error: &ConnectError| {
-            board.visited(node.0);
+            board.suspicions().visited(node.0);
             hang_ups.one_too_many(node, error, &board).is_some()
         };
         let ends: Vec<bool> = (0..4).map(|_| visited(&mut alive, one, &ended())).collect();
@@ -118,7 +118,7 @@ mod tests {
         let mut met = HangUps::default();
         for error in [ended(), ConnectError::Timeout { deadline }] {
             assert_eq!(met.one_too_many((NodeId(0), "one"), &error, &board), None);
-            board.visited(NodeId(0));
+            board.suspicions().visited(NodeId(0));
         }
         // One more end would be enough; and so is this when there is no more time.
         let silent = ClientError::ServerSilent { node: "one".to_owned(), limit: deadline };

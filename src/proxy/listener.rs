@@ -432,9 +432,14 @@ async fn work(start: Start) -> io::Result<()> {
 
 async fn follow(worker: Rc<Worker>) {
     let mut changes = worker.board().changes();
+    let mut laid = worker.board().suspicions().laid();
     worker.follow_topology();
-    while changes.changed().await.is_ok() {
-        worker.follow_topology();
+    loop {
+        tokio::select! {
+            Ok(()) = changes.changed() => worker.follow_topology(),
+            Ok(()) = laid.changed() => worker.wake_kept_back(),
+            else => return,
+        }
     }
 }
 

@@ -443,6 +443,12 @@ impl Worker {
         }
     }
 
+    /// Wakes the sessions that keep an answer back: a suspicion was laid.
+    pub fn wake_kept_back(&self) {
+        let sessions = self.sessions.borrow();
+        sessions.iter().filter(|(_, handle)| handle.keeps_back()).for_each(|(_, handle)| handle.wake());
+    }
+
     /// Called every few seconds: closes what was idle for too long, warms what is too few.
     pub fn reap(self: &Rc<Self>, now: Instant) {
         let snapshot = self.board().snapshot();

@@ -26,6 +26,7 @@ mod journal_full;
 mod killed;
 mod library;
 mod local_servers;
+mod orphans;
 mod program;
 mod proxy_abuse;
 mod proxy_access;
