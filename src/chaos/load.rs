@@ -62,6 +62,8 @@ pub struct Notes {
     pub transfers: u64,
     /// Errors by SQLSTATE.
     pub errors: BTreeMap<String, u64>,
+    /// The first ones of each SQLSTATE, in words.
+    pub examples: BTreeMap<String, Vec<String>>,
     /// Connections that broke, and when.
     pub broken: Vec<u64>,
 }
@@ -151,7 +153,12 @@ struct Session {
     number: u32,
     client: Option<Client>,
     dice: fastrand::Rng,
+    /// Its last error, in a word.
+    last_error: String,
 }
+
+/// How many errors of each SQLSTATE are told one by one.
+const EXAMPLES_MAX: usize = 5;
 
 /// Why a statement has no answer.
 enum Failed {
@@ -163,7 +170,13 @@ enum Failed {
 
 impl Session {
     fn new(shared: &Arc<Shared>, number: u32) -> Self {
-        Self { shared: Arc::clone(shared), number, client: None, dice: fastrand::Rng::new() }
+        Self {
+            shared: Arc::clone(shared),
+            number,
+            client: None,
+            dice: fastrand::Rng::new(),
+            last_error: "none".to_owned(),
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -200,17 +213,18 @@ impl Session {
         match tokio::time::timeout(STATEMENT_LIMIT, statement(client)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                self.note_error(&error);
                 // The library notices the end of a connection a moment after it was told of a fatal error.
                 let fatal = error.as_db_error().is_none_or(|db| db.severity() == "FATAL");
-                if fatal || client.is_closed() {
+                let ended = fatal || client.is_closed();
+                self.note_error(&error);
+                if ended {
                     self.break_off();
                     return Err(Failed::Broken);
                 }
                 Err(Failed::Error(error))
             }
             Err(_elapsed) => {
-                *self.shared.notes().errors.entry("no answer".to_owned()).or_default() += 1;
+                self.note("no answer", "");
                 self.break_off();
                 Err(Failed::Broken)
             }
@@ -223,9 +237,21 @@ impl Session {
         self.shared.notes().broken.push(at);
     }
 
-    fn note_error(&self, error: &tokio_postgres::Error) {
-        let code = error.code().map_or("connection", |code| code.code()).to_owned();
-        *self.shared.notes().errors.entry(code).or_default() += 1;
+    fn note_error(&mut self, error: &tokio_postgres::Error) {
+        let code = error.code().map_or("connection", |code| code.code());
+        let text = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+        self.note(code, &text);
+    }
+
+    fn note(&mut self, code: &str, text: &str) {
+        let brief = format!("{code} at {} ms", self.shared.micros() / 1000);
+        let last = std::mem::replace(&mut self.last_error, brief.clone());
+        let mut notes = self.shared.notes();
+        *notes.errors.entry(code.to_owned()).or_default() += 1;
+        let examples = notes.examples.entry(code.to_owned()).or_default();
+        if examples.len() < EXAMPLES_MAX {
+            examples.push(format!("{brief}, client {}: {text} (the one before: {last})", self.number));
+        }
     }
 }
 

@@ -109,6 +109,9 @@ pub struct Report {
     pub connections_broken: usize,
     /// Errors that clients got, by SQLSTATE.
     pub errors: BTreeMap<String, u64>,
+    /// The first ones of each SQLSTATE in each run, in words: when, whose, what, and that client's error before.
+    #[serde(default)]
+    pub error_examples: BTreeMap<String, Vec<String>>,
     /// Promotions where there should have been none, and none where there should have been one.
     pub wrong_promotions: Vec<String>,
     /// Faults after which not all nodes served again.
@@ -172,6 +175,7 @@ impl Report {
             anomalies: Vec::new(),
             connections_broken: notes.broken.iter().filter(|at| !excused(**at)).count(),
             errors: notes.errors.clone(),
+            error_examples: notes.examples.clone(),
             wrong_promotions: blows.iter().filter_map(wrong_promotion).collect(),
             not_whole: blows
                 .iter()
@@ -213,6 +217,9 @@ impl Report {
         self.unknown.iter_mut().zip(other.unknown).for_each(|(all, more)| *all += more);
         for (code, count) in other.errors {
             *self.errors.entry(code).or_default() += count;
+        }
+        for (code, examples) in other.error_examples {
+            self.error_examples.entry(code).or_default().extend(examples);
         }
         times::together(&mut self.phases, &other.phases);
         self.bare_ms.extend(other.bare_ms);

@@ -108,8 +108,6 @@ async fn sign_in(
         Ok(Outcome::Closed) => return None,
         Err(error) => {
             worker.meter.client_refused(refusal_of(&error));
-            let peer = peer.map_or_else(|| "the Unix socket".to_owned(), |peer| peer.to_string());
-            tracing::info!(peer, error = error.in_words(), "a client was not let in");
             return None;
         }
     };

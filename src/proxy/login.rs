@@ -188,7 +188,8 @@ impl<E: Into<ClientError>> From<E> for LoginError {
     }
 }
 
-/// Signs a client in that connects from `peer`. A client that is refused has been told why when this returns.
+/// Signs a client in that connects from `peer`. A client that is refused has been told why when this returns, and so has
+/// the log.
 pub async fn login(
     stream: Stream,
     peer: Option<SocketAddr>,
@@ -210,6 +211,8 @@ pub async fn login(
     match result {
         Err(LoginError::Gone) => Ok(Outcome::Closed),
         Err(error) => {
+            let peer = door.address.map_or_else(|| "the Unix socket".to_owned(), |peer| peer.to_string());
+            tracing::info!(peer, error = error.in_words(), "a client was not let in");
             if let Some(shown) = error.shown() {
                 door.say_farewell(shown).await;
             }

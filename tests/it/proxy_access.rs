@@ -166,6 +166,11 @@ async fn a_balancer_names_its_clients_and_nobody_else_does() {
     .await;
     let other = told(proxy.port(), &header("10.1.3.3")).await;
     assert!(other.starts_with("E 28000 no pg_hba.conf entry for host \"10.1.3.3\""), "{other}");
+    eventually(LIMIT, "the log names who was refused, and not the balancer", async || {
+        let refused = |line: &str| line.contains("not let in") && line.contains("peer=\"10.1.3.3:1\"");
+        proxy.log().lines().any(refused).then_some(())
+    })
+    .await;
     let without = told(proxy.port(), b"").await;
     assert!(without.starts_with("E 08P01 malformed PROXY header"), "{without}");
     let mut second = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
