@@ -288,7 +288,7 @@ impl Demo {
             ),
         );
         // After a resume it may be any of them.
-        if let Some(primary) = self.cluster.nodes().iter().find(|node| !node.is_standby()) {
+        if let Ok(primary) = self.cluster.primary_on_disk().and_then(|id| self.cluster.node(id)) {
             let pid_file = primary.data_dir().join("postmaster.pid");
             say(self.begun, &format!("kill the primary with: kill -9 $(head -n 1 {})", pid_file.display()));
         }

@@ -82,6 +82,8 @@ pub enum Step<'a> {
     },
     /// A dead primary whose replicas run is not started.
     LeftDown(&'a str),
+    /// A node that is down and may have to be rewound is not fitted to the history of a primary that runs.
+    LeftBehind(&'a str),
     /// The replicas that were started stream.
     Streaming {
         /// How many.
@@ -101,6 +103,9 @@ impl fmt::Display for Step<'_> {
             }
             Self::Found { name, port } => write!(f, "{name}: runs already, on port {port}"),
             Self::LeftDown(name) => write!(f, "{name}: dead while its replicas run, left to the failover"),
+            Self::LeftBehind(name) => {
+                write!(f, "{name}: down since before a promotion, the proxy fits it to the primary's history")
+            }
             Self::Streaming { replicas: 1 } => f.write_str("1 replica streams from the primary"),
             Self::Streaming { replicas } => write!(f, "{replicas} replicas stream from the primary"),
         }

@@ -1,6 +1,7 @@
 //! Resuming a cluster that was built before: who is the primary now, and who must be fitted to its history first.
 //!
-//! Servers that run are left alone: an earlier program may have been killed and left them.
+//! Servers that run are left alone: an earlier program may have been killed and left them. A primary that runs has clients
+//! who wait for whoever resumes it, so what takes long is left to be done behind their backs.
 
 use futures_util::future::try_join_all;
 
@@ -30,9 +31,16 @@ impl Cluster {
         let client = self.superuser_on(primary, SQL_LIMIT).await?;
         self.create_slots(primary, &client).await?;
         let others = || self.ids().filter(|id| *id != primary_id);
-        try_join_all(others().map(|id| self.resume_replica(id, primary_id, progress))).await?;
+        let behind = |id: &NodeId| {
+            running.contains(&primary_id) && !running.contains(id) && self.may_have_diverged(*id, primary)
+        };
+        for id in others().filter(behind) {
+            progress(&Step::LeftBehind(self.node(id)?.name()));
+        }
+        let kept = || others().filter(|id| !behind(id));
+        try_join_all(kept().map(|id| self.resume_replica(id, primary_id, progress))).await?;
         // One that ran already may have been cut off on purpose, in a failover that is still to be finished.
-        let started = others().filter(|id| !running.contains(id));
+        let started = kept().filter(|id| !running.contains(id));
         let started: Vec<&str> = started.filter_map(|id| self.node(id).ok()).map(Instance::name).collect();
         self.wait_streaming(primary, &client, &started, progress).await
     }
@@ -54,7 +62,10 @@ impl Cluster {
 
     /// The node that is not a standby; of several the one with the newest timeline, and of those the one that runs:
     /// the others are former primaries that were never rejoined.
-    fn primary_on_disk(&self) -> Result<NodeId, PostgresError> {
+    ///
+    /// # Errors
+    /// All of them are standbys.
+    pub fn primary_on_disk(&self) -> Result<NodeId, PostgresError> {
         let claimants = self.ids().zip(self.nodes()).filter(|(_, node)| !node.is_standby());
         let newest = claimants.max_by_key(|(_, node)| (node.timeline_on_disk(), node.running().is_some()));
         newest.map(|(id, _)| id).ok_or_else(|| PostgresError::NoPrimary { dir: self.dir().to_path_buf() })
@@ -69,6 +80,12 @@ impl Cluster {
         self.start(node, progress).await
     }
 
+    /// A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
+    fn may_have_diverged(&self, id: NodeId, primary: &Instance) -> bool {
+        let same = |node: &Instance| node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
+        !self.node(id).is_ok_and(same)
+    }
+
     async fn resume_replica(
         &self,
         id: NodeId,
@@ -76,8 +93,7 @@ impl Cluster {
         progress: Progress<'_>,
     ) -> Result<(), PostgresError> {
         let (node, primary) = (self.node(id)?, self.node(primary_id)?);
-        // A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
-        if !node.is_standby() || node.timeline_on_disk() != primary.timeline_on_disk() {
+        if self.may_have_diverged(id, primary) {
             progress(&Step::Rejoining(node.name()));
             let how = Rejoin { application_name: node.name().to_owned(), rewind: true, twin: None };
             self.rejoin(id, primary_id, &how).await?;

@@ -60,6 +60,29 @@ async fn a_cluster_is_built_from_nothing_and_resumed() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_former_primary_where_the_new_one_runs() {
+    let cluster = Cluster::with_replicas(2).await;
+    assert_eq!(cluster.kill_primary().await, 0);
+    cluster.sql(1, "SELECT pg_promote()").await;
+    // As a demo that was killed after the promotion is started again.
+    let steps = std::sync::Mutex::new(Vec::new());
+    let note = |step: &Step<'_>| steps.lock().unwrap().push(step.to_string());
+    let spec = ClusterSpec {
+        dir: cluster.servers().dir().to_path_buf(),
+        ports: cluster.servers().nodes().iter().map(postgres::Instance::port).collect(),
+        durability: Durability::Quorum,
+        sync: false,
+        settings: Vec::new(),
+        init_args: Vec::new(),
+    };
+    cluster.servers().open(&spec, &note).await.unwrap();
+    let steps = steps.into_inner().unwrap();
+    assert!(steps.iter().any(|step| step.starts_with("node0: down since before a promotion")), "{steps:?}");
+    assert!(cluster.node(0).running().is_none() && cluster.node(2).running().is_some());
+    assert_eq!(cluster.servers().primary_on_disk().unwrap(), NodeId(1));
+}
+
+#[tokio::test]
 async fn a_commit_waits_for_a_replica() {
     let cluster = Cluster::with_replicas(2).await;
     assert_eq!(cluster.primary().await, 0);
