@@ -82,7 +82,8 @@ impl Cluster {
 
     /// A standby on the primary's timeline cannot have diverged; one that missed a promotion may have.
     fn may_have_diverged(&self, id: NodeId, primary: &Instance) -> bool {
-        let same = |node: &Instance| node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
+        let same =
+            |node: &Instance| node.is_standby() && node.timeline_on_disk() == primary.timeline_on_disk();
         !self.node(id).is_ok_and(same)
     }
 

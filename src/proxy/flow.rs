@@ -331,8 +331,8 @@ impl Driver {
         let node = conn.session.node;
         self.note_sent(node, batch);
         let again = hold == Hold::UntilDecided || self.machine.began() || self.machine.is_replayable();
-        // What only closes something is answered here if its server is lost, and so may be COMMIT.
-        if again || plan.asks || plan.reason == Reason::Empty {
+        // What only closes something is answered here if its server is lost, as is ROLLBACK, and so may be COMMIT.
+        if again || plan.asks || plan.reason == Reason::Empty || plan.is_rollback() {
             if self.batch.is_empty() || !self.batch_kept {
                 self.keep_batch(batch);
             }

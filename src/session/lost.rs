@@ -110,7 +110,10 @@ impl Machine {
             self.rewind();
             return Loss::RunAgain;
         }
-        if sync_sent && kept.is_some_and(|batch| self.lost_closes(batch, node, out)) {
+        if sync_sent
+            && let Some(batch) = kept
+            && (self.lost_rollback((batch, plan), node, out) || self.lost_closes(batch, node, out))
+        {
             return Loss::Answered;
         }
         let alone = self.is_alone();
@@ -126,6 +129,19 @@ impl Machine {
             self.relay.skip_client_to_sync = true;
         }
         Loss::Answered
+    }
+
+    /// ROLLBACK is done by the loss itself: nobody wants to hear of an error, and drivers take one for a broken connection.
+    fn lost_rollback(&mut self, batch: (&[u8], &Plan), node: &Arc<str>, out: &mut Vec<u8>) -> bool {
+        let (_, plan) = batch;
+        if !plan.is_rollback() || self.relay.answered || !matches!(self.tx, Tx::Open | Tx::Failed) {
+            return false;
+        }
+        self.settle_names();
+        self.connection_lost(node);
+        self.tx = Tx::None;
+        self.answer_done("ROLLBACK", batch, out);
+        true
     }
 
     /// A batch in a transaction block that only closes portals and statements is done by the loss itself. Drivers send it

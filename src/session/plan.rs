@@ -127,6 +127,11 @@ impl Plan {
         self.solo.as_ref().is_some_and(|verdict| matches!(verdict.kind, Kind::Commit { .. }))
     }
 
+    /// Whether it is nothing but ROLLBACK, after which there is no transaction.
+    pub fn is_rollback(&self) -> bool {
+        self.solo.as_ref().is_some_and(|verdict| matches!(verdict.kind, Kind::Rollback { chain: false }))
+    }
+
     /// Whether it speaks the extended protocol.
     pub fn extended(&self) -> bool {
         matches!(self.end, End::Sync | End::Flush)

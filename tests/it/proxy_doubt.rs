@@ -1,6 +1,6 @@
 //! Writes outside of a transaction block whose server is lost: each is either reported as what it was, or run again.
 
-use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, send_cancel};
+use crate::harness::{Cluster, LIMIT, Proxy, Raw, eventually, frame, send_cancel, startup};
 use crate::proxy_failures::{SETUP, ready, runs};
 
 /// Which nodes are replicas, the first primary being the first node.
@@ -194,4 +194,50 @@ async fn a_transaction_that_is_lost_is_told_to_who_reads_it() {
     let told = client.query("COMMIT").await;
     assert!(told[0].starts_with("E 40001") && told[1] == "Z I", "{told:?}");
     assert_eq!(client.query("SELECT count(*) FROM t WHERE v = 'lost'").await[1], "D 0");
+}
+
+#[tokio::test]
+async fn a_rollback_is_done_by_the_loss_of_its_server() {
+    let cluster = Cluster::with_replicas(2).await;
+    cluster.sql(0, SETUP).await;
+    let proxy = cluster.proxy().run().await;
+    ready(&proxy).await;
+    let mut console = Raw::dial(proxy.port()).await;
+    console.send(&startup(&[("user", "postgres"), ("database", "primacy")])).await;
+    console.sign_in("postgres").await.unwrap();
+    let mut clients = Vec::new();
+    for name in ["simple", "extended", "simple failed", "extended failed"] {
+        let mut client = client(&proxy, name).await;
+        client.run(&format!("Q BEGIN\nQ INSERT INTO t VALUES ('{name}')")).await;
+        if name.contains("failed") {
+            assert!(client.query("SELECT 1 / 0").await[0].starts_with("E 22012"));
+        }
+        clients.push((name, client));
+    }
+    cluster.stop(0);
+    for (name, client) in &mut clients {
+        if name.starts_with("simple") {
+            send_query(client, "ROLLBACK").await;
+        } else {
+            client.send(&pipeline("ROLLBACK")).await;
+        }
+    }
+    eventually(LIMIT, "all are on their way", async || {
+        let shown = console.query("SHOW CLIENTS").await;
+        let active = |row: &&String| row.contains(",active,") && row.contains(",app,app,");
+        (shown.iter().filter(active).count() == 4).then_some(())
+    })
+    .await;
+    cluster.kill(0).await;
+    for (name, client) in &mut clients {
+        let done = ["C ROLLBACK", "Z I"].map(str::to_owned);
+        let seen = client.until_ready().await;
+        assert!(seen.ends_with(&done), "{name}: {seen:?}");
+        assert_eq!(seen.len(), if name.starts_with("simple") { 2 } else { 4 }, "{name}: {seen:?}");
+        assert_eq!(
+            client.query(&format!("INSERT INTO t VALUES ('{name} again')")).await,
+            ["C INSERT 0 1", "Z I"]
+        );
+        assert_eq!(count(&cluster, cluster.primary().await, name).await, "0");
+    }
 }
