@@ -172,6 +172,10 @@ impl Cluster {
             let node = self.place(judged, avoid).await?;
             let on_replica = self.0.board.snapshot().primary != Some(node);
             let error = match self.run(node, sql, params).await {
+                Ok(_) if !on_replica && judged.anywhere() && !self.vouched(node).await? => {
+                    avoid = Some(node);
+                    continue;
+                }
                 Ok(rows) => {
                     self.note(on_replica);
                     return Ok(rows);
@@ -273,6 +277,28 @@ impl Cluster {
         let load = self.0.pools.load();
         let scene = Scene { snapshot: &snapshot, positions, load: &load, settings: &self.0.route };
         route::decide(&request, &scene, &mut fastrand::Rng::new())
+    }
+
+    /// Whether what this primary has just said to a read counts: sessions that outlive their server show commits that no
+    /// replica has. Waits for the monitor's word where there is a sign that it died.
+    async fn vouched(&self, node: NodeId) -> Result<bool, ClusterError> {
+        let (board, suspicions) = (&self.0.board, self.0.board.suspicions());
+        if !suspicions.stands(node) {
+            return Ok(true);
+        }
+        let (mut laid, mut changes) = (suspicions.laid(), board.changes());
+        let known = async {
+            while board.snapshot().primary == Some(node) && suspicions.stands(node) {
+                tokio::select! {
+                    Ok(()) = laid.changed() => {}
+                    Ok(()) = changes.changed() => {}
+                    else => return false,
+                }
+            }
+            board.snapshot().primary == Some(node)
+        };
+        let waited = self.0.hold;
+        tokio::time::timeout(waited, known).await.map_err(|_late| ClusterError::NoPrimary { waited })
     }
 
     // ---- what was seen ------------------------------------------------------------------------------------------

@@ -99,3 +99,40 @@ async fn a_primary_that_lives_goes_on_when_the_monitor_has_seen_it() {
     // On the connection that it had.
     assert_eq!(reader.query("COMMIT").await, ["C COMMIT", "Z I"]);
 }
+
+#[tokio::test]
+async fn the_library_waits_for_the_monitor_too() {
+    let cluster = Cluster::with_replicas(0).await;
+    let url = format!("postgres://app:app@127.0.0.1:{}/app", cluster.node(0).port());
+    let handle = primacy::Cluster::builder(&[url]).unwrap().watch_as("postgres", "postgres");
+    let handle = handle.connect().await.unwrap();
+    let read = "SELECT count(*) FROM pg_class";
+    handle.query(read, &[]).await.unwrap();
+    let postmaster = cluster.node(0).running().unwrap();
+    let theirs = "SELECT pid FROM pg_stat_activity WHERE usename = 'postgres' AND backend_type = 'client backend' \
+                  AND pid <> pg_backend_pid()";
+    let theirs = cluster.sql(0, theirs).await;
+    assert!(!theirs.is_empty(), "the monitor keeps a connection");
+    kill(postmaster, Signal::SIGSTOP).unwrap();
+    for row in &theirs {
+        kill(pid(&row[0]), Signal::SIGTERM).unwrap();
+    }
+    eventually(LIMIT, "the monitor's connection is gone", async || {
+        theirs.iter().all(|row| kill(pid(&row[0]), None).is_err() || is_dead(&row[0])).then_some(())
+    })
+    .await;
+    let early = eventually(LIMIT, "the sign is seen", async || {
+        let asked =
+            tokio::time::timeout(std::time::Duration::from_millis(300), handle.query(read, &[])).await;
+        asked.is_err().then_some(())
+    });
+    early.await;
+    kill(postmaster, Signal::SIGCONT).unwrap();
+    handle.query(read, &[]).await.unwrap();
+}
+
+/// Whether the process has ended and nobody has waited for it yet, as its frozen parent cannot.
+fn is_dead(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
