@@ -19,6 +19,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::clock;
+use crate::control::suspicion::Word;
 use crate::control::{self, Board, ControlError};
 use crate::model::{Epoch, Lsn, NodeId, SqlState};
 use crate::proxy::catalog::{CatalogHub, Reading};
@@ -286,16 +287,22 @@ impl Cluster {
         if !suspicions.stands(node) {
             return Ok(true);
         }
-        let (mut laid, mut changes) = (suspicions.laid(), board.changes());
+        let visit = suspicions.next_visit(node);
+        let (mut news, mut changes) = (suspicions.news(), board.changes());
         let known = async {
-            while board.snapshot().primary == Some(node) && suspicions.stands(node) {
+            loop {
+                if board.snapshot().primary != Some(node) {
+                    return false;
+                }
+                if suspicions.word(node, visit) == Word::Alive {
+                    return true;
+                }
                 tokio::select! {
-                    Ok(()) = laid.changed() => {}
+                    Ok(()) = news.changed() => {}
                     Ok(()) = changes.changed() => {}
                     else => return false,
                 }
             }
-            board.snapshot().primary == Some(node)
         };
         let waited = self.0.hold;
         tokio::time::timeout(waited, known).await.map_err(|_late| ClusterError::NoPrimary { waited })

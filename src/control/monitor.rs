@@ -15,6 +15,7 @@ use tokio_postgres::Statement;
 
 use super::Board;
 use super::link::{Link, LinkError, Target};
+use super::suspicion::Visit;
 use super::task::{self, Task};
 use super::upstream::Upstreams;
 use super::{probe, settings::Settings};
@@ -258,13 +259,13 @@ impl Prober {
             return Ok(facts);
         }
         let left = self.deadline.saturating_sub(HEDGE_AFTER);
-        let signs = self.board.suspicions().signs(self.target.id);
+        let visit = self.board.suspicions().begin(self.target.id);
         let fresh = open(&self.target, left, &by_name);
         // A kept connection that was slow once is replaced: it may be the path that is broken, not the server.
         let (result, kept) = tokio::select! {
             Ok(facts) = &mut asked => (Ok(facts), None),
             opened = fresh => {
-                self.note_fresh(signs, opened.as_ref().err());
+                self.note_visit(visit, opened.as_ref().err());
                 match opened {
                     Ok((kept, facts)) => (Ok(facts), Some(kept)),
                     Err(error) => (Err(error), None),
@@ -280,33 +281,29 @@ impl Prober {
         self.fresh_at = None;
         let upstreams = self.upstreams.clone();
         let by_name = |host: &str, port| upstreams.node_at(host, port);
-        let signs = self.board.suspicions().signs(self.target.id);
+        let visit = self.board.suspicions().begin(self.target.id);
         let opened = open(&self.target, deadline, &by_name).await;
-        self.note_fresh(signs, opened.as_ref().err());
+        self.note_visit(visit, opened.as_ref().err());
         let (kept, facts) = opened?;
         self.kept = Some(kept);
         self.fresh_at = Some(clock::now());
         Ok(facts)
     }
 
-    /// Notes how a fresh connection went that was begun after so many signs that the node may have died. Whatever a server
-    /// says on one, even that it stops: its postmaster has forked a process that says it.
-    fn note_fresh(&mut self, signs: u64, error: Option<&LinkError>) {
+    /// Notes how a fresh connection went. Whatever a server says on one, even that it stops: its postmaster has forked a
+    /// process that says it.
+    fn note_visit(&mut self, visit: Visit, error: Option<&LinkError>) {
         let (node, suspicions) = (self.target.id, self.board.suspicions());
         let silent = error.is_some_and(|error| matches!(reach(error), Reach::Timeout));
         self.silent_since = silent.then(|| self.silent_since.unwrap_or_else(clock::now));
         match error {
-            None => {
-                suspicions.visited(node);
-                suspicions.lay(node, signs);
+            None => suspicions.answered(node, visit),
+            Some(LinkError::Refused | LinkError::Lost) => suspicions.gone(node),
+            Some(_) if !silent => suspicions.lay(node, visit),
+            Some(_) if self.silent_since.is_some_and(|since| clock::now() - since >= SUSPECTED_MAX) => {
+                suspicions.lay(node, visit);
             }
-            Some(LinkError::Refused | LinkError::Lost) => suspicions.sign(node),
-            Some(_) if !silent => suspicions.lay(node, signs),
-            Some(_) => {
-                if self.silent_since.is_some_and(|since| clock::now() - since >= SUSPECTED_MAX) {
-                    suspicions.lay(node, signs);
-                }
-            }
+            Some(_) => suspicions.silent(node),
         }
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use super::driver::{Driver, Lost, Phase, Turn, internal};
 use super::flow::poll_read;
 use super::handle::Doing;
+use super::keep_back::Kept;
 use super::pool::{ServerConn, UserPool};
 use super::resolve::Commit;
 use super::worker::Worker;
@@ -31,10 +32,12 @@ impl Driver {
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
         let have = self.server_in.len();
-        if self.handle.keeps_back() {
+        if let Some(visit) = self.handle.keeps_back_until() {
             drop(scratch);
-            if let Some(happened) = self.look_at_kept(cx)? {
-                return Ok(happened);
+            match self.look_at_kept(visit, cx)? {
+                Kept::Read => {}
+                Kept::Wait => return Ok(false),
+                Kept::Given => return Ok(true),
             }
             scratch = worker.scratch.borrow_mut();
         }
@@ -47,7 +50,7 @@ impl Driver {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => {
                 drop(scratch);
-                self.server_lost(Lost::Closed).map(|()| true)
+                self.server_closed()
             }
             Poll::Ready(Err(_)) => {
                 drop(scratch);
@@ -196,7 +199,7 @@ impl Driver {
         let mut conn = self.lease.take()?;
         let node = conn.session.node;
         self.handle.set_held(None);
-        self.handle.set_keeps_back(false);
+        self.handle.set_keeps_back_until(None);
         self.server_in.clear();
         self.server_out.clear();
         if self.loaded {

@@ -123,8 +123,8 @@ pub struct Handle {
     pins: Cell<Pins>,
     /// Results wait for the client, whose socket took nothing since then.
     unread_since: Cell<Option<Instant>>,
-    /// What the server has said is kept back.
-    keeps_back: Cell<bool>,
+    /// What the server has said is kept back until this visit of the monitor's.
+    keeps_back_until: Cell<Option<u64>>,
 }
 
 impl Handle {
@@ -141,7 +141,7 @@ impl Handle {
             committing: Cell::new(false),
             pins: Cell::default(),
             unread_since: Cell::new(None),
-            keeps_back: Cell::new(false),
+            keeps_back_until: Cell::new(None),
         }
     }
 
@@ -245,16 +245,16 @@ impl Handle {
         self.committing.get()
     }
 
-    /// Notes whether what the server has said is kept back.
+    /// Notes until which visit of the monitor's the server's words are kept back, if they are.
     #[inline]
-    pub fn set_keeps_back(&self, keeps: bool) {
-        self.keeps_back.set(keeps);
+    pub fn set_keeps_back_until(&self, visit: Option<u64>) {
+        self.keeps_back_until.set(visit);
     }
 
-    /// Whether what the server has said is kept back.
+    /// Until which visit of the monitor's the server's words are kept back, if they are.
     #[inline]
-    pub fn keeps_back(&self) -> bool {
-        self.keeps_back.get()
+    pub fn keeps_back_until(&self) -> Option<u64> {
+        self.keeps_back_until.get()
     }
 
     /// Notes why the session is tied to its connection.

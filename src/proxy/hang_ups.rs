@@ -97,7 +97,7 @@ mod tests {
 
         let mut alive = HangUps::default();
         let visited = |hang_ups: &mut HangUps, node: (NodeId, &str), error: &ConnectError| {
-            board.suspicions().visited(node.0);
+            board.suspicions().answered(node.0, board.suspicions().begin(node.0));
             hang_ups.one_too_many(node, error, &board).is_some()
         };
         let ends: Vec<bool> = (0..4).map(|_| visited(&mut alive, one, &ended())).collect();
@@ -118,7 +118,7 @@ mod tests {
         let mut met = HangUps::default();
         for error in [ended(), ConnectError::Timeout { deadline }] {
             assert_eq!(met.one_too_many((NodeId(0), "one"), &error, &board), None);
-            board.suspicions().visited(NodeId(0));
+            board.suspicions().answered(NodeId(0), board.suspicions().begin(NodeId(0)));
         }
         // One more end would be enough; and so is this when there is no more time.
         let silent = ClientError::ServerSilent { node: "one".to_owned(), limit: deadline };

@@ -432,12 +432,12 @@ async fn work(start: Start) -> io::Result<()> {
 
 async fn follow(worker: Rc<Worker>) {
     let mut changes = worker.board().changes();
-    let mut laid = worker.board().suspicions().laid();
+    let mut news = worker.board().suspicions().news();
     worker.follow_topology();
     loop {
         tokio::select! {
             Ok(()) = changes.changed() => worker.follow_topology(),
-            Ok(()) = laid.changed() => worker.wake_kept_back(),
+            Ok(()) = news.changed() => worker.wake_kept_back(),
             else => return,
         }
     }

@@ -186,7 +186,8 @@ impl Calls {
         if class.asks_sequences() {
             self.effect(SessionEffect::AsksSequences);
         }
-        if class.touches_statements() {
+        // Without facts nobody knows what it does; that costs preparing some statements once more.
+        if class.touches_statements() || catalog.is_empty() {
             self.effect(SessionEffect::TouchesStatements);
         }
         for cause in class.pins() {
