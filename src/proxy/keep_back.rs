@@ -32,7 +32,8 @@ impl Driver {
     #[inline]
     pub(super) fn must_keep_back(&self) -> bool {
         let suspicions = self.worker.board().suspicions();
-        self.lease.as_ref().is_some_and(|conn| suspicions.stands(conn.session.node)) && self.reads_on_primary()
+        self.lease.as_ref().is_some_and(|conn| suspicions.stands(conn.session.node))
+            && self.reads_on_primary()
     }
 
     #[cold]

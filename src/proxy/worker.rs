@@ -446,7 +446,10 @@ impl Worker {
     /// Wakes the sessions that keep an answer back: there is news of a node that is suspected.
     pub fn wake_kept_back(&self) {
         let sessions = self.sessions.borrow();
-        sessions.iter().filter(|(_, handle)| handle.keeps_back_until().is_some()).for_each(|(_, handle)| handle.wake());
+        sessions
+            .iter()
+            .filter(|(_, handle)| handle.keeps_back_until().is_some())
+            .for_each(|(_, handle)| handle.wake());
     }
 
     /// Called every few seconds: closes what was idle for too long, warms what is too few.
