@@ -19,8 +19,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::clock;
-use crate::control::suspicion::Word;
-use crate::control::{self, Board, ControlError};
+use crate::control::{self, Board, ControlError, Word};
 use crate::model::{Epoch, Lsn, NodeId, SqlState};
 use crate::proxy::catalog::{CatalogHub, Reading};
 use crate::proxy::links::{Links, NodeLink};

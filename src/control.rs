@@ -50,6 +50,7 @@ pub use operator::{CommandError, ControlHandle};
 pub use own_cluster::OwnCluster;
 pub use settings::Settings;
 pub use store::StoreError;
+pub use suspicion::Word;
 pub use tls::TlsError;
 
 use crate::clock;

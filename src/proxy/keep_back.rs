@@ -12,7 +12,7 @@
 use std::task::Context;
 
 use super::driver::{Driver, Lost, Phase, Turn};
-use crate::control::suspicion::Word;
+use crate::control::Word;
 
 /// Bytes of an answer that are kept at most; the rest stays with the server. Well under what one read takes.
 const KEPT_MAX: usize = 32 * 1024;

@@ -33,6 +33,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "control::InDoubt",
             "control::Doubt",
             "control::Fate",
+            // Part of the board.
+            "control::Word",
         ],
     ),
     ("control", &["failover", "model", "tls", "observe", "postgres"]),
