@@ -87,10 +87,13 @@ enum Grant {
 struct Waiter {
     grant: RefCell<Option<Grant>>,
     waker: RefCell<Option<Waker>>,
+    /// It had its turn, and does not stand in the queue any more.
+    served: Cell<bool>,
 }
 
 impl Waiter {
     fn give(&self, grant: Grant) {
+        self.served.set(true);
         *self.grant.borrow_mut() = Some(grant);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -439,7 +442,10 @@ struct Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.nodes.borrow_mut().get_mut(self.node.index()) {
+        // Looking for it costs as much as the queue is long, so only who gives up is looked for.
+        if !self.waiter.served.get()
+            && let Some(pool) = self.pool.nodes.borrow_mut().get_mut(self.node.index())
+        {
             pool.waiters.retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
         }
         match self.waiter.grant.borrow_mut().take() {
