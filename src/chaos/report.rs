@@ -365,15 +365,12 @@ fn wrong_promotion(blow: &Blow) -> Option<String> {
 
 /// What the inserts say of one fault; `acks` are begin and end of the acknowledged ones, by their end.
 fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
-    let is_first = |(begun, ended): &&(u64, u64)| {
-        if blow.promoted && blow.took > 0 { *ended >= blow.at + blow.took } else { *begun >= blow.at }
-    };
-    let first = acks.iter().find(is_first).map(|(_, ended)| millis(ended - blow.at));
+    let promoted = |(_, ended): &&(u64, u64)| *ended >= blow.at + blow.took;
     // From the last one before it to the first one after.
     let before = acks.iter().rev().find(|(_, ended)| *ended <= blow.at).map(|(_, ended)| *ended);
     let during = acks.iter().map(|(_, ended)| *ended).filter(|ended| *ended > blow.at);
     let mut last = before.unwrap_or(blow.at);
-    let mut pause = 0;
+    let (mut pause, mut resumed) = (0, None);
     for ended in during {
         if last > blow.whole_at {
             break;
@@ -381,15 +378,21 @@ fn measured(blow: &Blow, acks: &[(u64, u64)]) -> BlowReport {
         // Where all was whole before it ended, only the part until then is this blow's: the rest may be a rest of the clients,
         // or the next blow's.
         if ended.min(blow.whole_at) - last > pause {
-            pause = ended - last;
+            (pause, resumed) = (ended - last, Some(ended));
         }
         last = ended;
     }
+    // Where nobody took over, a primary that dies may still have answered after the blow: what counts is when it went on.
+    let first = if blow.promoted && blow.took > 0 {
+        acks.iter().find(promoted).map(|(_, ended)| *ended)
+    } else {
+        resumed
+    };
     BlowReport {
         fault: blow.fault.as_str().to_owned(),
         node: blow.node.clone(),
         at_s: millis(blow.at) / 1000.0,
-        first_write_ms: first,
+        first_write_ms: first.map(|ended| millis(ended.saturating_sub(blow.at))),
         pause_ms: millis(pause),
         promoted: blow.promoted,
         whole_ms: blow.whole.then(|| millis(blow.whole_at - blow.at)),

@@ -96,6 +96,17 @@ fn the_first_write_is_the_new_primarys_and_no_later_pause_counts_for_it() {
 }
 
 #[test]
+fn what_a_dying_primary_still_answers_is_not_the_first_write_after_it() {
+    let mut notes = Notes::default();
+    // Begun and answered within 3 ms of the blow; then nothing for 5 s, and the same primary again.
+    let ends = [100_000, 103_000, 5_103_000, 5_104_000];
+    notes.entries.extend((0..).zip(ends).map(|(n, ended)| entry(n, ended - 500, ended, End::Committed)));
+    let double = blow(Fault::Double, 101_000, 6_000_000, false);
+    let seen = &report(&notes, &[0, 1, 2, 3], &[double]).faults[0];
+    assert_eq!((seen.pause_ms.round(), seen.first_write_ms.map(f64::round)), (5000.0, Some(5002.0)));
+}
+
+#[test]
 fn a_longer_pause_that_begins_later_is_not_the_first_write() {
     let mut notes = Notes::default();
     // 200 ms without a primary; seconds later 400 ms while the old one is copied.
