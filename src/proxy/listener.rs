@@ -30,6 +30,10 @@ use crate::control::Board;
 use crate::observe::Metrics;
 use crate::route;
 
+/// A worker's stack. The parser is kept from recursing deep, by limits that are meant for a quarter of this; what is not used
+/// takes address space only.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 /// How often a worker looks at its time limits.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -260,7 +264,8 @@ impl Workers {
                 commands,
             };
             let running = Arc::clone(&running);
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES);
+            let thread = thread.spawn(move || {
                 if let Err(error) = run_worker(start) {
                     tracing::error!(%error, "a worker could not start");
                 }

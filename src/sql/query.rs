@@ -23,6 +23,13 @@ use super::{anchors, calls, moment};
 /// How deep sqlparser may recurse. Brackets are bounded before it is called; this bounds its other recursions.
 const RECURSION_MAX: usize = 150;
 
+/// The stack that its guarded functions make sure of, in bytes: from join to join it recurses in one that is not guarded and
+/// takes 48 KiB each time, in an optimized build less than 12. The number of joins is bounded before it is called.
+const STACK_LEFT_MIN: usize = if cfg!(debug_assertions) { 4 } else { 1 } * 1024 * 1024;
+
+/// What they add where that much is not left.
+const STACK_ADDED: usize = 8 * 1024 * 1024;
+
 /// What sqlparser calls a function and PostgreSQL's grammar treats as syntax: always built in, never a write.
 const SYNTAX: &[&str] = &[
     "array",
@@ -237,6 +244,8 @@ fn judge_tree(words: Words<'_>, context: &Context<'_>, writes: bool) -> Outcome 
 
 fn parse(source: &str) -> Result<Statement, Box<Outcome>> {
     let unparsed = |detail: &str| Box::new(Outcome::primary(Reason::Unparsed).with_detail(detail));
+    recursive::set_minimum_stack_size(STACK_LEFT_MIN);
+    recursive::set_stack_allocation_size(STACK_ADDED);
     let dialect = PostgreSqlDialect {};
     let parsed = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_MAX)

@@ -84,6 +84,10 @@ fn shows_statements(words: Words<'_>, verdict: &Verdict) -> bool {
         || utility::session::STATEMENT_LISTS.iter().any(|name| words.mentions_name(name))
 }
 
+/// Most joins that the parser is given. It recurses from each into the next where no condition stands between, and counts that
+/// for no limit: some hundreds end the program. Whether one stands there is not seen without parsing (`AS on`).
+const JOINS_MAX: usize = 64;
+
 fn unparsable(
     text: &[u8],
     tokens: &[Token],
@@ -107,6 +111,10 @@ fn unparsable(
     }
     if depth(tokens) > settings.depth_max {
         return Some((Reason::TooLarge, "deeper than the parser is given"));
+    }
+    let words = Words::new(text, tokens);
+    if words.count("join") > JOINS_MAX {
+        return Some((Reason::TooLarge, "more joins than the parser is given"));
     }
     None
 }

@@ -109,9 +109,18 @@ impl<'t> Words<'t> {
 
     /// Whether an unquoted word of this spelling stands anywhere.
     pub(super) fn mentions(&self, word: &str) -> bool {
-        self.tokens
-            .iter()
-            .any(|t| t.kind == TokenKind::Word && t.bytes(self.text).eq_ignore_ascii_case(word.as_bytes()))
+        self.spelled(word).next().is_some()
+    }
+
+    /// How often an unquoted word of this spelling stands anywhere.
+    pub(super) fn count(&self, word: &str) -> usize {
+        self.spelled(word).count()
+    }
+
+    fn spelled(&self, word: &str) -> impl Iterator<Item = &Token> {
+        self.tokens.iter().filter(move |token| {
+            token.kind == TokenKind::Word && token.bytes(self.text).eq_ignore_ascii_case(word.as_bytes())
+        })
     }
 
     /// Whether this name stands anywhere, quoted or not.

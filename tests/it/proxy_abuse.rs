@@ -80,6 +80,20 @@ fn limit_descriptors(pid: u32, limit: &str) {
     assert!(done.unwrap().success());
 }
 
+/// The parser recurses from join to join where no condition stands between, and counts it for no limit.
+#[tokio::test]
+async fn a_chain_of_joins_ends_nobody() {
+    let cluster = Cluster::with_replicas(0).await;
+    let proxy = cluster.proxy().run().await;
+    let mut client = Raw::connect(proxy.port(), &[]).await;
+    for (joins, behind) in [(60, ""), (500, ""), (330, "AS on"), (2_000, ""), (1_300, "AS on")] {
+        let seen =
+            client.query(&format!("SELECT 1 FROM a{}", format!(" JOIN b {behind}").repeat(joins))).await;
+        assert!(seen[0].starts_with("E 42601") && seen[1] == "Z I", "{joins} {behind}: {seen:?}");
+    }
+    assert_eq!(client.query("SELECT 1").await, ["T 1", "D 1", "C SELECT 1", "Z I"]);
+}
+
 #[tokio::test]
 async fn without_descriptors_those_who_are_in_are_served_and_others_wait() {
     let cluster = Cluster::with_replicas(0).await;

@@ -343,6 +343,20 @@ fn without_facts_only_what_needs_none_is_a_read() {
 }
 
 #[test]
+fn joins_are_bounded_like_brackets() {
+    let joins = |count: usize, behind: &str| {
+        format!("SELECT 1 FROM users{}", format!(" JOIN users {behind}").repeat(count))
+    };
+    assert_eq!(judge(&joins(60, "u ON true")).reason, Reason::Read);
+    for behind in ["", "AS on", "u ON true"] {
+        assert_eq!(judge(&joins(65, behind)).reason, Reason::TooLarge, "{behind}");
+    }
+    // The worst that the parser is given, on a test's stack: all of it, at the bottom of the brackets. (PostgreSQL refuses it.)
+    let worst = format!("SELECT {}({}){}", "(SELECT ".repeat(38), joins(64, "u"), ")".repeat(38));
+    assert_eq!(judge(&worst).reason, Reason::Read);
+}
+
+#[test]
 fn writes_are_planned_elsewhere_only_where_all_of_it_is_known() {
     for (reason, text) in [
         (Reason::UnreadableRelation, "EXPLAIN INSERT INTO scratch VALUES (1)"),
