@@ -36,12 +36,12 @@ impl Driver {
             && self.reads_on_primary()
     }
 
+    /// Of what was the primary, too: between a new epoch and its fence an orphan's word must not slip through.
     #[cold]
     fn reads_on_primary(&self) -> bool {
-        let node = self.lease.as_ref().map(|conn| conn.session.node);
         self.phase == Phase::Running
             && self.plan.as_ref().is_some_and(|plan| !plan.commits)
-            && node == self.worker.topology().primary
+            && self.lease.as_ref().is_some_and(|conn| !self.is_replica(conn))
     }
 
     /// Keeps what the server has just said.
@@ -57,10 +57,7 @@ impl Driver {
 
     fn word(&self, visit: u64) -> Word {
         let suspicions = self.worker.board().suspicions();
-        match &self.lease {
-            Some(conn) if self.reads_on_primary() => suspicions.word(conn.session.node, visit),
-            _ => Word::Alive,
-        }
+        self.lease.as_ref().map_or(Word::Alive, |conn| suspicions.word(conn.session.node, visit))
     }
 
     /// Looks at what is kept until that visit of the monitor's.

@@ -186,8 +186,7 @@ impl Calls {
         if class.asks_sequences() {
             self.effect(SessionEffect::AsksSequences);
         }
-        // Without facts nobody knows what it does; that costs preparing some statements once more.
-        if class.touches_statements() || catalog.is_empty() {
+        if class.touches_statements() {
             self.effect(SessionEffect::TouchesStatements);
         }
         for cause in class.pins() {
