@@ -3,13 +3,13 @@
 //! A worker reads the facts by an atomic load per statement. Where they are stale it reads "nothing known", which sends
 //! everything that needs facts to the primary until they are loaded anew.
 
+mod known;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -22,163 +22,8 @@ use crate::clock;
 use crate::control::Board;
 use crate::model::{NodeId, SqlState};
 use crate::sql::catalog::{CHANGE_SQL, LOAD_SQL};
-use crate::sql::{Catalog, CatalogBuilder, CatalogRowError, Change};
-
-/// The facts of one database.
-#[derive(Debug)]
-pub struct Facts {
-    id: u64,
-    database: Arc<str>,
-    catalog: ArcSwap<Catalog>,
-    seen: Mutex<Seen>,
-    /// One more with every state of any database's facts.
-    generation: Arc<AtomicU64>,
-    /// Wakes the loader.
-    wake: Notify,
-    /// Wakes those who wait for facts.
-    loaded: Notify,
-    /// Waiting for facts is of no use: they cannot be had, or somebody has waited for them in vain.
-    late: AtomicBool,
-    /// The primary says that there is no such database.
-    absent: AtomicBool,
-}
-
-/// The changes that the proxy has seen since the facts were last asked for.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Numbers the changes.
-    count: u64,
-    /// Each with its number.
-    changes: Vec<(u64, Change)>,
-    /// The last one that may have touched anything: facts that were asked for before it are worth nothing.
-    worthless_until: u64,
-}
-
-impl Seen {
-    fn note(&mut self, changes: Vec<Change>) {
-        for change in changes {
-            self.count += 1;
-            if change == Change::Anything || self.changes.len() >= CHANGES_MAX {
-                self.nothing_known();
-            }
-            self.changes.push((self.count, change));
-        }
-    }
-
-    /// Facts that were asked for before now, and what has changed since, are worth nothing.
-    fn nothing_known(&mut self) {
-        self.worthless_until = self.count;
-        self.changes.clear();
-    }
-}
-
-impl Facts {
-    /// The facts now.
-    #[inline]
-    pub fn load(&self) -> arc_swap::Guard<Arc<Catalog>> {
-        self.catalog.load()
-    }
-
-    /// DDL was committed: what it touches is not known until the facts are loaded again.
-    pub fn take(&self, changes: Vec<Change>) {
-        let mut seen = self.lock();
-        let now = self.catalog.load();
-        // Where nothing is known already, the changes wait for the facts that are being asked for: not even one definition
-        // right behind the other keeps those from being published.
-        if !now.is_empty() {
-            let catalog = now.after(&changes, self.next_generation());
-            if catalog.is_empty() {
-                debug!(database = %self.database, ?changes, "nothing is known until the facts are loaded");
-                seen.nothing_known();
-            }
-            self.catalog.store(Arc::new(catalog));
-        }
-        seen.note(changes);
-        drop(seen);
-        self.wake.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next_generation(&self) -> u64 {
-        self.generation.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn clear(&self) {
-        self.late.store(true, Ordering::Relaxed);
-        self.catalog.store(Arc::new(Catalog::empty_for(self.id)));
-    }
-
-    /// Whether facts that are missing now are likely to be there soon.
-    pub fn are_coming(&self) -> bool {
-        !self.late.load(Ordering::Relaxed) && self.load().is_empty()
-    }
-
-    /// Whether the primary has said that there is no such database.
-    pub fn is_absent(&self) -> bool {
-        self.absent.load(Ordering::Relaxed)
-    }
-
-    /// Waits for facts, so long at most. `false`: there are none yet. Who waits in vain spares others the wait, until facts
-    /// have been loaded.
-    pub async fn await_loaded(&self, limit: Duration) -> bool {
-        let loaded = async {
-            loop {
-                let mut loaded = std::pin::pin!(self.loaded.notified());
-                loaded.as_mut().enable();
-                if !self.load().is_empty() || self.is_absent() {
-                    return;
-                }
-                loaded.await;
-            }
-        };
-        let there = timeout(limit, loaded).await.is_ok() && !self.is_absent();
-        if !there {
-            self.late.store(true, Ordering::Relaxed);
-        }
-        there
-    }
-
-    /// Waits, so that where one definition follows another, loading is not all that the server does; but not while nothing
-    /// is known.
-    async fn rest(&self, pause: Duration) {
-        let unknown = async {
-            while !self.load().is_empty() {
-                self.wake.notified().await;
-            }
-        };
-        drop(timeout(pause, unknown).await);
-    }
-
-    /// The number of the last change that was seen.
-    fn seen(&self) -> u64 {
-        self.lock().count
-    }
-
-    /// Publishes what was asked for when `before` was the last change seen, with what was seen since.
-    fn publish(&self, catalog: Catalog, before: u64) -> bool {
-        let mut seen = self.lock();
-        seen.changes.retain(|(number, _)| *number > before);
-        if seen.worthless_until > before {
-            return false;
-        }
-        let catalog = if seen.changes.is_empty() {
-            catalog
-        } else {
-            catalog.after(seen.changes.iter().map(|(_, change)| change), self.next_generation())
-        };
-        if catalog.is_empty() {
-            seen.worthless_until = seen.count;
-        }
-        self.catalog.store(Arc::new(catalog));
-        self.late.store(false, Ordering::Relaxed);
-        self.absent.store(false, Ordering::Relaxed);
-        self.loaded.notify_waiters();
-        true
-    }
-}
+use crate::sql::{Catalog, CatalogBuilder, CatalogRowError};
+pub use known::Facts;
 
 /// All databases that clients have asked for.
 #[derive(Debug)]
@@ -201,9 +46,6 @@ pub struct Reading {
     /// Volatile functions that are believed to read only, with commas between them.
     pub read_functions: Arc<str>,
 }
-
-/// Changes that wait for facts before these have to be asked for again.
-const CHANGES_MAX: usize = 10_000;
 
 /// Most databases whose facts are kept; clients of further ones read on the primary.
 const DATABASES_MAX: usize = 1000;
@@ -235,18 +77,9 @@ impl CatalogHub {
             return Arc::clone(facts);
         }
         let id = databases.len() as u64 + 1;
-        let facts = Arc::new(Facts {
-            id,
-            database: Arc::clone(database),
-            catalog: ArcSwap::from_pointee(Catalog::empty_for(id)),
-            seen: Mutex::default(),
-            generation: Arc::clone(&self.generation),
-            wake: Notify::new(),
-            loaded: Notify::new(),
-            late: AtomicBool::new(databases.len() >= DATABASES_MAX),
-            absent: AtomicBool::new(false),
-        });
-        if databases.len() < DATABASES_MAX {
+        let nobody_loads = databases.len() >= DATABASES_MAX;
+        let facts = Arc::new(Facts::new(database, (id, nobody_loads), &self.generation));
+        if !nobody_loads {
             databases.insert(Arc::clone(database), Arc::clone(&facts));
             let (hub, loaded) = (Arc::clone(self), Arc::clone(&facts));
             self.runtime.spawn(async move { hub.keep(loaded).await });
@@ -289,10 +122,7 @@ impl CatalogHub {
                 error => {
                     from_replica = true;
                     epoch = self.board.snapshot().epoch;
-                    facts.absent.store(error.says_absent(), Ordering::Relaxed);
-                    facts.clear();
-                    // Who waits for facts waits in vain.
-                    facts.loaded.notify_waiters();
+                    facts.clear(error.says_absent());
                     let absent = facts.is_absent();
                     tokio::time::sleep(if absent { ABSENT_RETRY_AFTER } else { RETRY_AFTER }).await;
                 }
@@ -337,7 +167,7 @@ impl CatalogHub {
             }
             if facts.seen() == before {
                 // The time limit is the bound within which changes made elsewhere are noticed.
-                drop(timeout(self.reading.poll, facts.wake.notified()).await);
+                facts.await_change(self.reading.poll).await;
             }
         }
     }
@@ -430,63 +260,5 @@ enum CatalogError {
 impl CatalogError {
     fn says_absent(&self) -> bool {
         matches!(self, Self::Connect(ConnectError::Refused { sqlstate, .. }) if *sqlstate == SqlState::INVALID_CATALOG_NAME)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts() -> Facts {
-        Facts {
-            id: 1,
-            database: Arc::from("app"),
-            catalog: ArcSwap::from_pointee(Catalog::empty_for(1)),
-            seen: Mutex::default(),
-            generation: Arc::default(),
-            wake: Notify::new(),
-            loaded: Notify::new(),
-            late: AtomicBool::new(false),
-            absent: AtomicBool::new(false),
-        }
-    }
-
-    fn loaded(facts: &Facts) -> Catalog {
-        CatalogBuilder::new(1, facts.next_generation()).finish()
-    }
-
-    #[test]
-    fn one_definition_behind_the_other_does_not_keep_facts_from_being_published() {
-        let facts = facts();
-        facts.take(vec![Change::Anything]);
-        let before = facts.seen();
-        facts.take(vec![Change::Readable(Arc::from("made_while_loading"))]);
-        assert!(facts.load().is_empty());
-        assert!(facts.publish(loaded(&facts), before));
-        assert!(!facts.load().is_empty());
-    }
-
-    #[test]
-    fn facts_that_were_asked_for_before_anything_may_have_changed_are_not_published() {
-        let facts = facts();
-        let before = facts.seen();
-        facts.take(vec![Change::Anything]);
-        assert!(!facts.publish(loaded(&facts), before));
-        assert!(facts.publish(loaded(&facts), facts.seen()));
-        assert!(!facts.load().is_empty());
-        facts.take(vec![Change::Anything]);
-        assert!(facts.load().is_empty());
-    }
-
-    #[tokio::test]
-    async fn who_waits_in_vain_spares_others_the_wait_until_facts_are_loaded() {
-        let facts = facts();
-        assert!(facts.are_coming());
-        assert!(!facts.await_loaded(Duration::from_millis(1)).await);
-        assert!(!facts.are_coming());
-        facts.publish(loaded(&facts), 0);
-        assert!(facts.await_loaded(Duration::from_secs(10)).await);
-        facts.take(vec![Change::Anything]);
-        assert!(facts.are_coming());
     }
 }

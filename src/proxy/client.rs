@@ -156,6 +156,8 @@ async fn greet(
             return None;
         }
     };
+    let used = worker.database(&database);
+    used.facts.await_first().await;
     let who = who(&admitted, (&user, &database), &application_name);
     let (key, handle) = enter(worker, who, admitted.version)?;
     let mut hello = std::mem::take(&mut admitted.unsent);
@@ -174,8 +176,7 @@ async fn greet(
     if profile.mentions("transaction_isolation") {
         machine.keep_transactions_whole();
     }
-    let database = worker.database(&database);
-    database.counts.login();
+    used.counts.login();
     let parts = Parts {
         worker: Rc::clone(worker),
         handle,
@@ -183,7 +184,7 @@ async fn greet(
         ahead: admitted.ahead,
         machine,
         pool,
-        database,
+        database: used,
         profile,
     };
     Some((Box::new(Driver::new(parts)), stay))

@@ -5,7 +5,7 @@
 //! It looks at tokens and not at a tree, so it cannot miss a call in a clause that the parser reads differently from
 //! PostgreSQL. The price is that a column list behind the name of an unsafe function counts as a call.
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, FunctionClass};
 use super::outcome::cut_detail;
 use super::scan::{Token, TokenKind};
 use super::verdict::{PinCause, Reason, SessionEffect};
@@ -178,7 +178,13 @@ impl Calls {
         if schema.as_deref().is_none_or(|schema| schema == "pg_catalog") {
             self.builtin(&name, &arguments);
         }
-        let class = catalog.function(schema.as_deref(), &name, arguments.count());
+        // The columns of what is inserted into.
+        let before = name_begins(words, at).checked_sub(1).and_then(|at| tokens.get(at));
+        let class = if before.is_some_and(|token| token.bytes(text).eq_ignore_ascii_case(b"into")) {
+            FunctionClass::default()
+        } else {
+            catalog.function(schema.as_deref(), &name, arguments.count())
+        };
         self.own_code |= class.runs_own() || catalog.type_runs_own(&name) || catalog.is_new_function(&name);
         if let Some(reason) = class.reason() {
             self.note_call(reason, &name);
@@ -240,6 +246,20 @@ impl Calls {
     }
 }
 
+/// Where the name begins that ends at `at`.
+fn name_begins(words: Words<'_>, at: usize) -> usize {
+    let dotted = |start: usize| {
+        words.tokens.get(start - 1).is_some_and(|token| token.kind == TokenKind::Punctuation(b'.'))
+    };
+    let mut start = at;
+    for _ in 0..NAME_PARTS_MAX {
+        if start >= 2 && dotted(start) {
+            start -= 2;
+        }
+    }
+    start
+}
+
 /// Words behind which an expression begins, and not a type's name.
 const BEFORE_EXPRESSIONS: &[&str] = &[
     "select", "distinct", "all", "where", "and", "or", "not", "by", "on", "having", "when", "then", "else",
@@ -251,14 +271,7 @@ const BEFORE_EXPRESSIONS: &[&str] = &[
 /// definition, or before a literal. Columns are often called like the domain that they are of.
 fn may_be_type(words: Words<'_>, at: usize) -> bool {
     let token = |at: Option<usize>| at.and_then(|at| words.tokens.get(at));
-    let mut start = at;
-    let dotted =
-        |start: usize| token(Some(start - 1)).is_some_and(|t| t.kind == TokenKind::Punctuation(b'.'));
-    for _ in 0..NAME_PARTS_MAX {
-        if start >= 2 && dotted(start) {
-            start -= 2;
-        }
-    }
+    let start = name_begins(words, at);
     let literal =
         token(Some(at + 1)).is_some_and(|t| matches!(t.kind, TokenKind::String | TokenKind::OtherString));
     let before = token(start.checked_sub(1));

@@ -6,6 +6,7 @@
 
 mod permanent;
 mod recent;
+mod unknown;
 
 use std::sync::Arc;
 
@@ -191,12 +192,14 @@ impl Catalog {
     /// The facts after these changes, under a new generation: without them where the changes may touch anything.
     #[must_use]
     pub fn after<'a>(&self, changes: impl IntoIterator<Item = &'a Change>, generation: u64) -> Self {
-        let mut recent = self.recent.clone();
-        let mut changes = changes.into_iter();
-        if self.empty || !changes.all(|change| recent.take(change, &self.base)) {
-            return Self::empty_for(self.id);
+        let mut after = self.unknown(generation);
+        let mut known = true;
+        for change in changes {
+            // All are noted: what a new function leaves in a session counts without facts, too.
+            known &= after.recent.take(change, &after.base);
         }
-        Self { id: self.id, generation, empty: false, base: Arc::clone(&self.base), recent }
+        after.empty = self.empty || !known;
+        after
     }
 
     /// No facts: only statements that need none are reads.
@@ -236,14 +239,14 @@ impl Catalog {
 
     /// The worst that a call of this name with so many arguments may mean; without a schema, in any schema.
     pub(super) fn function(&self, schema: Option<&str>, name: &str, arguments: usize) -> FunctionClass {
-        let schema = self.schema(schema);
+        let (believed, schema) = (self.believed(schema, name), self.schema(schema));
         let arguments = u8::try_from(arguments).unwrap_or(u8::MAX);
         let facts = self.base.functions.get(name).map_or(&[][..], SmallVec::as_slice);
         facts
             .iter()
             .filter(|fact| schema.matches(fact.schema))
             .filter(|fact| (fact.arguments_min..=fact.arguments_max).contains(&arguments))
-            .fold(self.recent.leaves(name), |worst, fact| worst.and(fact.class))
+            .fold(self.recent.leaves(name).and(believed), |worst, fact| worst.and(fact.class))
     }
 
     /// Whether a function of this name may show the time at which its transaction began.
@@ -260,7 +263,7 @@ impl Catalog {
 
     /// Whether a transaction that names no isolation level is READ COMMITTED, whatever role began it.
     pub fn is_read_committed(&self) -> bool {
-        self.base.read_committed
+        self.base.read_committed && !self.empty
     }
 
     /// Whether what a statement that writes gives may come of a rule: then the protocols differ in how they give it.
@@ -269,13 +272,12 @@ impl Catalog {
     }
 
     pub(super) fn knows_function(&self, schema: Option<&str>, name: &str) -> bool {
+        if self.empty || self.recent.is_unknown(Object::Function, name) {
+            return false;
+        }
         let schema = self.schema(schema);
-        !self.recent.is_unknown(Object::Function, name)
-            && self
-                .base
-                .functions
-                .get(name)
-                .is_some_and(|facts| facts.iter().any(|fact| schema.matches(fact.schema)))
+        let facts = self.base.functions.get(name).map_or(&[][..], SmallVec::as_slice);
+        facts.iter().any(|fact| schema.matches(fact.schema))
             && !(self.recent.own_code && self.function_is_own(name))
     }
 

@@ -71,6 +71,29 @@ async fn what_a_function_drops_unseen_is_prepared_again() {
     assert_eq!(client.query(&reads, &[]).await.unwrap().len(), 1);
 }
 
+/// What a function leaves is told by the facts. Where these cannot be had, its session keeps its connection.
+#[tokio::test]
+async fn without_facts_who_calls_a_function_shares_its_connection_with_nobody() {
+    let cluster = Cluster::with_replicas(1).await;
+    cluster.sql(0, "CREATE DATABASE closed").await;
+    // So the proxy's own role gets no answer there.
+    cluster.sql(0, "ALTER ROLE postgres IN DATABASE closed SET statement_timeout TO '1ms'").await;
+    let proxy = cluster.proxy().run().await;
+    let maker = proxy.connect(&proxy.url("postgres", "closed")).await.unwrap();
+    run(&maker, "SET statement_timeout TO 0").await;
+    let marks = "CREATE FUNCTION marks() RETURNS text LANGUAGE sql AS $$SELECT set_config('app.mark', 'marked', false)$$";
+    run(&maker, marks).await;
+    let one = proxy.connect(&proxy.url("app", "closed")).await.unwrap();
+    let two = proxy.connect(&proxy.url("app", "closed")).await.unwrap();
+    assert_eq!(value(&one, "SELECT count(*) FROM pg_class WHERE relname IN ('none')").await, "0");
+    assert_eq!(value(&one, "SHOW primacy.pins").await, "");
+    assert_eq!(value(&one, "SELECT marks()").await, "marked");
+    assert_eq!(value(&one, "SHOW primacy.pins").await, "unknown-setting");
+    assert_eq!(value(&two, "SELECT current_setting('app.mark', true)").await, "");
+    assert_eq!(value(&one, "SELECT current_setting('app.mark', true)").await, "marked");
+    assert!(proxy.log().contains("catalog facts cannot be asked for here"));
+}
+
 #[tokio::test]
 async fn the_last_temporary_table_that_goes_no_longer_ties_its_session() {
     let cluster = Cluster::with_replicas(2).await;

@@ -101,6 +101,9 @@ impl Recent {
 
     /// Takes a change in. `false`: nothing that the facts say can be relied upon any more.
     pub(super) fn take(&mut self, change: &Change, base: &Base) -> bool {
+        if self.unknown.len() + self.readable.len() + self.leaves.len() >= NAMES_MAX {
+            return false;
+        }
         match change {
             Change::New(object, name) => drop(self.unknown.insert((*object, Arc::clone(name)))),
             Change::Readable(name) | Change::View(name) => drop(self.readable.insert(Arc::clone(name))),
@@ -124,6 +127,6 @@ impl Recent {
             Change::Relations => self.doubt_relations(),
             Change::Anything => return false,
         }
-        self.unknown.len() + self.readable.len() <= NAMES_MAX
+        true
     }
 }

@@ -160,6 +160,38 @@ fn facts_go_on_with_what_changed() {
     assert_eq!(facts.generation(), 3);
 }
 
+/// Facts that are gone prove nothing; what calls leave in a session is still judged by them, and by what was made since.
+#[test]
+fn what_calls_leave_is_not_forgotten_with_the_facts() {
+    let temporary = SessionEffect::Pin(PinCause::TemporaryTable);
+    let made = Change::Function(name("f"), Leaves::of(&[SessionEffect::Pin(PinCause::AdvisoryLock)]));
+    for facts in [after(&[Change::Anything, made.clone()]), catalog(1).unknown(2).after(&[made], 3)] {
+        assert!(facts.is_empty() && !facts.is_read_committed());
+        assert_eq!(judge_with("SELECT count(*) FROM users", &facts).reason, Reason::NoCatalog);
+        assert_eq!(judge_with("SELECT upper('a')", &facts).reason, Reason::NoCatalog);
+        assert_eq!(*judge_with("SELECT upper('a')", &facts).effects, []);
+        assert_eq!(*judge_with("SELECT make_temp()", &facts).effects, [temporary.clone()]);
+        assert_eq!(*judge_with("SELECT f()", &facts).effects, [SessionEffect::Pin(PinCause::AdvisoryLock)]);
+    }
+}
+
+/// Where there never were any, only what is known to leave nothing is believed to.
+#[test]
+fn what_nobody_has_looked_at_ties_its_session() {
+    let never = Catalog::empty_for(1);
+    let ties = [SessionEffect::TouchesStatements, SessionEffect::Pin(PinCause::UnknownSetting)];
+    for text in ["SELECT f()", "SELECT app.count(1)", "INSERT INTO users (a) VALUES (f())"] {
+        assert_eq!(*judge_with(text, &never).effects, ties, "{text}");
+    }
+    for text in [
+        "SELECT count(*), now(), pg_catalog.lower(a) FROM users WHERE a IN (1, 2) AND (b OR NOT (c))",
+        "INSERT INTO users (a) VALUES (1) ON CONFLICT (a) DO UPDATE SET (a) = (SELECT 2)",
+        "INSERT INTO app.users (a) VALUES (DEFAULT)",
+    ] {
+        assert_eq!(*judge_with(text, &never).effects, [], "{text}");
+    }
+}
+
 #[test]
 fn what_depends_on_a_changed_object_is_not_relied_upon() {
     assert!(after(&[Change::Anything]).is_empty());
