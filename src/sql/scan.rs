@@ -4,8 +4,11 @@
 //! Both the fingerprint and the statement recognisers read through it, so they cannot disagree about what is inside
 //! a literal. It never fails: text that PostgreSQL's lexer would refuse ends in one `Broken` token.
 
+mod run;
+
 use super::verdict::Hint;
 use crate::model::Consistency;
+use run::{Run, is_operator_byte};
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +62,12 @@ pub(super) struct Scanner<'t> {
     hint: Option<Hint>,
     consistency: Option<Consistency>,
     doubtful: bool,
+    run: Run,
 }
 
 impl<'t> Scanner<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Self { text, at: 0, hint: None, consistency: None, doubtful: false }
+        Self { text, at: 0, hint: None, consistency: None, doubtful: false, run: Run::default() }
     }
 
     /// The routing hint in the comments passed so far. Where they contradict each other the primary wins.
@@ -260,21 +264,10 @@ impl<'t> Scanner<'t> {
     /// A run of operator characters, cut before a comment; a trailing `+` or `-` belongs to what follows unless the
     /// operator contains a character that no SQL operator has (manual, 4.1.3).
     fn operator(&mut self) -> TokenKind {
-        let start = self.at;
-        while is_operator_byte(self.peek(0)) {
-            let comment = matches!((self.peek(0), self.peek(1)), (b'-', b'-') | (b'/', b'*'));
-            if comment && self.at > start {
-                break;
-            }
-            self.at += 1;
+        if !self.run.has(self.at) {
+            self.run = Run::at(self.text, self.at);
         }
-        let run = self.text.get(start..self.at).unwrap_or_default();
-        let free = |b: &u8| matches!(b, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%');
-        if !run.iter().any(free) {
-            while self.at > start + 1 && matches!(self.text.get(self.at - 1), Some(b'+' | b'-')) {
-                self.at -= 1;
-            }
-        }
+        self.at = self.run.operator(self.at);
         TokenKind::Operator
     }
 
@@ -353,28 +346,6 @@ fn is_space(byte: u8) -> bool {
     CLASSES[usize::from(byte)] == SPACE
 }
 
-fn is_operator_byte(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'+' | b'-'
-            | b'*'
-            | b'/'
-            | b'<'
-            | b'>'
-            | b'='
-            | b'~'
-            | b'!'
-            | b'@'
-            | b'#'
-            | b'%'
-            | b'^'
-            | b'&'
-            | b'|'
-            | b'`'
-            | b'?'
-    )
-}
-
 fn strip_prefix_ignore_case<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
     let (head, rest) = text.split_at_checked(prefix.len())?;
     head.eq_ignore_ascii_case(prefix).then_some(rest)
@@ -400,6 +371,20 @@ mod tests {
 
     fn cut(text: &str) -> Vec<(K, &str)> {
         Scanner::new(text.as_bytes()).map(|t| (t.kind, &text[t.start..t.end])).collect()
+    }
+
+    #[test]
+    fn operators_of_one_run_are_cut_as_if_each_were_looked_at_by_itself() {
+        const BYTES: [char; 6] = ['+', '-', '<', '@', '/', '*'];
+        for number in 0..6_usize.pow(6) {
+            let run: String = (0..6).map(|place| BYTES[number / 6_usize.pow(place) % 6]).collect();
+            let text = format!("1{run}2");
+            for (kind, token) in cut(&text) {
+                let at = token.as_ptr().addr() - text.as_ptr().addr();
+                let end = Run::at(text.as_bytes(), at).operator(at);
+                assert!(kind != K::Operator || end == at + token.len(), "{text}: {token}");
+            }
+        }
     }
 
     #[test]
