@@ -21,6 +21,7 @@ mod flow;
 pub mod frames;
 mod fresh;
 pub mod gate;
+pub mod greeting;
 pub mod guesses;
 pub mod handle;
 mod hang_ups;

@@ -9,10 +9,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::Stream;
 use super::driver::{Driver, Parts};
+use super::greeting::Greeting;
 use super::handle::{Handle, Who, pid_of, place_of};
 use super::hang_ups::HangUps;
 use super::login::{self, Admitted, LoginContext, LoginError, Outcome};
-use super::pool::{AcquireError, Greeting, Profile, UserPool};
+use super::pool::{AcquireError, Profile, UserPool};
 use super::quota::Place;
 use super::server::ConnectError;
 use super::tunnel::Tunnel;
@@ -21,10 +22,8 @@ use crate::clock;
 use crate::model::NodeId;
 use crate::observe::{Origin, SignInRefusal};
 use crate::route::TransactionRouting;
-use crate::session::overlay::Overlay;
 use crate::session::{ClientError, Machine};
 use crate::wire::startup::Version;
-use crate::wire::{TxStatus, encode};
 
 /// What is kept of an application's name for people to see, in characters; PostgreSQL keeps as much.
 const NAME_LEN_MAX: usize = 63;
@@ -162,13 +161,13 @@ async fn greet(
     let (key, handle) = enter(worker, who, admitted.version)?;
     let mut hello = std::mem::take(&mut admitted.unsent);
     hello.reserve(512);
-    push_greeting(&greeting, &application_name, &handle, &mut hello);
+    greeting.push(&application_name, (handle.pid, &handle.secret), &mut hello);
     stay.key = Some(key);
     if admitted.stream.write_all(&hello).await.is_err() || admitted.stream.flush().await.is_err() {
         return None;
     }
     worker.meter.client_signed_in();
-    let startup = startup_overlay(&application_name);
+    let startup = greeting.startup(&application_name);
     let mut machine = Machine::new(worker.number_session(), worker.machine_settings(), startup);
     let routing = worker.shared.route.load().for_session(&user, &database);
     machine.set_optimistic(routing.transactions == TransactionRouting::Optimistic);
@@ -299,23 +298,13 @@ fn profile_of(params: Vec<(String, String)>) -> (Profile, String) {
     (Profile { params: kept }, application_name)
 }
 
-/// The setting that goes ahead of the session's first statement, and that RESET returns to.
-fn startup_overlay(application_name: &str) -> Overlay {
-    if application_name.is_empty() {
-        return Overlay::default();
-    }
-    let quoted = application_name.replace('\\', "\\\\").replace('\'', "''");
-    Overlay::default()
-        .with(&Arc::from("application_name"), &Arc::from(format!("SET application_name TO E'{quoted}'")))
-}
-
 /// What servers say to sign-ins with this profile; asked once of a server, which also proves that the database exists and
 /// that the role may use it.
 async fn introduce(
     worker: &Rc<Worker>,
     pool: &Rc<UserPool>,
     profile: Profile,
-) -> Result<(Rc<Profile>, Greeting), Farewell> {
+) -> Result<(Rc<Profile>, Rc<Greeting>), Farewell> {
     if let Some(known) = pool.greeting(&profile) {
         return Ok(known);
     }
@@ -330,7 +319,7 @@ async fn ask_a_server(
     worker: &Rc<Worker>,
     pool: &Rc<UserPool>,
     profile: &Rc<Profile>,
-) -> Result<(Rc<Profile>, Greeting), Farewell> {
+) -> Result<(Rc<Profile>, Rc<Greeting>), Farewell> {
     let mut changes = worker.board().changes();
     let mut hang_ups = HangUps::default();
     loop {
@@ -390,22 +379,6 @@ async fn ask_a_server(
         }
         drop(tokio::time::timeout(Duration::from_millis(100), changes.changed()).await);
     }
-}
-
-/// AuthenticationOk to ReadyForQuery, in the order of the manual's 55.2.1.
-fn push_greeting(greeting: &Greeting, application_name: &str, handle: &Handle, out: &mut Vec<u8>) {
-    encode::auth_ok(out);
-    for (name, value) in greeting.iter() {
-        let value = match name.as_str() {
-            "application_name" => application_name,
-            // Writes are served here, whichever server is asked: libpq's target_session_attrs looks at this.
-            "in_hot_standby" => "off",
-            _ => value,
-        };
-        encode::parameter_status(out, name.as_bytes(), value.as_bytes());
-    }
-    encode::backend_key_data(out, handle.pid, &handle.secret);
-    encode::ready(out, TxStatus::Idle);
 }
 
 async fn send_away(mut stream: Stream, farewell: &Farewell) {

@@ -205,9 +205,12 @@ pub async fn login(
         unsent: Vec::new(),
     };
     let limit = context.settings.load().limits.login_timeout;
-    let result = timeout(limit, door.admit())
-        .await
-        .unwrap_or(Err(LoginError::Refused(ClientError::SignInTimeout { limit })));
+    let result = {
+        // Pinned here: several kilobytes that would be moved from hand to hand.
+        let admitting = std::pin::pin!(door.admit());
+        timeout(limit, admitting).await
+    };
+    let result = result.unwrap_or(Err(LoginError::Refused(ClientError::SignInTimeout { limit })));
     match result {
         Err(LoginError::Gone) => Ok(Outcome::Closed),
         Err(error) => {
@@ -253,16 +256,20 @@ impl Door<'_> {
         }
         let params = settings(std::mem::take(&mut request.params))?;
 
-        let mut greeting = Vec::with_capacity(64);
+        let mut greeting = Vec::with_capacity(128);
         if request.negotiated {
             encode::negotiate_protocol_version(&mut greeting, request.version, &request.unknown_options);
         }
         let credential = self.admit_by_rule(&request, greeting).await?;
         self.context.guesses.succeeded(&request.user);
         let limits = self.context.settings.load().limits.clone();
-        self.take_place(Subject::User(request.user.clone()), limits.clients_per_user_max, "role")?;
-        let database = Subject::Database(request.database.clone());
-        self.take_place(database, limits.clients_per_database_max, "database")?;
+        if limits.clients_per_user_max > 0 {
+            self.take_place(Subject::User(request.user.clone()), limits.clients_per_user_max, "role")?;
+        }
+        if limits.clients_per_database_max > 0 {
+            let database = Subject::Database(request.database.clone());
+            self.take_place(database, limits.clients_per_database_max, "database")?;
+        }
         Ok(Outcome::Admitted(Box::new(Admitted {
             stream: self.take()?,
             address: self.address,
@@ -327,8 +334,11 @@ impl Door<'_> {
 /// The settings of a startup packet: first those in `options`, then the others, as in PostgreSQL; the last one of a name
 /// counts, and names do not care about case.
 fn settings(params: Vec<(String, String)>) -> Result<Vec<(String, String)>, OptionsError> {
-    let (command_line, others): (Vec<_>, Vec<_>) =
-        params.into_iter().partition(|(name, _)| name == "options");
+    let (command_line, others): (Vec<_>, Vec<_>) = if params.iter().any(|(name, _)| name == "options") {
+        params.into_iter().partition(|(name, _)| name == "options")
+    } else {
+        (Vec::new(), params)
+    };
     let mut settings: Vec<(String, String)> = Vec::with_capacity(others.len());
     let mut set = |name: String, value: String| match settings
         .iter_mut()

@@ -14,6 +14,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::affinity::choose;
+use super::greeting::Greeting;
 use super::line::Line;
 use super::links::NodeLink;
 use super::server::{self, ConnectError, Credential, SignIn};
@@ -61,9 +62,6 @@ pub struct ServerConn {
 }
 
 pub use look::{IdleConn, PoolFigures};
-
-/// What a client is told at sign-in of a server with this profile: its ParameterStatus messages.
-pub type Greeting = Rc<Vec<(String, String)>>;
 
 /// Why no connection was had.
 #[derive(Debug)]
@@ -127,7 +125,7 @@ pub struct UserPool {
     meter: Meter,
     settings: RefCell<PoolSettings>,
     nodes: RefCell<Vec<NodePool>>,
-    greetings: RefCell<Vec<(Rc<Profile>, Greeting)>>,
+    greetings: RefCell<Vec<(Rc<Profile>, Rc<Greeting>)>>,
     /// Connections that were opened before are not used again.
     renewed: Cell<Option<Instant>>,
     /// When idle connections were last looked at: exact enough to measure idleness with, and free.
@@ -171,19 +169,19 @@ impl UserPool {
     }
 
     /// What clients with this profile are told, where a server has said it before.
-    pub fn greeting(&self, profile: &Profile) -> Option<(Rc<Profile>, Greeting)> {
+    pub fn greeting(&self, profile: &Profile) -> Option<(Rc<Profile>, Rc<Greeting>)> {
         let greetings = self.greetings.borrow();
         let (profile, greeting) = greetings.iter().find(|(have, _)| **have == *profile)?;
         Some((Rc::clone(profile), Rc::clone(greeting)))
     }
 
-    fn remember_greeting(&self, profile: &Rc<Profile>, params: Vec<(String, String)>) {
+    fn remember_greeting(&self, profile: &Rc<Profile>, params: &[(String, String)]) {
         let mut greetings = self.greetings.borrow_mut();
         greetings.retain(|(have, _)| have != profile);
         if greetings.len() >= GREETINGS_MAX {
             greetings.remove(0);
         }
-        greetings.push((Rc::clone(profile), Rc::new(params)));
+        greetings.push((Rc::clone(profile), Rc::new(Greeting::new(params))));
     }
 
     /// An idle connection to the node, if there is one that was started with these settings. Never waits.
@@ -315,7 +313,7 @@ impl UserPool {
         };
         self.meter.server_opened(node, clock::now().duration_since(started));
         slot.kept = true;
-        self.remember_greeting(profile, connected.params);
+        self.remember_greeting(profile, &connected.params);
         let now = clock::now();
         Ok(Box::new(ServerConn {
             stream: connected.stream,

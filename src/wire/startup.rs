@@ -171,7 +171,8 @@ fn decode_params(rest: &[u8]) -> Result<Vec<(String, String)>, StartupError> {
         return Ok(Vec::new());
     }
     let texts = texts.strip_suffix(b"\0").ok_or(StartupError::Params)?;
-    let mut params = Vec::new();
+    // Drivers send some four to eight.
+    let mut params = Vec::with_capacity(8);
     let mut texts = texts.split(|byte| *byte == 0);
     while let Some(name) = texts.next() {
         let value = texts.next().ok_or(StartupError::Params)?;

@@ -52,7 +52,11 @@ async fn a_taken_address_is_said_before_anything_is_built() {
 
 #[tokio::test]
 async fn missing_programs_are_said_with_what_to_install() {
-    let args = args("--pg-bin /no/such/directory");
+    // Of its own: a demo may be running here.
+    let [listen, admin, base] = [(); 3]
+        .map(|()| TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().port());
+    let line = format!("--listen 127.0.0.1:{listen} --admin 127.0.0.1:{admin} --base-port {base} --nodes 1");
+    let args = args(&format!("{line} --pg-bin /no/such/directory"));
     let serve = async |_: Handover| -> Result<(), String> { panic!("there is nothing to serve") };
     let error = run_until(args, None, serve, std::future::pending()).await.unwrap_err().to_string();
     assert!(error.contains("/no/such/directory") && error.contains("install"), "{error}");

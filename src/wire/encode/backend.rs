@@ -28,12 +28,13 @@ pub fn auth_md5(out: &mut Vec<u8>, salt: [u8; 4]) {
 
 /// Offers SASL mechanisms.
 pub fn auth_sasl(out: &mut Vec<u8>, mechanisms: &[&str]) {
-    let mut list = Vec::with_capacity(32);
-    for name in mechanisms {
-        cstr(&mut list, name.as_bytes());
-    }
-    list.push(0);
-    authentication(out, 10, &list);
+    message(out, Tag::AUTHENTICATION, |out| {
+        out.extend_from_slice(&10_i32.to_be_bytes());
+        for name in mechanisms {
+            cstr(out, name.as_bytes());
+        }
+        out.push(0);
+    });
 }
 
 /// The next SASL message.

@@ -66,9 +66,14 @@ impl AwaitingProof {
         let client_nonce = attribute(parts.next(), "r=", "nonce")?;
         check_nonce(client_nonce)?;
 
-        let nonce = format!("{client_nonce}{server_nonce}");
-        let salt = BASE64_STANDARD.encode(&verifier.salt);
-        let server_first = format!("r={nonce},s={salt},i={}", verifier.iterations);
+        let nonce = [client_nonce, server_nonce].concat();
+        let mut server_first = String::with_capacity(nonce.len() + 64);
+        for part in ["r=", &nonce, ",s="] {
+            server_first.push_str(part);
+        }
+        BASE64_STANDARD.encode_string(&verifier.salt, &mut server_first);
+        server_first.push_str(",i=");
+        server_first.push_str(&verifier.iterations.to_string());
         let state = Self {
             verifier,
             bound_header: BASE64_STANDARD.encode([gs2_header.as_bytes(), bound_to].concat()),
@@ -109,7 +114,10 @@ impl AwaitingProof {
             salt: verifier.salt.clone(),
             iterations: verifier.iterations,
         };
-        Ok((keys, format!("v={}", BASE64_STANDARD.encode(signature))))
+        let mut answer = String::with_capacity(64);
+        answer.push_str("v=");
+        BASE64_STANDARD.encode_string(signature, &mut answer);
+        Ok((keys, answer))
     }
 }
 
