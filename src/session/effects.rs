@@ -10,6 +10,9 @@ use crate::sql::{Change, Kind, PinCause, SessionEffect, Verdict};
 /// Changes of one transaction that are told one from the other.
 const CHANGES_MAX: usize = 1_000;
 
+/// Settings of one session that travel. Those beyond tie it to its connection.
+const SETTINGS_MAX: usize = 256;
+
 impl Machine {
     /// Applies the effects of one executed statement, to the session and to what is known of the connection.
     pub(super) fn apply(&mut self, verdict: &Verdict, server: &mut ServerSession) {
@@ -156,6 +159,14 @@ impl Machine {
             },
             effect => effect,
         };
+        if let SessionEffect::Set { name, .. } = effect
+            && self.current.len() >= SETTINGS_MAX
+            && self.current.statement(name).is_none()
+        {
+            // Each costs a copy of all: one text may set a hundred thousand.
+            self.pins.add(PinCause::UnknownSetting);
+            return;
+        }
         // The server itself resets to the values that its connection was started with, the session to those that the
         // client was started with. Where they differ, the next statement is preceded by what brings them together.
         let served = server.applied.after(effect, &super::overlay::Overlay::default());

@@ -38,6 +38,11 @@ impl Overlay {
         self.0.is_none()
     }
 
+    /// How many settings there are.
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
     /// Bytes of all names and statements: what a session's settings cost.
     pub fn bytes(&self) -> usize {
         self.entries().iter().map(|(name, sql)| name.len() + sql.len()).sum()

@@ -310,6 +310,16 @@ async fn large(proxy: &Proxy) {
     assert_eq!(one(&mut raw, "SHOW primacy.pins").await, "unknown-setting");
     raw.query("DISCARD ALL").await;
     assert_eq!(one(&mut raw, "SHOW primacy.pins").await, "");
+    // More settings than travel: the session keeps the connection that has them all.
+    let many: Vec<String> = (0..300).map(|number| format!("SET app.s{number} = '{number}'")).collect();
+    raw.query(&many.join("; ")).await;
+    assert_eq!(one(&mut raw, "SHOW primacy.pins").await, "unknown-setting");
+    for number in [0, 255, 256, 299] {
+        let sql = format!("SELECT current_setting('app.s{number}')");
+        assert_eq!(one(&mut raw, &sql).await, number.to_string());
+    }
+    raw.query("DISCARD ALL").await;
+    assert_eq!(one(&mut raw, "SHOW primacy.pins").await, "");
     // COPY that fails in the middle of a long message: what is left of it is nobody's.
     assert_eq!(raw.query("COPY t (v, nosuch) FROM STDIN").await.len(), 2);
     assert_eq!(raw.query("COPY t FROM STDIN").await, ["G"]);
