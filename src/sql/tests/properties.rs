@@ -102,6 +102,46 @@ fn a_text_of_any_size_and_depth_is_judged_in_little_time() {
     assert!(format!("{:?}", verdict.effects).contains("Pin"), "{:?}", verdict.effects);
 }
 
+/// What the parser reads in a loop it drops by recursion, and some of it it reads by recursion: on a worker's stack.
+#[test]
+fn chains_of_anything_are_judged_on_the_stack_of_a_worker() {
+    const STACK_BYTES: usize = 8 * 1024 * 1024;
+    let judged = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(|| {
+        let facts = catalog(1);
+        for link in [
+            " OR 1",
+            " AND NOT 1",
+            " UNION SELECT 1",
+            " INTERSECT ALL (SELECT 1)",
+            " IS NULL",
+            " IS NOT TRUE",
+            "::int",
+            "[1]",
+            " COLLATE a",
+            " BETWEEN 1 AND 1",
+            " -> 1",
+            " || 'a'",
+            ", a",
+            " AT TIME ZONE 'x'",
+            " IN (1)",
+            " LIKE 'a' ESCAPE 'b'",
+            " = ANY (ARRAY[1])",
+            " OPERATOR(pg_catalog.+) 1",
+        ] {
+            for begin in
+                ["SELECT 1", "SELECT * FROM users WHERE a", "SELECT 1 FROM users ORDER BY a", "VALUES (1"]
+            {
+                for count in [60, 500, 2_000] {
+                    let text = format!("{begin}{}", link.repeat(count));
+                    small().classify(text.as_bytes(), &facts);
+                    small().classify(format!("{text})").as_bytes(), &facts);
+                }
+            }
+        }
+    });
+    judged.unwrap().join().unwrap();
+}
+
 /// A classifier that is quick to make.
 fn small() -> Classifier {
     Classifier::new(&Settings { cache_entries_max: 64, ..Settings::default() })
