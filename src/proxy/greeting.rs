@@ -88,7 +88,7 @@ mod tests {
             encode::backend_key_data(&mut expected, 7, b"abcd");
             encode::ready(&mut expected, TxStatus::Idle);
             assert_eq!(told, expected);
-            let sql = greeting.startup(name).statement(NAME).map(|sql| sql.to_string());
+            let sql = greeting.startup(name).statement(NAME).map(ToString::to_string);
             let quoted = name.replace('\\', "\\\\").replace('\'', "''");
             assert_eq!(sql, (!name.is_empty()).then(|| format!("SET application_name TO E'{quoted}'")));
         }

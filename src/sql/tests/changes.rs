@@ -170,7 +170,7 @@ fn what_calls_leave_is_not_forgotten_with_the_facts() {
         assert_eq!(judge_with("SELECT count(*) FROM users", &facts).reason, Reason::NoCatalog);
         assert_eq!(judge_with("SELECT upper('a')", &facts).reason, Reason::NoCatalog);
         assert_eq!(*judge_with("SELECT upper('a')", &facts).effects, []);
-        assert_eq!(*judge_with("SELECT make_temp()", &facts).effects, [temporary.clone()]);
+        assert_eq!(*judge_with("SELECT make_temp()", &facts).effects, *std::slice::from_ref(&temporary));
         assert_eq!(*judge_with("SELECT f()", &facts).effects, [SessionEffect::Pin(PinCause::AdvisoryLock)]);
     }
 }
