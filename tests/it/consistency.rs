@@ -188,7 +188,7 @@ async fn session_holds_when_the_primary_is_killed() {
         // One replica is far behind the other when the primary dies: who has read on the better one, which is promoted,
         // must not be shown less by the worse one.
         cluster.pause_replay(2).await;
-        let behind = "SELECT pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 100000";
+        let behind = "SELECT pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 20000";
         eventually(LIMIT, "a replica is behind", async || {
             (cluster.value(2, behind).await == "t").then_some(())
         })
@@ -198,8 +198,17 @@ async fn session_holds_when_the_primary_is_killed() {
         dead
     };
     let (notes, dead) = tokio::join!(load.run(&proxy), killed);
-    let primary = cluster.primary().await;
-    assert_ne!(primary, dead);
+    // On a busy machine the load may have ended before the kill.
+    let others = (0..3).filter(|node| *node != dead);
+    let primary = eventually(LIMIT, "another node is the primary", async || {
+        for node in others.clone() {
+            if cluster.value(node, "SELECT pg_is_in_recovery()").await == "f" {
+                return Some(node);
+            }
+        }
+        None
+    })
+    .await;
     let mut errors = BTreeMap::new();
     for code in &notes.errors {
         *errors.entry(code.as_str()).or_insert(0) += 1;
