@@ -263,13 +263,9 @@ impl Door<'_> {
         let credential = self.admit_by_rule(&request, greeting).await?;
         self.context.guesses.succeeded(&request.user);
         let limits = self.context.settings.load().limits.clone();
-        if limits.clients_per_user_max > 0 {
-            self.take_place(Subject::User(request.user.clone()), limits.clients_per_user_max, "role")?;
-        }
-        if limits.clients_per_database_max > 0 {
-            let database = Subject::Database(request.database.clone());
-            self.take_place(database, limits.clients_per_database_max, "database")?;
-        }
+        self.take_place(limits.clients_per_user_max, "role", || Subject::User(request.user.clone()))?;
+        let database = || Subject::Database(request.database.clone());
+        self.take_place(limits.clients_per_database_max, "database", database)?;
         Ok(Outcome::Admitted(Box::new(Admitted {
             stream: self.take()?,
             address: self.address,

@@ -22,17 +22,20 @@ impl Door<'_> {
             return Err(ClientError::TooManyFailures.into());
         }
         let max = self.context.settings.load().limits.clients_per_address_max;
-        self.take_place(subject, max, "address")
+        self.take_place(max, "address", || subject)
     }
 
-    /// Takes a place, which is kept as long as the connection.
+    /// Takes a place where they are limited, which is kept as long as the connection.
     pub(super) fn take_place(
         &mut self,
-        subject: Subject,
         max: u32,
         what: &'static str,
+        subject: impl FnOnce() -> Subject,
     ) -> Result<(), LoginError> {
-        let place = self.context.quotas.take(subject, max);
+        if max == 0 {
+            return Ok(());
+        }
+        let place = self.context.quotas.take(subject(), max);
         self.places.extend(place.map_err(|max| ClientError::TooManyClientsOf { what, max })?);
         Ok(())
     }

@@ -70,8 +70,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Runs the sessions to their end.
+    /// Runs the sessions for as long as they are meant to.
     pub(crate) async fn run(&self, proxy: &Proxy) -> Notes {
+        self.run_during(proxy, std::future::ready(())).await.0
+    }
+
+    /// The same, from when this is over; what came of it, too.
+    pub(crate) async fn run_during<T>(&self, proxy: &Proxy, event: impl Future<Output = T>) -> (Notes, T) {
         let began = Instant::now();
         let stop = Arc::new(AtomicBool::new(false));
         let names = Arc::new(AtomicU32::new(0));
@@ -91,6 +96,7 @@ impl Load {
                 tokio::spawn(session.run())
             })
             .collect();
+        let came = event.await;
         tokio::time::sleep(self.duration).await;
         stop.store(true, Ordering::SeqCst);
         let mut all = Notes::default();
@@ -100,7 +106,7 @@ impl Load {
             all.listed.extend(notes.listed);
             all.errors.extend(notes.errors);
         }
-        all
+        (all, came)
     }
 }
 
